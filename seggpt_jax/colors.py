@@ -1,0 +1,84 @@
+"""Colours: ImageNet normalisation, palettes kept apart, painting and decoding.
+
+Colours are RGB, 0..255. Distances between colours are L1 over the three channels,
+as in Painter's decoder.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, as the released model
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+BLACK = (0, 0, 0)
+
+
+def normalize(rgb, dtype=np.float32):
+    """Colours 0..255 `[..., 3]` -> ImageNet-normalised floats of the same shape."""
+    xp = rgb.__array_namespace__()
+    x = xp.astype(rgb, dtype) / 255
+    return (x - xp.asarray(MEAN, dtype=dtype)) / xp.asarray(STD, dtype=dtype)
+
+
+def denormalize(x):
+    """ImageNet-normalised `[..., 3]` -> colours, float, not clipped to 0..255."""
+    xp = x.__array_namespace__()
+    return (x * xp.asarray(STD, dtype=x.dtype) + xp.asarray(MEAN, dtype=x.dtype)) * 255
+
+
+def random_palette(
+    rng: np.random.Generator,
+    count: int,
+    min_distance: float,
+    apart_from: Sequence[Sequence[int]] = (BLACK,),
+    tries: int = 100,
+) -> np.ndarray:
+    """Draws `count` colours uint8 `[count, 3]`, pairwise at least `min_distance` apart
+    (L1) and as far from every colour of `apart_from`.
+
+    Colours are uniform over RGB given that they keep the distance. When no candidate
+    of `tries` keeps it, the farthest candidate is taken: a distance asked for too many
+    colours degrades, it does not hang.
+    """
+    chosen = [np.asarray(c, np.int32) for c in apart_from]
+    for _ in range(count):
+        candidates = rng.integers(0, 256, (tries, 3))
+        if not chosen:
+            chosen.append(candidates[0])
+            continue
+        gaps = np.abs(candidates[:, None] - np.stack(chosen)).sum(-1).min(1)
+        far = np.flatnonzero(gaps >= min_distance)
+        chosen.append(candidates[far[0] if len(far) else gaps.argmax()])
+    return np.array(chosen[len(apart_from) :], np.uint8).reshape(count, 3)
+
+
+def paint(
+    segments: np.ndarray,
+    labels: Sequence[int],
+    palette: np.ndarray,
+    background: Sequence[int] = BLACK,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paints `labels` of a label map int `[h, w]` with the colours of `palette`.
+
+    Returns the target uint8 `[h, w, 3]` and a bool `[h, w]` of painted pixels. Labels
+    that are not listed take the `background` colour.
+    """
+    order = np.argsort(np.asarray(labels, np.int64), kind="stable")
+    keys = np.asarray(labels, np.int64)[order]
+    table = np.concatenate([np.asarray(palette, np.uint8).reshape(-1, 3)[order],
+                            np.asarray([background], np.uint8)])  # fmt: skip
+    at = np.searchsorted(keys, segments)
+    at = np.where(at < len(keys), at, 0) if len(keys) else np.zeros_like(segments)
+    painted = (keys[at] == segments) if len(keys) else np.zeros(segments.shape, bool)
+    return table[np.where(painted, at, len(keys))], painted
+
+
+def decode(painting, palette):
+    """Nearest colour (L1) of a painting `[..., 3]` in `palette` `[..., c, 3]` -> int32.
+
+    Leading axes of `palette` broadcast against those of one painting per palette:
+    `[b, h, w, 3]` with `[b, c, 3]`, or `[h, w, 3]` with `[c, 3]`.
+    """
+    xp = painting.__array_namespace__()
+    colors = xp.astype(palette, painting.dtype)[..., None, None, :, :]
+    return xp.astype(xp.argmin(xp.abs(painting[..., None, :] - colors).sum(-1), axis=-1), xp.int32)
