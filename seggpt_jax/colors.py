@@ -70,7 +70,8 @@ def paint(
     at = np.searchsorted(keys, segments)
     at = np.where(at < len(keys), at, 0) if len(keys) else np.zeros_like(segments)
     painted = (keys[at] == segments) if len(keys) else np.zeros(segments.shape, bool)
-    return table[np.where(painted, at, len(keys))], painted
+    # take: four times as fast as indexing, and once per pixel of every pair
+    return np.take(table, np.where(painted, at, len(keys)), axis=0), painted
 
 
 def decode(painting, palette):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Sample:
     classes: tuple[int, ...]
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set as a sequence of samples. Must pickle: workers are processes.
 

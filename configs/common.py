@@ -1,0 +1,101 @@
+"""What every config starts from: the paper's training, setting by setting."""
+
+from ml_collections import ConfigDict
+
+
+def ordered(**settings) -> ConfigDict:
+    """A ConfigDict that keeps its order: stages run, and sources mix, in that order."""
+    return ConfigDict(settings, sort_keys=False)
+
+
+def base() -> ConfigDict:
+    """The paper's ViT-L training (section 4.1) and our values for what it leaves out
+    (docs/training.md says why)."""
+    c = ConfigDict()
+    c.mode = "train"
+    c.seed = 0
+    c.data_dir = ""
+    c.checkpoint = ""  # what mode "evaluate" scores
+    c.init_from = ""  # parameters to start from; empty: random
+
+    c.model = ConfigDict(
+        {
+            "size": "l16",
+            "canvas": (896, 448),
+            "drop_path": 0.1,
+            "dtype": "bfloat16",
+            "remat": "full",
+        }
+    )
+    c.sources = ordered()
+    c.group_power = 1.0  # inside a group of sources: share ~ size ** group_power
+    c.bad_share = 0.01
+    c.fixed_pairs = 0  # train on that many fixed pairs only; 0: the endless mixture
+
+    c.view = ConfigDict(
+        {
+            "crop_scale": (0.3, 1.0),
+            "crop_ratio": (3 / 4, 4 / 3),
+            "flip": 0.5,
+            "vertical_flip": 0.0,
+            "jitter": (0.4, 0.4, 0.2, 0.1),
+            "jitter_prob": 0.8,
+        }
+    )
+    c.context = ConfigDict(
+        {
+            "same_image": 0.5,
+            "mix_prob": 0.2,
+            "mix_grid": (2, 2),
+            "tries": 8,
+            "min_share": 0.002,
+        }
+    )
+    c.recolor = ConfigDict({"max_colors": 10, "min_distance": 120.0})
+    c.masking = ConfigDict(
+        {
+            "share": 0.5,
+            "half_prob": 0.1,
+            "block_share": (16 / 1568, 392 / 1568),
+            "aspect": (0.3, 1 / 0.3),
+        }
+    )
+
+    c.loader = ConfigDict(
+        {"batch_size": 2048, "threads": 16, "workers": 0, "prefetch": 2}
+    )
+    c.accumulate = 1
+    c.optim = ConfigDict(
+        {
+            "weight_decay": 0.05,
+            "betas": (0.9, 0.999),
+            "eps": 1e-8,
+            "clip": 3.0,
+            "layer_decay": 0.8,
+        }
+    )
+    c.stages = ordered(paint=stage(steps=9000, lr=1e-4, warmup=1800))
+    c.ema = 0.0  # decay of the parameters' moving average; 0: none
+
+    c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+    c.log_every = 10
+    c.save_every = 500
+    c.keep = 3
+    c.eval_every = 1000
+    c.evals = ordered()
+    return c
+
+
+def stage(**settings) -> ConfigDict:
+    """A stage of training: the paper's loss unless told otherwise."""
+    values = {
+        "steps": 0,
+        "lr": 0.0,
+        "warmup": 0,
+        "end_lr": 0.0,
+        "loss": "smooth_l1",
+        "beta": 0.01,
+        "max_foreground_weight": 1.0,
+        "background_prob": 0.0,
+    }
+    return ConfigDict(values | settings)

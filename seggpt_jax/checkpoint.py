@@ -1,0 +1,398 @@
+"""Training checkpoints (orbax) and released parameters (safetensors), both verified.
+
+Every checkpoint and release carries `SHA256SUMS`, which `sha256sum -c` reads too:
+orbax restores flipped bits and emptied folders without a word. This is the one module
+that knows orbax.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from jax.experimental import multihost_utils
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+SUMS = "SHA256SUMS"
+# Orbax writes these two after the sums, while it commits; restoring needs neither.
+_ORBAX_LAST = ("_CHECKPOINT_METADATA", "commit_success.txt")
+_MODEL, _CONFIG = "model.safetensors", "config.json"
+_NONE = -1  # a step, where every process must be told that there is none
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one training run: `folder/<step>/`, the newest `keep` of them.
+
+    Saves in the background. A save that fails raises OSError, naming the step and the
+    folder, at the next `save`, `wait`, `restore` or `close`; earlier checkpoints stay.
+    Every process of a run must make the same calls.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, keep: int = 3):
+        if keep < 1:
+            raise ValueError(f"checkpoint.keep={keep} must be at least 1")
+        _quiet_orbax()
+        self.folder = Path(folder).absolute()
+        self._writing: int | None = None  # the step on its way to disk
+        self._current: int | None = None  # the last step saved or restored
+        self._bad: list[int] = []  # found by `restore`; the next save replaces them
+        policy = ocp.checkpoint_managers.preservation_policy.LatestN(keep)
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    cleanup_tmp_directories=True,  # of a run killed in mid-save
+                    save_root_metadata=False,
+                    lightweight_initialize=True,  # reads no file of a bad checkpoint
+                    async_options=ocp.AsyncOptions(
+                        post_finalization_callback=self._write_sums
+                    ),
+                ),
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "meta": ocp.JsonCheckpointHandler(),
+                },
+            )
+        except OSError as error:
+            raise OSError(
+                f"checkpoint folder {self.folder} cannot be used: {_reason(error)}"
+            ) from error
+
+    def steps(self) -> list[int]:
+        """Steps on disk, oldest first, intact or not."""
+        return _steps(self.folder)
+
+    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+        """Starts to save; `state` may be donated or changed once this returns.
+
+        state: a pytree of arrays, global ones when there are several processes.
+        meta: JSON data. Saving the step that was saved or restored last does nothing.
+        """
+        self.wait()
+        if step == self._current:
+            return
+        with self._named_errors(step):
+            for bad in self._bad:
+                self._manager.delete(bad)
+            self._bad = []
+        if step in self.steps():
+            raise ValueError(
+                f"{self.folder} already has a checkpoint of step {step}: restore from "
+                "this folder before saving to it, or use another folder"
+            )
+        self._writing = step
+        with self._named_errors(step):
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(dict(meta))
+            )
+            self._manager.save(step, args=args, force=True)
+        self._current = step
+
+    def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any], int] | None:
+        """The newest intact checkpoint, `(state, meta, step)`; None if there is none.
+
+        abstract_state: a pytree of `jax.ShapeDtypeStruct` with shardings; the mesh may
+        differ from the one that saved. Raises ValueError when the checkpoint holds
+        other names, shapes or dtypes, and OSError when no checkpoint is intact.
+        """
+        self.wait()
+        # One process decides, or processes could disagree on a failing disk.
+        step, bad = _NONE, list[str]()
+        if jax.process_index() == 0:
+            step, bad = _newest_intact(self.folder)
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+        if step == _NONE:
+            if self.steps():
+                raise OSError(_all_bad(self.folder, bad))
+            return None
+        self._bad = [s for s in self.steps() if s > step]
+        self._check_same_model(step, abstract_state)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract_state),
+                meta=ocp.args.JsonRestore(),
+            ),
+        )
+        self._current = step
+        return restored.state, restored.meta, step
+
+    def wait(self) -> None:
+        """Returns when the save under way is on disk."""
+        step = self._writing
+        with self._named_errors(step):
+            self._manager.wait_until_finished()
+        self._writing = None
+
+    def close(self) -> None:
+        """Waits, then frees orbax's threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _write_sums(self) -> None:
+        # Orbax calls this on process 0 when all data is written and before it renames
+        # the temporary folder: a checkpoint appears with its sums or not at all.
+        (temporary,) = self.folder.glob(f"{self._writing}.*")
+        _write_sums(temporary)
+
+    @contextlib.contextmanager
+    def _named_errors(self, step: int | None) -> Iterator[None]:
+        """Turns a failed save into one OSError, and leaves no half of it behind."""
+        try:
+            yield
+        except Exception as error:
+            self._writing = self._current = None
+            if jax.process_index() == 0:
+                for leftover in self.folder.glob(f"{step}.*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._manager.reload()
+            raise OSError(
+                f"the checkpoint of step {step} could not be saved in {self.folder}: "
+                f"{_reason(error)}. Earlier checkpoints are untouched"
+            ) from error
+
+    def _check_same_model(self, step: int, abstract_state: Any) -> None:
+        saved = _specs(self._manager.item_metadata(step).state.tree)
+        wanted = _specs(jax.eval_shape(_plain_keys, abstract_state))
+        wrong = [
+            f"  missing from the checkpoint: {n}" for n in wanted if n not in saved
+        ]
+        wrong += [f"  only in the checkpoint: {n}" for n in saved if n not in wanted]
+        wrong += [
+            f"  {n}: {saved[n]} in the checkpoint, {wanted[n]} in this model"
+            for n in wanted
+            if n in saved and saved[n] != wanted[n]
+        ]
+        if wrong:
+            raise ValueError(
+                f"{self.folder / str(step)} is a checkpoint of another model (use its "
+                "config, or another folder):\n" + "\n".join(wrong)
+            )
+
+
+def restore_params(
+    folder: str | os.PathLike, which: str = "params"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters of the newest intact checkpoint, as nested dicts of NumPy arrays.
+
+    which: the entry of the saved state, `params` or, when the run kept one, `ema`.
+    Returns `(params, meta)` and changes nothing in `folder`. Raises FileNotFoundError
+    when there is no checkpoint, OSError when none is intact, ValueError for a `which`
+    that was not saved.
+    """
+    _quiet_orbax()
+    folder = Path(folder).absolute()
+    step, bad = _newest_intact(folder)
+    if step == _NONE and not bad:
+        raise FileNotFoundError(f"{folder} holds no checkpoint")
+    if step == _NONE:
+        raise OSError(_all_bad(folder, bad))
+    saved = folder / str(step)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(saved / "state").item_metadata.tree
+        if not tree.get(which):
+            raise ValueError(
+                f"{saved} has no {which!r}; it holds {', '.join(sorted(tree))}"
+            )
+        item = {which: tree[which]}
+        to_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+        )
+        args = ocp.args.PyTreeRestore(
+            item=item, restore_args=to_numpy, partial_restore=True
+        )
+        params = reader.restore(saved / "state", args=args)[which]
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        meta = reader.restore(saved / "meta", args=ocp.args.JsonRestore())
+    return params, meta
+
+
+def export_params(
+    path: str | os.PathLike, params: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Writes a release folder: `model.safetensors`, `config.json` and `SHA256SUMS`.
+
+    params: nested dicts of arrays; names in the file are joined by slashes. An existing
+    release at `path` is replaced; anything else there raises FileExistsError.
+    """
+    path = Path(path)
+    if path.exists() and not (path / SUMS).is_file():
+        raise FileExistsError(
+            f"{path} exists and is not a release; nothing was written"
+        )
+    flat = traverse_util.flatten_dict(params, sep="/")
+    # safetensors writes the memory of an array as it lies, whatever its strides.
+    arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
+        new = Path(temp) / "new"
+        new.mkdir()
+        try:
+            save_file(arrays, new / _MODEL)
+        except SafetensorError as error:
+            raise OSError(f"{path / _MODEL} could not be written: {error}") from error
+        (new / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
+        _write_sums(new)
+        if path.exists():
+            path.rename(Path(temp) / "old")
+        new.rename(path)
+
+
+def is_release(path: str | os.PathLike) -> bool:
+    """Whether a folder is a release, as `export_params` writes it."""
+    return (Path(path) / _MODEL).is_file()
+
+
+def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a release folder as `(params, config)`, params as nested NumPy dicts.
+
+    Raises FileNotFoundError when the folder is no release and ValueError, naming the
+    file, when one is missing or differs from its checksum.
+    """
+    path = Path(path)
+    for name in (SUMS, _MODEL, _CONFIG):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path} is not a release: it has no {name}")
+    fault = _fault(path, {_MODEL, _CONFIG})
+    if fault:
+        raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
+    try:
+        flat = load_file(path / _MODEL)
+        config = json.loads((path / _CONFIG).read_text())
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"release {path} cannot be read: {error}") from error
+    return traverse_util.unflatten_dict(flat, sep="/"), config
+
+
+def _steps(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+
+
+def _newest_intact(folder: Path) -> tuple[int, list[str]]:
+    """The newest intact step, or `_NONE`, and what is wrong with the newer ones."""
+    bad: list[str] = []
+    for step in reversed(_steps(folder)):
+        saved = folder / str(step)
+        fault = _fault(saved, set(_files(saved)) - set(_ORBAX_LAST))
+        if fault is None:
+            return step, bad
+        bad.append(f"step {step}: {fault}")
+        _log.warning("skipped the checkpoint of step %d: %s", step, fault)
+    return _NONE, bad
+
+
+def _all_bad(folder: Path, bad: list[str]) -> str:
+    listed = "\n".join(f"  {line}" for line in bad)
+    return (
+        f"no checkpoint in {folder} is intact:\n{listed}\nRepair one from a copy, or "
+        "delete the folder (or choose another workdir) to start from step 0"
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of all files below `folder`, relative to it, but for the sums."""
+    paths = [p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS]
+    return sorted(str(p.relative_to(folder)) for p in paths)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_sums(folder: Path) -> None:
+    names = [name for name in _files(folder) if name not in _ORBAX_LAST]
+    lines = [f"{_sha256(folder / name)}  {name}" for name in names]
+    # The last line, a comment to sha256sum, tells a list that was cut short.
+    (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
+
+
+def _fault(folder: Path, required: set[str]) -> str | None:
+    """What is wrong with a folder that has sums: the file and the reason, or None."""
+    try:
+        text = (folder / SUMS).read_text()
+    except FileNotFoundError:
+        return f"{SUMS} is missing"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{SUMS} cannot be read ({error})"
+    sums = {n: s for s, n in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.MULTILINE)}
+    if not sums or not text.endswith(f"\n# {len(sums)} files\n"):
+        return f"{SUMS} is torn or edited"
+    if unlisted := sorted(required - sums.keys()):
+        return f"{unlisted[0]} is not listed in {SUMS}"
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        try:
+            if _sha256(path) != expected:
+                size = path.stat().st_size
+                return f"{name} ({size} bytes) differs from its sha256 in {SUMS}"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return None
+
+
+def _plain_keys(tree: Any) -> Any:
+    """Typed PRNG keys as the uint32 arrays that orbax stores."""
+
+    def plain(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(plain, tree)
+
+
+def _specs(tree: Any) -> dict[str, str]:
+    """Name -> dtype and shape of every leaf, names joined by slashes."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+        )
+        for path, leaf in leaves
+    }
+
+
+def _reason(error: Exception) -> str:
+    """What the system said: tensorstore buries the errno in a long message."""
+    errno = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(errno[1])) if errno else str(error)
+
+
+def _quiet_orbax() -> None:
+    """Drops orbax's log records: its errors are raised here, the rest is chatter."""
+    logging.getLogger("absl").addFilter(_not_orbax)
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname

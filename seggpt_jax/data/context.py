@@ -1,0 +1,236 @@
+"""In-context pairs: a prompt and a query that share a label (paper, section 1.2)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from seggpt_jax import canvas
+from seggpt_jax.data import augment
+from seggpt_jax.data.augment import View, Window
+from seggpt_jax.data.masking import Masking
+from seggpt_jax.data.recolor import Recolor
+from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample, Source
+
+
+class NothingToAsk(ValueError):
+    """A record that shows no label: readable, but no pair can be made of it."""
+
+
+class Tile(NamedTuple):
+    """A sample's place in a frame: the pixels that it fills, and the part of its own
+    view (x0, y0, x1, y1, shares of the view) that is seen there."""
+
+    sample: Sample
+    rows: slice
+    cols: slice
+    part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+class Side(NamedTuple):
+    """Half a pair, its image not yet resized: that is the dear part, and needless for
+    crops that are drawn again."""
+
+    tiles: Sequence[Tile]
+    windows: Sequence[Window]
+    segments: np.ndarray
+    classes: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Makes the in-context pair of one record of a source.
+
+    same_image: probability that a category sample is its own prompt, in another view
+    (0.5 in the paper). Instance samples, and sources whose labels mean nothing across
+    images, always are (1.0 in the paper). Else the prompt is another image that shares
+    a class, or, with mix_prob, both sides are mix-context: a grid of up to mix_grid
+    (rows, columns) views of images that share the class, cropped and resized back.
+    tries: draws of the crops until both sides show one label on at least min_share of
+    their pixels. patch: pixels along a patch, for the grid of `hidden`.
+
+    The paper discloses neither probability nor grid of mix-context nor the retries.
+    By default one category pair in ten is mixed: it reads five images, the others one
+    and a half on average.
+    """
+
+    view: View = View()
+    recolor: Recolor = Recolor()
+    masking: Masking = Masking()
+    same_image: float = 0.5
+    mix_prob: float = 0.2
+    mix_grid: tuple[int, int] = (2, 2)
+    tries: int = 8
+    min_share: float = 0.002
+    patch: int = 16
+
+    def __post_init__(self):
+        for name in ("same_image", "mix_prob", "min_share"):
+            augment.check_share(name, getattr(self, name))
+        if min(self.mix_grid) < 1 or max(self.mix_grid) < 2:
+            raise ValueError(f"mix_grid={self.mix_grid}: needs two cells or more")
+        if self.tries < 1:
+            raise ValueError(f"tries={self.tries}: must be >= 1")
+        if self.patch < 1 or any(n % self.patch for n in self.view.size):
+            raise ValueError(
+                f"patch={self.patch}: must divide view.size={self.view.size}"
+            )
+
+    def __call__(
+        self, source: Source, index: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray | np.generic]:
+        """The pair of record `index`, prompt stacked above query.
+
+        images, targets: uint8 `[2h, w, 3]`. foreground: bool `[2h, w]`, what is
+        painted. valid: bool `[2h, w]`, false on ignored pixels, which are painted
+        black. background: uint8 `[3]`, a colour apart from all used. hidden: bool
+        `[2h / patch, w / patch]`. kind: int32. record: int64, `index`.
+
+        Raises `BadRecord` for an unreadable record, `NothingToAsk` for an empty one.
+        """
+        sample = source[index]
+        if not sample.classes:
+            raise NothingToAsk(f"{source.name}[{index}] has no labelled pixel")
+        layouts = self._layouts(source, index, sample, rng)
+        sides = self._choose(*layouts, sample, rng)
+        if not sides[0].classes:
+            raise NothingToAsk(f"{source.name}[{index}] has labels below one pixel")
+        prompt, query = (self._render(side, rng) for side in sides)
+        recolored = self.recolor(prompt, query, rng)
+        segments = np.concatenate([prompt.segments, query.segments])
+        rows, cols = segments.shape
+        return {
+            "images": canvas.stitch(prompt.image, query.image),
+            "targets": canvas.stitch(recolored.prompt, recolored.query),
+            "foreground": np.concatenate(
+                [recolored.prompt_painted, recolored.query_painted]
+            ),
+            "valid": segments != IGNORE,
+            "background": recolored.background,
+            "hidden": self.masking((rows // self.patch, cols // self.patch), rng),
+            "kind": np.int32(sample.kind),
+            "record": np.int64(index),
+        }
+
+    def _layouts(
+        self, source: Source, index: int, query: Sample, rng: np.random.Generator
+    ) -> tuple[list[Tile], list[Tile]]:
+        """Draws which context it is, and reads the other images it takes."""
+        alone = self._full(query)
+        known = [c for c in query.classes if c in source.by_class]
+        same = source.same_image_only or query.kind == INSTANCE or not known
+        if same or rng.random() < self.same_image:
+            return alone, alone
+        members = source.by_class[int(rng.choice(known))]
+        if rng.random() < self.mix_prob:
+            prompt = self._mix(source, members, None, rng)
+            return prompt, self._mix(source, members, query, rng)
+        at = int(rng.integers(len(members)))
+        if members[at] == index and len(members) > 1:  # then uniform over the others
+            at = (at + int(rng.integers(1, len(members)))) % len(members)
+        partner = query if members[at] == index else source[int(members[at])]
+        return self._full(partner), alone
+
+    def _full(self, sample: Sample) -> list[Tile]:
+        rows, cols = self.view.size
+        return [Tile(sample, slice(0, rows), slice(0, cols))]
+
+    def _mix(
+        self,
+        source: Source,
+        members: Sequence[int] | np.ndarray,
+        query: Sample | None,
+        rng: np.random.Generator,
+    ) -> list[Tile]:
+        """The cells of a random grid that a random crop of it shows.
+
+        The crop is drawn first and each cell rendered at its final scale, so pixels are
+        interpolated once and unseen images never read. The query takes one cell.
+        """
+        view, most = self.view, self.mix_grid
+        shape = rng.integers(1, most, endpoint=True)
+        if shape.prod() == 1:  # one cell is no mix: split the longer way
+            shape[np.argmax(most)] = 2
+        box = augment.random_box(view.size, view.crop_scale, view.crop_ratio, rng)
+        left, top, width, height = box
+        cells = [
+            (rows, cols, (x0, y0, x1, y1))
+            for rows, y0, y1 in _cells(int(shape[0]), view.size[0], top, height)
+            for cols, x0, x1 in _cells(int(shape[1]), view.size[1], left, width)
+        ]
+        picks = [int(members[k]) for k in rng.integers(len(members), size=len(cells))]
+        own = int(rng.integers(len(cells)))
+        return [
+            Tile(query if query is not None and n == own else source[pick], *cell)
+            for n, (pick, cell) in enumerate(zip(picks, cells, strict=True))
+        ]
+
+    def _choose(
+        self,
+        prompt: list[Tile],
+        query: list[Tile],
+        sample: Sample,
+        rng: np.random.Generator,
+    ) -> tuple[Side, Side]:
+        """Draws crops until both sides show one label; after `tries` takes the whole
+        images, and where these share none either, the whole query twice."""
+        for _ in range(self.tries):
+            sides = self._crop(prompt, rng), self._crop(query, rng)
+            if _share(*sides):
+                return sides
+        sides = self._whole(prompt[0].sample), self._whole(sample)
+        if _share(*sides):
+            return sides
+        whole = self._whole(sample, min_share=0.0)
+        return whole, whole
+
+    def _crop(self, tiles: list[Tile], rng: np.random.Generator) -> Side:
+        """Draws a window for every tile and cuts the segments."""
+        windows, frame = [], np.empty(self.view.size, np.int32)
+        for tile in tiles:
+            segments = tile.sample.segments
+            window = self.view.window(segments.shape, rng).part(*tile.part)
+            place = frame[tile.rows, tile.cols]
+            place[:] = augment.cut_segments(segments, window, place.shape)
+            windows.append(window)
+        return Side(tiles, windows, frame, augment.visible(frame, self.min_share))
+
+    def _whole(self, sample: Sample, min_share: float | None = None) -> Side:
+        min_share = self.min_share if min_share is None else min_share
+        window = augment.whole(sample.segments.shape)
+        frame = augment.cut_segments(sample.segments, window, self.view.size)
+        classes = augment.visible(frame, min_share)
+        return Side(self._full(sample), [window], frame, classes)
+
+    def _render(self, side: Side, rng: np.random.Generator) -> Sample:
+        """Resizes and jitters the images of a side."""
+        frame = np.empty((*self.view.size, 3), np.uint8)
+        for tile, window in zip(side.tiles, side.windows, strict=True):
+            place = frame[tile.rows, tile.cols]
+            image = tile.sample.image
+            place[:] = self.view.cut_image(image, window, place.shape[:2], rng)
+        return Sample(frame, side.segments, side.tiles[0].sample.kind, side.classes)
+
+
+def _share(prompt: Side, query: Side) -> bool:
+    return not set(prompt.classes).isdisjoint(query.classes)
+
+
+def _cells(
+    count: int, size: int, start: int, length: int
+) -> list[tuple[slice, float, float]]:
+    """Along one axis, the cells of `count` equal ones that a crop (`start`, `length`,
+    of `size` pixels) shows: their pixels after resizing the crop to `size`, and the
+    shares of the cell between which it is seen."""
+    edges = [
+        round((k * size / count - start) * size / length) for k in range(count + 1)
+    ]
+    cells = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        first, last = max(low, 0), min(high, size)
+        if first < last:
+            extent = high - low
+            share = (first - low) / extent, (last - low) / extent
+            cells.append((slice(first, last), *share))
+    return cells

@@ -1,0 +1,71 @@
+"""Which patches of the canvas are hidden: random blocks, or the query half."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from seggpt_jax import canvas
+
+
+@dataclasses.dataclass(frozen=True)
+class Masking:
+    """Draws `hidden` for a canvas grid (rows, columns of patches of both halves).
+
+    Values are Painter's (paper, section 1.1): exactly `share` of the patches hidden
+    by blocks of `block_share` of the patches each (16 to 392 of 1568) and of `aspect`
+    rows to columns; instead of that, with `half_prob`, exactly the query half. A
+    `half_prob` of 1 hides the query half always.
+    """
+
+    share: float = 0.5
+    half_prob: float = 0.1
+    block_share: tuple[float, float] = (16 / 1568, 392 / 1568)
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+
+    def __post_init__(self):
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share}: must be in (0, 1]")
+        if not 0 <= self.half_prob <= 1:
+            raise ValueError(f"half_prob={self.half_prob}: must be in [0, 1]")
+        low, high = self.block_share
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                f"block_share={self.block_share}: need 0 < low <= high <= 1"
+            )
+        low, high = self.aspect
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"aspect={self.aspect}: need 0 < low <= high")
+
+    def __call__(self, grid: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """Bool `[rows, cols]`, true where hidden."""
+        if rng.random() < self.half_prob:
+            return canvas.query_half(grid)
+        hidden = np.zeros(grid, bool)
+        remaining = round(self.share * hidden.size)
+        smallest, largest = (s * hidden.size for s in self.block_share)
+        while remaining > 0:
+            area = rng.uniform(smallest, max(smallest, min(largest, remaining)))
+            block = np.zeros(grid, bool)
+            block[self._block(area, hidden, rng)] = True
+            # The last block is cut off where the count is reached: it is exact.
+            new = np.flatnonzero(block & ~hidden)[:remaining]
+            hidden.ravel()[new] = True
+            remaining -= len(new)
+        return hidden
+
+    def _block(
+        self, area: float, hidden: np.ndarray, rng: np.random.Generator
+    ) -> tuple[slice, slice]:
+        """A random block over a patch still visible: every block makes progress, where
+        BEiT's generator draws in vain and gives up short of the count."""
+        aspect = math.exp(rng.uniform(*np.log(self.aspect)))
+        lengths = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        anchor = np.unravel_index(rng.choice(np.flatnonzero(~hidden)), hidden.shape)
+        slices = []
+        for at, length, limit in zip(anchor, lengths, hidden.shape, strict=True):
+            length = min(max(round(length), 1), limit)
+            first, last = max(0, at - length + 1), min(at, limit - length)
+            start = int(rng.integers(first, last + 1))
+            slices.append(slice(start, start + length))
+        return slices[0], slices[1]

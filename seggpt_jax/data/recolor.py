@@ -1,0 +1,80 @@
+"""One random colour map per in-context pair (paper, section 1.2).
+
+The paper discloses neither the colour distribution nor how many colours are kept:
+`max_colors` and `min_distance` are this project's values.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from seggpt_jax import colors
+from seggpt_jax.data.sample import Sample
+
+
+class Recolored(NamedTuple):
+    """Both targets uint8 `[h, w, 3]` with bool `[h, w]` of what is painted in them,
+    the colour map as `labels` and palette uint8 `[len(labels), 3]`, and one more colour
+    uint8 `[3]`, apart from black and the palette, to paint the background with."""
+
+    prompt: np.ndarray
+    query: np.ndarray
+    prompt_painted: np.ndarray
+    query_painted: np.ndarray
+    labels: tuple[int, ...]
+    palette: np.ndarray
+    background: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Recolor:
+    """Paints a random subset of the prompt's labels, in both targets alike.
+
+    max_colors: most labels asked for at once. min_distance: L1 distance, over RGB
+    0..255, between any two colours and to black.
+    """
+
+    max_colors: int = 10
+    min_distance: float = 120.0
+
+    def __post_init__(self):
+        if self.max_colors < 1:
+            raise ValueError(f"max_colors={self.max_colors}: must be >= 1")
+        if not 0 <= self.min_distance <= 765:
+            raise ValueError(f"min_distance={self.min_distance}: must be in [0, 765]")
+
+    def __call__(
+        self, prompt: Sample, query: Sample, rng: np.random.Generator
+    ) -> Recolored:
+        """Draws labels out of `prompt.classes`, at least one of them in
+        `query.classes` where they share any; all other labels become background."""
+        labels = self._choose(prompt.classes, query.classes, rng)
+        palette = colors.random_palette(rng, len(labels) + 1, self.min_distance)
+        palette, background = palette[:-1], palette[-1]
+        prompt_target, prompt_painted = colors.paint(prompt.segments, labels, palette)
+        query_target, query_painted = colors.paint(query.segments, labels, palette)
+        return Recolored(
+            prompt_target,
+            query_target,
+            prompt_painted,
+            query_painted,
+            labels,
+            palette,
+            background,
+        )
+
+    def _choose(
+        self,
+        prompt: tuple[int, ...],
+        query: tuple[int, ...],
+        rng: np.random.Generator,
+    ) -> tuple[int, ...]:
+        if not prompt:
+            raise ValueError("the prompt shows no label: nothing can be asked for")
+        shared = [label for label in prompt if label in query]
+        first = int(rng.choice(shared or prompt))
+        rest = [label for label in prompt if label != first]
+        count = int(rng.integers(1, min(self.max_colors, len(prompt)) + 1))
+        others = rng.choice(rest, count - 1, replace=False) if rest else ()
+        return (first, *(int(label) for label in others))

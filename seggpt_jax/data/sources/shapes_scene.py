@@ -1,0 +1,293 @@
+"""Makes up procedural scenes: their classes, looks and places.
+
+The categories of every task are numbered here, once for all splits.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from seggpt_jax.data.sample import BACKGROUND, IGNORE
+from seggpt_jax.data.sources import shapes_draw as draw
+from seggpt_jax.data.sources import shapes_forms as forms
+
+_AIM = 0.027  # share of the pixels of the primary class: 2 % and what rotation costs
+_SIZES = (0.25, 0.5)  # of an object's box, in sqrt(h * w)
+_CROWDED = 0.42  # the largest box where there are four things or more
+_TRIES = 10  # places tried for a thing, to keep it in sight
+_OBJECTS = {"train": 128, "heldout": 40}  # appearances of the `object` task
+_THEME, _THEME_SIZE = 0.6, 5  # chance that a further class is a theme mate
+_STRIDED = 0.3  # chance that the theme is of the second grouping
+_SOLID = 0.4  # share of its box that a shape fills to show a texture
+_MAX_PARTS = max(map(len, forms.COMPOSITES.values()))
+_CONTRAST = {"shape": 0.3, "texture": 0.6, "colour": 0.14, "part": 0.2, "object": 0.4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """What a class id means: `value` is the attribute, or (colour, texture, shape)."""
+
+    task: str
+    value: tuple[str, ...]
+    heldout: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}: {' '.join(self.value)}"
+
+
+def _part_split() -> dict[str, bool]:
+    """Part name -> held out; a part may belong to several composites of one split."""
+    return {
+        part: name in forms.HELDOUT_COMPOSITES
+        for name, parts in forms.COMPOSITES.items()
+        for part, _ in parts
+        if part is not None
+    }
+
+
+def _of_split(names, heldout_names, heldout: bool) -> list[str]:
+    return [name for name in names if (name in heldout_names) == heldout]
+
+
+def _appearances(heldout: bool) -> list[tuple[str, ...]]:
+    """Distinct (colour, texture, shape), all of one split, every value used evenly."""
+    shapes = _of_split(forms.SHAPES, forms.HELDOUT_SHAPES, heldout)
+    textures = _of_split(draw.TEXTURES, draw.HELDOUT_TEXTURES, heldout)
+    colours = _of_split(draw.COLOURS, draw.HELDOUT_COLOURS, heldout)
+    found: list[tuple[str, ...]] = []
+    for k in range(_OBJECTS["heldout" if heldout else "train"]):
+        lap, s = divmod(k, len(shapes))
+        t = (11 * k + lap) % len(textures)
+        c = (7 * k + 3 * lap) % len(colours)
+        found.append((colours[c], textures[t], shapes[s]))
+    return found
+
+
+def _number_categories() -> Mapping[int, Category]:
+    tables = (
+        ("shape", forms.SHAPES, forms.HELDOUT_SHAPES),
+        ("texture", draw.TEXTURES, draw.HELDOUT_TEXTURES),
+        ("colour", draw.COLOURS, draw.HELDOUT_COLOURS),
+    )
+    found = [
+        Category(task, (value,), value in heldout)
+        for task, values, heldout in tables
+        for value in values
+    ]
+    found += [Category("part", (part,), held) for part, held in _part_split().items()]
+    found += [Category("object", v, held) for held in (False, True)
+              for v in _appearances(held)]  # fmt: skip
+    ids = (i for i in itertools.count(1) if i != IGNORE)
+    return MappingProxyType(dict(zip(ids, found, strict=False)))
+
+
+CATEGORIES: Mapping[int, Category] = _number_categories()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nuisance:
+    """What the task does not ask for; tones for every part of a composite."""
+
+    shape: str
+    texture: str
+    tones: tuple[tuple[draw.Hsv, draw.Hsv], ...]
+
+
+@functools.cache
+def _nuisances(task: str, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Shapes and textures to take at random: training never takes a held-out one."""
+    shapes, textures = tuple(forms.SHAPES), tuple(draw.TEXTURES)
+    if split == "train":
+        shapes = tuple(_of_split(shapes, forms.HELDOUT_SHAPES, False))
+        textures = tuple(_of_split(textures, draw.HELDOUT_TEXTURES, False))
+    if task == "texture":  # thin shapes show too little of it
+        shapes = tuple(s for s in shapes if draw.coverage(s)[s] > _SOLID)
+    return shapes, textures
+
+
+@functools.cache
+def _owners(part: str) -> tuple[str, ...]:
+    """The composites that have a part."""
+    return tuple(c for c in forms.COMPOSITES if part in draw.coverage(c))
+
+
+@functools.cache
+def members(task: str, split: str) -> tuple[int, ...]:
+    """The class ids of a task and split; instances look like those of `object`."""
+    wanted = ("object" if task == "instance" else task, split == "heldout")
+    return tuple(i for i, c in CATEGORIES.items() if (c.task, c.heldout) == wanted)
+
+
+class Composer:
+    """Makes up one scene of a task; lengths count in `sqrt(h * w)`."""
+
+    def __init__(self, rng: np.random.Generator, task: str, split: str, size):
+        self.rng, self.task, self.split = rng, task, split
+        unit = math.sqrt(size[0] * size[1])
+        self.height, self.width = size[0] / unit, size[1] / unit
+
+    def between(self, low: forms.Number, high: forms.Number) -> float:
+        return low + (high - low) * self.rng.random()
+
+    def pick(self, items):
+        return items[int(self.rng.random() * len(items))]
+
+    def things(self, primary: int | None) -> tuple[list[draw.Thing], list[int]]:
+        """Things, in drawing order, and the label of every piece of theirs."""
+        known = members(self.task, self.split)
+        first = self.pick(known) if primary is None else primary
+        classes = self.classes(first, known)
+        shared = self.nuisance() if self.rng.random() < 0.5 else None
+        looks = [self.look(c, shared or self.nuisance()) for c in classes]
+        smallest = 0.32 if self.task == "texture" else _SIZES[0]
+        lows = [smallest] * len(classes)
+        lows[0] = max(smallest, math.sqrt(_AIM / looks[0][2]))
+        places = self.places(lows)
+        # The first thing is drawn last: nothing hides the class that must be in sight.
+        order = [*self.rng.permutation(len(classes) - 1).tolist(), -1]
+        things, labels = [], []
+        for number, k in enumerate(order, start=1):
+            pieces, parts, _ = looks[k + 1]
+            things.append(self.place(pieces, places[k + 1]))
+            labels += self.labels(classes[k + 1], first, parts, number)
+        return things, labels
+
+    def labels(self, class_id: int, first: int, parts, number: int) -> list[int]:
+        if self.task == "instance":
+            return [number] * len(parts)
+        if self.task == "part":  # one part is asked for, whatever has it
+            asked = CATEGORIES[first].value[0]
+            return [first if part == asked else BACKGROUND for part in parts]
+        return [class_id] * len(parts)
+
+    def classes(self, first: int, known: tuple[int, ...]) -> list[int]:
+        """Two to five classes with repeats (up to six instances of two or three).
+
+        A further class is often a mate of the first in one of two fixed groupings,
+        so that two scenes of a class share more than that class, but not all.
+        """
+        n, at = len(known), known.index(first)
+        groups = max(1, round(n / _THEME_SIZE))
+        if self.rng.random() < _STRIDED:
+            theme = known[at % groups :: groups]
+        else:
+            group = at * groups // n
+            theme = known[-(-group * n // groups) : -(-(group + 1) * n // groups)]
+        counts = (3, 4, 5, 6) if self.task == "instance" else (2, 3, 4, 4, 5, 5)
+        count = self.pick(counts)
+        found = [first] * min(self.copies(), count - 1)
+        while len(found) < count:
+            new = self.pick(theme if self.rng.random() < _THEME else known)
+            if new not in found:
+                found += [new] * self.copies()
+        return found[:count]
+
+    def copies(self) -> int:
+        """How many things of a class: 1 or 2, or up to 3 instances that look alike."""
+        return 1 + int((3 if self.task == "instance" else 1.4) * self.rng.random())
+
+    def random_hsv(self) -> draw.Hsv:
+        return self.between(0, 360), self.between(0.4, 1), self.between(0.35, 1)
+
+    def named_hsv(self, colour: str) -> draw.Hsv:
+        h, s, v = draw.COLOURS[colour]
+        s, v = s + self.between(-0.05, 0.05), v + self.between(-0.05, 0.05)
+        return h + self.between(-5, 5), min(s, 1.0), min(v, 1.0)
+
+    def tones(self, hsv: draw.Hsv) -> tuple[draw.Hsv, draw.Hsv]:
+        contrast = _CONTRAST["object" if self.task == "instance" else self.task]
+        if self.task != "texture":
+            return hsv, draw.second_tone(hsv, contrast)
+        other = draw.second_tone(hsv, contrast, hue=self.between(0, 360))
+        return (hsv, other) if self.rng.random() < 0.5 else (other, hsv)
+
+    def nuisance(self) -> _Nuisance:
+        shapes, textures = _nuisances(self.task, self.split)
+        slots = _MAX_PARTS if self.task == "part" else 1
+        return _Nuisance(
+            self.pick(shapes),
+            self.pick(textures),
+            tuple(self.tones(self.random_hsv()) for _ in range(slots)),
+        )
+
+    def look(self, class_id: int, nuisance: _Nuisance):
+        """Pieces of a thing, their part names, and the share of its box to count on."""
+        value = CATEGORIES[class_id].value
+        shape, texture, tones = nuisance.shape, nuisance.texture, nuisance.tones
+        if self.task == "part":
+            return self.composite(value[0], nuisance)
+        if self.task == "shape":
+            shape = value[0]
+        elif self.task == "texture":
+            texture = value[0]
+        elif self.task == "colour":
+            tones = (self.tones(self.named_hsv(value[0])),)
+        else:
+            colour, texture, shape = value
+            tones = (self.tones(self.named_hsv(colour)),)
+        piece = draw.Piece((forms.SHAPES[shape],), texture, tones[0])
+        return (piece,), (shape,), draw.coverage(shape)[shape]
+
+    def composite(self, part: str, nuisance: _Nuisance):
+        owner = self.pick(_owners(part))
+        pieces, names = [], []
+        for (name, outlines), tones in zip(
+            forms.COMPOSITES[owner], nuisance.tones, strict=False
+        ):
+            plain = name is None or self.rng.random() < 0.5
+            texture = "flat" if plain else nuisance.texture
+            pieces.append(draw.Piece(outlines, texture, tones))
+            names.append(name)
+        return tuple(pieces), tuple(names), draw.coverage(owner)[part]
+
+    def places(self, lows: Sequence[float]) -> list[tuple[float, float, float]]:
+        """x, y and size of every thing, inside the image; overlaps are kept small."""
+        high = _SIZES[1] if len(lows) < 4 else _CROWDED
+        placed: list[tuple[float, float, float]] = []
+        for low in lows:
+            size = self.between(min(low, _SIZES[1]), max(low, high))
+            tries = []
+            for _ in range(_TRIES):
+                x = self.between(size / 2, self.width - size / 2)
+                y = self.between(size / 2, self.height - size / 2)
+                tries.append((sum(_hidden((x, y, size), p) for p in placed), x, y))
+            _, x, y = min(tries)
+            placed.append((x, y, size))
+        return placed
+
+    def place(self, pieces, spot: tuple[float, float, float]) -> draw.Thing:
+        x, y, size = spot
+        return draw.Thing(
+            pieces, x, y, size,
+            angle=self.between(-0.25, 0.25),
+            period=0.14 * self.between(0.85, 1.15),
+            turn=self.between(-0.12, 0.12),
+            phase=(self.rng.random(), self.rng.random()),
+        )  # fmt: skip
+
+    def ground(self) -> draw.Ground:
+        """A grey with a slight tint, uneven, and in half of the scenes textured."""
+        tint = draw.rgb((self.between(0, 360), self.between(0, 0.2), 1.0))
+        grey = self.between(0.3, 0.75) + self.rng.uniform(-0.1, 0.1, (5, 5, 1))
+        return draw.Ground(
+            np.clip(grey * tint, 0, 220).astype(np.uint8),
+            self.pick(_nuisances(self.task, self.split)[1]),
+            contrast=self.between(8, 30) if self.rng.random() < 0.5 else 0.0,
+            period=self.between(0.1, 0.3),
+            turn=self.between(0, math.pi),
+        )
+
+
+def _hidden(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
+    """Share of the smaller of two boxes (x, y, size) that the other one covers."""
+    reach = (a[2] + b[2]) / 2
+    small = min(a[2], b[2])
+    x = min(reach - abs(a[0] - b[0]), small)
+    y = min(reach - abs(a[1] - b[1]), small)
+    return x * y / small**2 if x > 0 and y > 0 else 0.0

@@ -1,0 +1,329 @@
+"""Episodes drawn from a source: a query, its prompts, and prompts that mislead."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from absl import logging
+
+from seggpt_jax import colors
+from seggpt_jax.data.augment import resize
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, Source
+from seggpt_jax.evaluators.common import Episode
+
+_DRAWS = 20  # classes, or images, tried before an episode is given up
+_LOOKS = 50  # images of one class decoded in search of fitting ones
+_CROP = 3 / 4  # of each side, in further views of one image
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """Where related views come from: images that share one of `classes`, or, without
+    classes, several views of one image among `records`. None shows a `forbidden` label.
+
+    repeat: where a class has too few such images, show them again.
+    """
+
+    source: Source
+    classes: tuple[int, ...]
+    records: np.ndarray
+    forbidden: tuple[int, ...] = ()
+    repeat: bool = False
+
+    def __len__(self) -> int:
+        return len(self.classes) or len(self.records)
+
+    def draw(
+        self, rng: np.random.Generator, count: int, size: tuple[int, int], pixels: int
+    ) -> tuple[list[int], list[Sample], int | None] | None:
+        """`count` records and their samples at `size`, and the class that all of them
+        show on at least `pixels` pixels (None for views of one image). None where the
+        class drawn has too few such images.
+
+        The first views do not depend on `count`: more shots add prompts, no more.
+        """
+        if not self.classes:
+            record = int(self.records[rng.integers(len(self.records))])
+            views = _views(self.source[record], rng.spawn(1)[0])
+            samples = [resize(next(views), size) for _ in range(count)]
+            return [record] * count, samples, None
+        label = self.classes[rng.integers(len(self.classes))]
+        by_class = self.source.by_class
+        candidates = np.asarray(by_class[label], np.int64)
+        for other in by_class.keys() & set(self.forbidden):
+            candidates = candidates[~np.isin(candidates, by_class[other])]
+        records, samples = [], []
+        for record in rng.permutation(candidates)[:_LOOKS].tolist():
+            sample = self.source[record]
+            # by_class need not list every class of a record.
+            if self.forbidden and np.isin(sample.segments, self.forbidden).any():
+                continue
+            sample = resize(sample, size)
+            if np.sum(sample.segments == label) >= pixels:
+                records.append(record)
+                samples.append(sample)
+            if len(samples) == count:
+                return records, samples, label
+        if not (records and self.repeat):
+            return None
+        again = [i % len(records) for i in range(count)]
+        return [records[i] for i in again], [samples[i] for i in again], label
+
+
+def _views(sample: Sample, rng: np.random.Generator) -> Iterator[Sample]:
+    """Views of one image: a mirrored crop (the query), the whole, then further crops.
+
+    Mirrored and enlarged, the query cannot be answered by copying the prompt's mask.
+    """
+    yield _crop(sample, rng, mirror=True)
+    yield sample
+    while True:
+        yield _crop(sample, rng, mirror=False)
+
+
+def _crop(sample: Sample, rng: np.random.Generator, mirror: bool) -> Sample:
+    height, width = sample.segments.shape
+    h, w = max(1, round(height * _CROP)), max(1, round(width * _CROP))
+    y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    window = (slice(y, y + h), slice(x, x + w))
+    flip = (slice(None), slice(None, None, -1 if mirror else 1))
+    return dataclasses.replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[window][flip]),
+        segments=np.ascontiguousarray(sample.segments[window][flip]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """Draws episodes from a source: episode i is a function of (seed, i) alone.
+
+    A class is drawn uniformly from those with more than `shots` images, then a query
+    and prompts that show it, all different images. In a source with `families` (task ->
+    class ids) episode i is of task i modulo their number. Where labels mean nothing
+    across images (`same_image_only`, or a task without classes, whose records
+    `indices_of(task)` gives) the prompts are views of the query's image.
+
+    shots: prompts per episode. max_classes: each episode asks for 1..max_classes
+    classes visible in the query and the first prompt, each in a random colour (a single
+    class too), `min_distance` (L1) apart and away from black. min_pixels: area of a
+    class at `size`, under which it cannot be asked for. wrong_source: gives wrong
+    prompts where the source has none. tasks: those to draw, default all.
+    """
+
+    source: Source
+    size: tuple[int, int]
+    shots: int = 1
+    seed: int = 0
+    max_classes: int = 1
+    min_pixels: int = 16
+    min_distance: float = 150.0
+    wrong_source: Source | None = None
+    tasks: Sequence[str] | None = None
+
+    def __post_init__(self):
+        at_least(1, size=min(self.size), shots=self.shots)
+        at_least(1, max_classes=self.max_classes, min_pixels=self.min_pixels)
+        at_least(0, seed=self.seed, min_distance=self.min_distance)
+        if not len(self.source):
+            raise ValueError(f"source {self.source.name!r} is empty")
+        for task, pool in self.pools.items():
+            asked = self.max_classes if pool.classes else 1
+            if len(pool) <= asked and self.wrong_source is None:
+                raise ValueError(
+                    f"{self.describe(task)} has {len(pool)} classes or images and an "
+                    f"episode may ask for {asked}, which leaves no wrong prompts: pass "
+                    "wrong_source, a source of other classes"
+                )
+
+    @functools.cached_property
+    def pools(self) -> Mapping[str, _Pool]:
+        """Task -> its classes or records. One task, "", for sources without tasks."""
+        source = self.source
+        if source.same_image_only:
+            families: Mapping[str, Sequence[int]] = {"": ()}
+        elif source.by_class:
+            families = getattr(source, "families", {"": sorted(source.by_class)})
+        else:
+            raise ValueError(f"source {source.name!r} has no classes")
+        unknown = set(self.tasks or ()) - set(families)
+        if unknown:
+            raise ValueError(
+                f"tasks has {sorted(unknown)}, source {source.name!r} has "
+                f"{sorted(families)}"
+            )
+        return {
+            task: self._pool(task, families[task]) for task in self.tasks or families
+        }
+
+    def draw(self, index: int) -> tuple[Episode, Episode]:
+        """An episode, and the same query with wrong prompts: they show none of the
+        asked classes anywhere, but others of the source (of the same task), painted in
+        the asked colours. Where such images are few, wrong prompts repeat.
+
+        Raises: ValueError that names source and classes when there is no such episode;
+        `BadRecord` of the source passes through.
+        """
+        task = list(self.pools)[index % len(self.pools)]
+        rng = np.random.default_rng([self.seed, index])
+        found = self._search(rng, self.pools[task], self.shots + 1)
+        if found is None:
+            names = [self.class_name(c) for c in self.pools[task].classes]
+            raise ValueError(
+                f"{self.describe(task)} gives no episode {index} in {_DRAWS} draws: "
+                f"too few images show a class of {_some(names)} on "
+                f"min_pixels={self.min_pixels} pixels at size {list(self.size)}"
+            )
+        records, (query, *prompts), labels = found
+        palette = colors.random_palette(rng, len(labels), self.min_distance)
+        right = Episode(
+            images=np.stack([s.image for s in prompts]),
+            targets=_targets(prompts, labels, palette),
+            query=query.image,
+            truth=_indices(query.segments, labels),
+            ignore=query.segments == IGNORE,
+            palette=np.concatenate([np.array([colors.BLACK], np.uint8), palette]),
+            kind=query.kind,
+            class_ids=labels,
+            source=self.source.name,
+            records=tuple(records),
+            task=task,
+        )
+        return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
+
+    def _wrong(self, right: Episode, rng: np.random.Generator) -> Episode:
+        for pool in self._wrong_pools(right):
+            found = self._search(rng, pool, self.shots, len(right.class_ids))
+            if found is not None:
+                records, prompts, labels = found
+                return dataclasses.replace(
+                    right,
+                    images=np.stack([s.image for s in prompts]),
+                    targets=_targets(prompts, labels, right.palette[1:]),
+                    records=(right.records[0], *records),
+                )
+        names = [self.class_name(c) for c in right.class_ids]
+        raise ValueError(
+            f"{self.describe(right.task)} has no wrong prompts where {names} is asked "
+            "for: no image of another class is without it; pass wrong_source, a "
+            "source of other classes"
+        )
+
+    def _wrong_pools(self, right: Episode) -> Iterator[_Pool]:
+        own, asked = self.pools[right.task], right.class_ids
+        if own.classes:
+            rest = tuple(c for c in own.classes if c not in asked)
+            if rest:
+                yield dataclasses.replace(
+                    own, classes=rest, forbidden=asked, repeat=True
+                )
+        elif len(own.records) > 1:
+            others = own.records[own.records != right.records[0]]
+            yield dataclasses.replace(own, records=others)
+        if self.wrong_source is not None:
+            names = {self.class_name(c).casefold() for c in asked if own.classes}
+            yield from self._foreign_pool(self.wrong_source, names)
+
+    def _foreign_pool(self, source: Source, names: set[str]) -> Iterator[_Pool]:
+        """The classes of another source, without those of the same names: two data sets
+        may well have a class in common."""
+        if source.same_image_only:
+            yield _Pool(source, (), np.arange(len(source)))
+            return
+        same = [c for c, n in source.class_names.items() if n.casefold() in names]
+        classes = tuple(
+            c for c, r in source.by_class.items() if c not in same and len(r)
+        )
+        if classes:
+            none = np.zeros(0, np.int64)
+            yield _Pool(source, classes, none, tuple(same), repeat=True)
+
+    def _search(
+        self,
+        rng: np.random.Generator,
+        pool: _Pool,
+        count: int,
+        classes: int | None = None,
+    ) -> tuple[list[int], list[Sample], tuple[int, ...]] | None:
+        """Records, related samples and the labels to paint in them. The first sample
+        shows them all: `classes` of them, if there are as many. By default the number
+        is random and the first sample a query, then the second shows them all too."""
+        for _ in range(_DRAWS):
+            views = pool.draw(rng, count, self.size, self.min_pixels)
+            if views is None:
+                continue
+            records, samples, first = views
+            seen_in = samples[:2] if classes is None else samples[:1]
+            shown = set.intersection(*[self._visible(s) for s in seen_in])
+            if pool.classes:
+                shown &= set(pool.classes)
+            if not shown:
+                continue
+            rest = rng.permutation(sorted(shown - {first})).tolist()
+            labels = rest if first is None else [first, *rest]
+            number = classes or int(rng.integers(1, self.max_classes + 1))
+            return records, samples, tuple(int(c) for c in labels[:number])
+        return None
+
+    def _visible(self, sample: Sample) -> set[int]:
+        labels, areas = np.unique(sample.segments, return_counts=True)
+        shown = set(labels[areas >= self.min_pixels].tolist())
+        return shown - {BACKGROUND, IGNORE}
+
+    def _pool(self, task: str, labels: Sequence[int]) -> _Pool:
+        source, count = self.source, self.shots + 1
+        if not labels:
+            indices_of = getattr(source, "indices_of", lambda _: np.arange(len(source)))
+            records = np.asarray(indices_of(task), np.int64)
+            if not len(records):
+                raise ValueError(f"{self.describe(task)} has no records")
+            return _Pool(source, (), records)
+        images = {c: len(source.by_class.get(c, ())) for c in labels}
+        classes = tuple(c for c in labels if images[c] >= count)
+        if not classes:
+            most = max(labels, key=lambda c: images[c])
+            raise ValueError(
+                f"{self.describe(task)} has no class with the {count} images that an "
+                f"episode with shots={self.shots} needs; the most has "
+                f"{self.class_name(most)!r}, {images[most]}"
+            )
+        if len(classes) < len(labels):
+            few = [self.class_name(c) for c in labels if c not in classes]
+            logging.info(
+                "%s: %d of %d classes have fewer than %d images and give no episodes: "
+                "%s", self.describe(task), len(few), len(labels), count, _some(few)
+            )  # fmt: skip
+        return _Pool(source, classes, np.zeros(0, np.int64))
+
+    def class_name(self, label: int) -> str:
+        return self.source.class_names.get(label, f"instance {label}")
+
+    def describe(self, task: str) -> str:
+        return f"source {self.source.name!r}" + (f", task {task!r}," if task else "")
+
+
+def _targets(
+    prompts: Sequence[Sample], labels: Sequence[int], palette: np.ndarray
+) -> np.ndarray:
+    # Wrong prompts may show fewer classes than there are colours.
+    palette = palette[: len(labels)]
+    return np.stack([colors.paint(s.segments, labels, palette)[0] for s in prompts])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _indices(segments: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """Label map -> int32 `[h, w]`, 0 or 1 + the position of the label in `labels`."""
+    truth = np.zeros(segments.shape, np.int32)
+    for index, label in enumerate(labels, start=1):
+        truth[segments == label] = index
+    return truth
+
+
+def at_least(minimum: int, **settings: int | float) -> None:
+    for name, value in settings.items():
+        if value < minimum:
+            raise ValueError(f"{name} is {value}, must be at least {minimum}")

@@ -1,0 +1,64 @@
+"""The painting loss (paper section 3.1; Painter's smooth-L1) and its from-scratch form."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from seggpt_jax.canvas import to_pixels
+
+LOSSES = ("smooth_l1", "l2")
+
+
+def pixel_loss(painting, targets, *, loss: str = "smooth_l1", beta: float = 0.01):
+    """Loss per channel value `[b, H, W, 3]`, before any averaging."""
+    error = jnp.abs(painting - targets)
+    if loss == "l2":
+        return jnp.square(error)
+    if loss != "smooth_l1":
+        raise ValueError(f"loss {loss!r} is not one of {', '.join(LOSSES)}")
+    quadratic = jnp.square(error) * (0.5 / beta)
+    return jnp.where(error < beta, quadratic, error - 0.5 * beta)
+
+
+def counted_pixels(
+    hidden: Bool[Array, "b h w"], valid: Array, shape: tuple[int, ...]
+) -> Float[Array, "b H W c"]:
+    """1 on the channel values that the loss counts: hidden patches, valid pixels.
+
+    valid: per pixel `[b, H, W]` or per channel `[b, H, W, 3]`, bool or weights.
+    """
+    mask = to_pixels(hidden, shape[1] // hidden.shape[1])[..., None]
+    valid = valid[..., None] if valid.ndim == 3 else valid
+    return jnp.broadcast_to(mask.astype(jnp.float32) * valid, shape)
+
+
+def painting_loss(
+    painting: Float[Array, "b H W 3"],
+    targets: Float[Array, "b H W 3"],
+    hidden: Bool[Array, "b h w"],
+    valid: Array,
+    *,
+    loss: str = "smooth_l1",
+    beta: float = 0.01,
+) -> Float[Array, ""]:
+    """Mean loss over hidden, valid values: one global sum over one global count.
+
+    Never a mean of per-sample or per-device means. A batch that counts nothing has
+    loss 0 (the released code gives nan).
+    """
+    counted = counted_pixels(hidden, valid, painting.shape)
+    each = pixel_loss(painting, targets, loss=loss, beta=beta)
+    return (each * counted).sum() / jnp.maximum(counted.sum(), 1)
+
+
+def foreground_weights(foreground, counted, max_weight: float):
+    """Weights per channel value that let painted and background pixels count alike.
+
+    Painted values weigh (background count / painted count), at least 1 and at most
+    `max_weight`, over the whole batch. learning.md section 2: without it a small model
+    trained from scratch paints everything black.
+    """
+    foreground = foreground[..., None]
+    painted = (counted * foreground).sum()
+    balance = (counted.sum() - painted) / jnp.maximum(painted, 1)
+    weight = jnp.clip(balance, 1, max_weight)
+    return counted * jnp.where(foreground, weight, 1)

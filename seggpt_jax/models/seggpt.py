@@ -1,0 +1,248 @@
+"""SegGPT: a plain ViT that paints the query's target (paper section 3, figure 2)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from seggpt_jax.canvas import patchify, unpatchify
+from seggpt_jax.models import transformer
+from seggpt_jax.models.attention import IMPLEMENTATIONS
+from seggpt_jax.models.resample import cubic_matrix
+
+#       width, depth, heads
+SIZES = {
+    "ti16": (192, 12, 3),
+    "s16": (384, 12, 6),
+    "b16": (768, 12, 12),
+    "l16": (1024, 24, 16),
+}
+
+
+def quarters(depth: int) -> tuple[int, ...]:
+    """The last block of each quarter of the depth: where features are tapped."""
+    return tuple(depth * (i + 1) // 4 - 1 for i in range(4))
+
+
+@dataclasses.dataclass(frozen=True)
+class SegGPTConfig:
+    """Geometry and numerics. `SegGPTConfig.of("l16")` is the released model.
+
+    canvas: rows and columns in pixels that the relative-position tables are made for;
+    any other 2:1 canvas is run by interpolating them. pos_grid: side of the square
+    position table (14: MAE at 224). merge_after: image and target streams are averaged
+    after this block. taps: blocks whose outputs the decoder reads.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int = 16
+    canvas: tuple[int, int] = (896, 448)
+    pos_grid: int = 14
+    mlp_ratio: int = 4
+    merge_after: int = 2
+    taps: tuple[int, ...] = ()
+    decoder_width: int = 64
+    drop_path: float = 0.0
+    dtype: str = "float32"
+    attention: str = "xla"
+    remat: str = "none"
+    scan: bool = True
+
+    @classmethod
+    def of(cls, size: str, **settings) -> "SegGPTConfig":
+        """A row of `SIZES` with some settings replaced."""
+        if size not in SIZES:
+            raise ValueError(f"model size {size!r} is not one of {', '.join(SIZES)}")
+        width, depth, heads = SIZES[size]
+        names = [f.name for f in dataclasses.fields(cls)]
+        if unknown := set(settings) - set(names):
+            raise ValueError(
+                f"unknown model settings {sorted(unknown)}; choices: {', '.join(names)}"
+            )
+        row = {"width": width, "depth": depth, "heads": heads}
+        return cls(**(row | settings))
+
+    def __post_init__(self):
+        set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        set_("canvas", tuple(self.canvas))
+        set_("taps", tuple(self.taps) or quarters(self.depth))
+        self._choice("dtype", ("float32", "bfloat16"))
+        self._choice("attention", IMPLEMENTATIONS)
+        self._choice("remat", tuple(transformer.REMAT))
+        rows, cols = self.canvas
+        if rows < 1 or cols < 1 or rows % (2 * self.patch) or cols % self.patch:
+            raise ValueError(
+                f"model.canvas {self.canvas}: a prompt above a query needs rows that "
+                f"are a multiple of {2 * self.patch} (2 x patch) and columns of "
+                f"{self.patch} (patch)"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"model.width {self.width} is not a multiple of heads "
+                             f"{self.heads}")  # fmt: skip
+        if not 0 <= self.merge_after <= self.taps[0] or self.taps != tuple(
+            sorted(set(self.taps) & set(range(self.depth)))
+        ):
+            raise ValueError(
+                f"model.taps {self.taps} must rise within the {self.depth} blocks and "
+                f"not come before merge_after = {self.merge_after}"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"model.drop_path {self.drop_path} is not in [0, 1)")
+
+    def _choice(self, name: str, choices):
+        if getattr(self, name) not in choices:
+            raise ValueError(f"model.{name} {getattr(self, name)!r} is not one of "
+                             f"{', '.join(choices)}")  # fmt: skip
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches on the canvas."""
+        return self.canvas[0] // self.patch, self.canvas[1] // self.patch
+
+
+def _xavier(key, shape, fan_in, fan_out):
+    limit = np.sqrt(6 / (fan_in + fan_out))
+    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+
+
+def _init_patch_embed(key, c: SegGPTConfig):
+    pixels = 3 * c.patch**2
+    kernel = _xavier(key, (pixels, c.width), pixels, c.width)
+    return {"kernel": kernel, "bias": jnp.zeros(c.width)}
+
+
+def _init_positions(key, c: SegGPTConfig):
+    shape = (c.pos_grid, c.pos_grid, c.width)
+    return 0.02 * jax.random.truncated_normal(key, -2, 2, shape)
+
+
+def _init_norm(key, c: SegGPTConfig):
+    return {"scale": jnp.ones(c.width), "bias": jnp.zeros(c.width)}
+
+
+def _init_decoder(key, c: SegGPTConfig):
+    k_embed, k_conv, k_head = jax.random.split(key, 3)
+    w, taps, pixels = c.decoder_width, len(c.taps) * c.width, c.patch**2
+    embed = _xavier(k_embed, (taps, pixels * w), taps, pixels * w)
+    return {
+        "embed": {"kernel": embed, "bias": jnp.zeros(pixels * w)},
+        "conv": {
+            "kernel": _xavier(k_conv, (3, 3, w, w), 9 * w, 9 * w),
+            "bias": jnp.zeros(w),
+        },
+        "norm": {"scale": jnp.ones(w), "bias": jnp.zeros(w)},
+        "head": {"kernel": _xavier(k_head, (w, 3), w, 3), "bias": jnp.zeros(3)},
+    }
+
+
+# Initialisers as MAE and the released code: Xavier kernels, zero biases and relative
+# positions, tokens and positions of standard deviation 0.02.
+INITIALIZERS = {
+    "patch_embed": _init_patch_embed,
+    "pos_embed": _init_positions,
+    "mask_token": lambda key, c: 0.02 * jax.random.normal(key, (c.width,)),
+    "stream_tokens": lambda key, c: 0.02 * jax.random.normal(key, (2, c.width)),
+    "kind_tokens": lambda key, c: 0.02 * jax.random.normal(key, (2, c.width)),
+    "blocks": lambda key, c: transformer.init_blocks(
+        key, c.depth, c.width, c.heads, c.mlp_ratio * c.width, c.grid
+    ),
+    "norm": _init_norm,
+    "decoder": _init_decoder,
+}
+
+
+def position_embedding(table: Float[Array, "g g d"], grid) -> Float[Array, "h w d"]:
+    """The square position table on a grid of patches, bicubic as torch computes it."""
+    side = table.shape[0]
+    if grid == (side, side):
+        return table
+    rows = jnp.asarray(cubic_matrix(side, grid[0]))
+    cols = jnp.asarray(cubic_matrix(side, grid[1]))
+    return jnp.einsum("hg,gkd,wk->hwd", rows, table, cols)
+
+
+def decode(p, tapped, patch: int):
+    """Tapped features `[b, h, w, taps * d]` -> painting float32 `[b, H, W, 3]`."""
+    x = unpatchify(transformer.linear(p["embed"], tapped), patch)
+    x = jax.lax.conv_general_dilated(
+        x, p["conv"]["kernel"].astype(x.dtype), (1, 1), "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    x = x + p["conv"]["bias"].astype(x.dtype)[None, None, None, :]
+    x = jax.nn.gelu(transformer.layer_norm(p["norm"], x), approximate=False)
+    return transformer.linear(p["head"], x).astype(jnp.float32)
+
+
+class SegGPT(nn.Module):
+    """`SegGPT(config).apply({"params": p}, images, targets, hidden, kind)`."""
+
+    config: SegGPTConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, "b H W 3"],
+        targets: Float[Array, "b H W 3"],
+        hidden: Bool[Array, "b h w"],
+        kind: Int[Array, " b"],
+        *,
+        train: bool = False,
+        prompts: int = 1,
+    ) -> tuple[Float[Array, "b H W 3"], dict[str, Any]]:
+        """Paints the hidden patches of the target canvas.
+
+        images, targets: canvases, ImageNet-normalised. hidden: per patch, true where
+        the target is replaced by the mask token. kind: 0 category, 1 instance.
+        prompts: feature ensemble over groups of that many rows of the batch, which
+        hold one query with different prompts (paper section 3.4).
+
+        Returns the painting, ImageNet-normalised float32, and named intermediates.
+        """
+        c = self.config
+        p = {n: self.param(n, init, c) for n, init in INITIALIZERS.items()}
+        dtype = jnp.dtype(c.dtype)
+        with jax.named_scope("embed"):
+            x = _embed(p, images, targets, hidden, kind, c.patch, dtype)
+        out = {"embedded": x}
+        use_drop = train and c.drop_path > 0
+        keys = jax.random.split(self.make_rng("dropout"), c.depth) if use_drop else None
+        rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
+
+        tapped, start = [], 0
+        stops = sorted({c.merge_after + 1, *(tap + 1 for tap in c.taps)})
+        layers = transformer.cut_layers((p["blocks"], rates, keys), stops)
+        for stop, part in zip(stops, layers, strict=True):
+            with jax.named_scope(f"blocks_{start}_{stop - 1}"):
+                x, each = transformer.run_blocks(
+                    part[0], x, *part[1:], impl=c.attention, prompts=prompts,
+                    remat=c.remat, scan=c.scan,
+                )  # fmt: skip
+            out |= {f"block_{start + i}": y for i, y in enumerate(each)}
+            if stop - 1 == c.merge_after:
+                image_stream, target_stream = jnp.split(x, 2)
+                x = out["merged"] = (image_stream + target_stream) * 0.5
+            if stop - 1 in c.taps:
+                tapped.append(transformer.layer_norm(p["norm"], x))
+            start = stop
+        out["tapped"] = jnp.concatenate(tapped, axis=-1)
+        with jax.named_scope("decode"):
+            painting = decode(p["decoder"], out["tapped"], c.patch)
+        return painting, out
+
+
+def _embed(p, images, targets, hidden, kind, patch, dtype):
+    """Image and target tokens stacked on the batch axis: `[2b, h, w, d]`."""
+    both = jnp.concatenate([images, targets]).astype(dtype)
+    x, y = jnp.split(transformer.linear(p["patch_embed"], patchify(both, patch)), 2)
+    y = jnp.where(hidden[..., None], p["mask_token"].astype(dtype), y)
+    positions = position_embedding(p["pos_embed"], x.shape[1:3])
+    shared = positions[None] + p["kind_tokens"][kind][:, None, None, :]
+    streams = p["stream_tokens"].reshape(2, 1, 1, 1, -1)
+    added = (shared[None] + streams).astype(dtype)
+    return jnp.concatenate([x + added[0], y + added[1]])

@@ -1,0 +1,158 @@
+"""Transformer blocks as pure functions over parameters stacked on a layer axis."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from seggpt_jax.models.attention import attend, relative_positions
+
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def layer_norm(p, x):
+    """LayerNorm over the last axis, eps 1e-6, statistics in float32."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean(-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-6)
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    y = y * p["scale"].reshape(shape) + p["bias"].reshape(shape)
+    return y.astype(x.dtype)
+
+
+def linear(p, x):
+    """x `[..., d]` @ kernel `[d, c]` + bias, in the dtype of x."""
+    bias = p["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
+    return x @ p["kernel"].astype(x.dtype) + bias.astype(x.dtype)
+
+
+def init_blocks(key, depth: int, width: int, heads: int, mlp: int, grid):
+    """Parameters of `depth` blocks, each leaf with a leading layer axis.
+
+    Xavier-uniform kernels as MAE, and zero relative positions as the released code.
+    """
+    k = width // heads
+    k_qkv, k_proj, k_1, k_2 = jax.random.split(key, 4)
+
+    def kernel(key, shape, fan):
+        limit = np.sqrt(6 / fan)
+        return jax.random.uniform(key, (depth, *shape), minval=-limit, maxval=limit)
+
+    def zeros(*shape):
+        return jnp.zeros((depth, *shape))
+
+    def norm():
+        return {"scale": jnp.ones((depth, width)), "bias": zeros(width)}
+
+    return {
+        "norm1": norm(),
+        "attn": {
+            "qkv": {
+                "kernel": kernel(k_qkv, (width, 3, heads, k), 2 * width),
+                "bias": zeros(3, heads, k),
+            },
+            "rel_pos_h": zeros(2 * grid[0] - 1, k),
+            "rel_pos_w": zeros(2 * grid[1] - 1, k),
+            "proj": {
+                "kernel": kernel(k_proj, (heads, k, width), 2 * width),
+                "bias": zeros(width),
+            },
+        },
+        "norm2": norm(),
+        "mlp": {
+            "fc1": {"kernel": kernel(k_1, (width, mlp), width + mlp), "bias": zeros(mlp)},
+            "fc2": {
+                "kernel": kernel(k_2, (mlp, width), width + mlp),
+                "bias": zeros(width),
+            },
+        },
+    }
+
+
+def attention(p, x: Float[Array, "b h w d"], impl: str) -> Float[Array, "b h w d"]:
+    """Multi-head self-attention over a grid of tokens."""
+    b, h, w, d = x.shape
+    kernel = p["qkv"]["kernel"].astype(x.dtype)
+    bias = p["qkv"]["bias"].astype(x.dtype)
+    qkv = jnp.einsum("btd,dsnk->sbntk", x.reshape(b, h * w, d), kernel)
+    q, k, v = qkv + bias[:, None, :, None, :]
+    rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), h)
+    rel_w = relative_positions(p["rel_pos_w"].astype(x.dtype), w)
+    with jax.named_scope("attend"):
+        y = attend(q, k, v, rel_h, rel_w, impl=impl)
+    y = jnp.einsum("bntk,nkd->btd", y, p["proj"]["kernel"].astype(x.dtype))
+    y = y + p["proj"]["bias"].astype(x.dtype)[None, None, :]
+    return y.reshape(b, h, w, d)
+
+
+def average_query_half(x: Float[Array, "b h w d"], prompts: int):
+    """Feature ensemble: the query half becomes its mean over groups of `prompts` rows.
+
+    Groups are contiguous on the batch axis, so two streams stacked there are averaged
+    each for itself, as the released code does (and the transformers port does not).
+    """
+    if prompts == 1:
+        return x
+    b, h, w, d = x.shape
+    groups = x.reshape(b // prompts, prompts, h, w, d)
+    mean = groups[:, :, h // 2 :].mean(1, keepdims=True)
+    query = jnp.broadcast_to(mean, (*groups.shape[:2], h - h // 2, w, d))
+    return jnp.concatenate([groups[:, :, : h // 2], query], 2).reshape(x.shape)
+
+
+def drop_path(x, rate, key):
+    """Stochastic depth per row of the batch; `key` None leaves x alone."""
+    if key is None:
+        return x
+    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+    keep = jax.random.bernoulli(key, 1 - rate, shape)
+    return jnp.where(keep, x / (1 - rate).astype(x.dtype), 0)
+
+
+def block(p, x, rate, key, *, impl: str, prompts: int):
+    """Pre-norm block: attention (feature ensemble before the residual), then MLP."""
+    keys = (None, None) if key is None else jax.random.split(key)
+    y = attention(p["attn"], layer_norm(p["norm1"], x), impl)
+    x = x + drop_path(average_query_half(y, prompts), rate, keys[0])
+    with jax.named_scope("mlp"):
+        y = linear(p["mlp"]["fc1"], layer_norm(p["norm2"], x))
+        y = linear(p["mlp"]["fc2"], jax.nn.gelu(y, approximate=False))
+    return x + drop_path(y, rate, keys[1])
+
+
+def cut_layers(tree, stops: Sequence[int]) -> list:
+    """Cuts stacked leaves along the layer axis before every stop.
+
+    With `lax.split`, whose gradient is one concatenation: slices would each be padded
+    to the whole stack and summed.
+    """
+    sizes = np.diff([0, *stops]).tolist()
+    leaves, structure = jax.tree.flatten(tree)
+    cut = [jax.lax.split(leaf[: stops[-1]], sizes) for leaf in leaves]
+    return [jax.tree.unflatten(structure, part) for part in zip(*cut, strict=True)]
+
+
+def run_blocks(p, x, rates, keys, *, impl, prompts, remat, scan) -> tuple:
+    """Runs stacked blocks; returns the result and, when unrolled, every block's output.
+
+    p: leaves `[l, ...]`. rates: `[l]`. keys: `[l]` or None (no drop path).
+    """
+    body = functools.partial(block, impl=impl, prompts=prompts)
+    if REMAT[remat] is not None:
+        body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=not scan)
+    if scan:
+        step = lambda x, layer: (body(layer[0], x, *layer[1:]), None)  # noqa: E731
+        return jax.lax.scan(step, x, (p, rates, keys))[0], []
+    outputs = []
+    for layer in cut_layers((p, rates, keys), range(1, len(rates) + 1)):
+        p, rate, key = jax.tree.map(lambda leaf: leaf[0], layer)
+        x = body(p, x, rate, key)
+        outputs.append(x)
+    return x, outputs

@@ -1,0 +1,189 @@
+"""Training state and one pure step of in-context painting."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from seggpt_jax import colors
+from seggpt_jax.config import require
+from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, pixel_loss
+from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.optim import OptimSettings, make_optimizer, schedule
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a step changes. ema: moving average of params, or None."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    ema: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of training with its own loss and learning-rate schedule.
+
+    The paper has one stage: smooth-L1 from a pre-trained start. From scratch a stage
+    before it helps: L2, painted pixels weighed up to `max_foreground_weight`, and the
+    background of both targets repainted in a random colour for a share
+    `background_prob` of the samples, constant for half the stage and then falling
+    linearly to 0. A stage after the first starts from the EMA with a fresh optimizer.
+    """
+
+    steps: int
+    lr: float
+    warmup: int = 0
+    end_lr: float = 0.0
+    loss: str = "smooth_l1"
+    beta: float = 0.01
+    max_foreground_weight: float = 1.0
+    background_prob: float = 0.0
+
+    def __post_init__(self):
+        def check(name, good, allowed):
+            require(good, f"stages.*.{name}", getattr(self, name), allowed)
+
+        check("steps", self.steps > 0, "positive")
+        check("lr", self.lr > 0, "positive")
+        check("warmup", 0 <= self.warmup < self.steps, "in [0, steps)")
+        check("end_lr", 0 <= self.end_lr <= self.lr, "in [0, lr]")
+        check("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
+        check("beta", self.beta > 0, "positive")
+        check("max_foreground_weight", self.max_foreground_weight >= 1, "at least 1")
+        check("background_prob", 0 <= self.background_prob <= 1, "in [0, 1]")
+
+    def optimizer(self, settings: OptimSettings) -> optax.GradientTransformation:
+        """This stage's optimizer."""
+        return make_optimizer(settings, self.learning_rate)
+
+    def learning_rate(self, step):
+        """Learning rate at a step of this stage."""
+        return schedule(self.steps, self.lr, self.warmup, self.end_lr)(step)
+
+
+def init_state(
+    key, model: SegGPT, tx: optax.GradientTransformation, ema: bool
+) -> TrainState:
+    """A fresh state: random parameters, empty optimizer."""
+    rows, cols = model.config.canvas
+    canvas = jnp.zeros((1, rows, cols, 3))
+    hidden = jnp.zeros((1, *model.config.grid), bool)
+    kind = jnp.zeros(1, jnp.int32)
+    params = model.init(key, canvas, canvas, hidden, kind)["params"]
+    return TrainState(
+        jnp.zeros((), jnp.int32),
+        params,
+        tx.init(params),
+        jax.tree.map(jnp.copy, params) if ema else None,
+    )
+
+
+def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainState:
+    """Starts a later stage: parameters from the EMA, a fresh optimizer.
+
+    Doing it twice at the same step changes nothing, so a restart there is exact.
+    """
+    params = state.params if state.ema is None else state.ema
+    return state.replace(
+        params=jax.tree.map(jnp.copy, params), opt_state=tx.init(params)
+    )
+
+
+def repaint_background(key, targets, foreground, background, prob):
+    """Gives a share `prob` of the rows their random background colour instead of black."""
+    chosen = jax.random.bernoulli(key, prob, (targets.shape[0],))
+    where = chosen[:, None, None, None] & ~foreground[..., None]
+    return jnp.where(where, background[:, None, None, :], targets)
+
+
+def make_train_step(
+    model: SegGPT,
+    stage: Stage,
+    optim: OptimSettings,
+    *,
+    start: int,
+    accumulate: int,
+    ema: float,
+) -> Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, dict]]:
+    """The pure step `(state, batch, key) -> (state, metrics)` of one stage.
+
+    batch: what data.context makes, stacked. start: the stage's first step. accumulate:
+    micro-batches per step; their gradients are of one global sum over one global
+    count, so the number of them changes memory and not the result.
+    """
+    tx = stage.optimizer(optim)
+
+    def step(state: TrainState, batch, key):
+        key = jax.random.fold_in(key, state.step)
+        k_background, k_drop = jax.random.split(key)
+        done = (state.step - start) / stage.steps
+        targets, weights = batch["targets"], None
+        if stage.background_prob:
+            prob = stage.background_prob * jnp.clip(2 - 2 * done, 0, 1)
+            targets = repaint_background(
+                k_background, targets, batch["foreground"], batch["background"], prob
+            )
+        weights = counted_pixels(batch["hidden"], batch["valid"], targets.shape)
+        if stage.max_foreground_weight > 1:
+            weights = foreground_weights(
+                batch["foreground"], weights, stage.max_foreground_weight
+            )
+        total = jnp.maximum(weights.sum(), 1)
+
+        def loss_fn(params, rows, key):
+            canvases = colors.normalize(rows["images"]), colors.normalize(rows["targets"])
+            painting, _ = model.apply(
+                {"params": params}, *canvases, rows["hidden"], rows["kind"],
+                train=True, rngs={"dropout": key},
+            )  # fmt: skip
+            each = pixel_loss(painting, canvases[1], loss=stage.loss, beta=stage.beta)
+            return (each * rows["weights"]).sum() / total
+
+        rows = {n: batch[n] for n in ("images", "hidden", "kind")}
+        rows |= {"targets": targets, "weights": weights}
+        loss, grads = _accumulated(loss_fn, state.params, rows, k_drop, accumulate)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = TrainState(
+            state.step + 1, params, opt_state, _average(state.ema, params, state.step, ema)
+        )
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.global_norm(grads),
+            "lr": jnp.asarray(stage.learning_rate(state.step - start)),
+        }
+        return new, metrics
+
+    return step
+
+
+def _accumulated(loss_fn, params, rows, key, count: int):
+    if count == 1:
+        return jax.value_and_grad(loss_fn)(params, rows, key)
+
+    # Rows of one micro-batch are `count` apart, so that each stays on its device.
+    def cut(x):
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def add(carry, micro):
+        part = jax.value_and_grad(loss_fn)(params, *micro)
+        return jax.tree.map(jnp.add, carry, part), None
+
+    zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    micros = jax.tree.map(cut, rows), jax.random.split(key, count)
+    return jax.lax.scan(add, zero, micros)[0]
+
+
+def _average(ema, params, step, decay: float):
+    if ema is None:
+        return None
+    # Warm-up, so that a short run's average is not mostly its initial values.
+    decay = jnp.minimum(decay, (1 + step) / (20 + step))
+    return jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)

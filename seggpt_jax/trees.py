@@ -1,0 +1,47 @@
+"""Trees of parameters by slash-joined names, and ordered rules over those names."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+
+def path_name(path) -> str:
+    """A jax key path -> `blocks/attn/qkv/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree) -> dict[str, Any]:
+    """Leaves of a tree by name, in tree order."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path): leaf for path, leaf in leaves}
+
+
+def map_named(function: Callable[..., Any], tree, *rest):
+    """`jax.tree.map` whose function also gets the leaf's name first."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
+    )
+
+
+def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:
+    """Value of the first (regex, value) rule that matches the whole end of a name.
+
+    A pattern matches at a slash or at the start, so that `norm/scale` fits
+    `blocks/norm/scale`. Raises ValueError when no rule does.
+    """
+    for pattern, value in rules:
+        if re.search(rf"(^|/)(?:{pattern})$", name):
+            return value
+    raise ValueError(f"no rule for parameter {name}; rules: {[r[0] for r in rules]}")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as text in aligned columns."""
+    lines = [list(map(str, row)) for row in [headings, *rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

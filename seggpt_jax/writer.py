@@ -1,0 +1,220 @@
+"""What a run writes about itself: metrics, pictures, progress and timings."""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+_PICTURE_SIDE = 512  # longest side in TensorBoard; the PNG keeps every pixel
+
+
+class Writer:
+    """Writes `metrics.jsonl`, `pictures/<step>/<name>.png` and TensorBoard events.
+
+    start: the step that the run resumes from, 0 from scratch. What is there of later
+    steps, all of it from scratch, goes: the files tell one history. active: false on
+    all processes but the first, where every call does nothing.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, active: bool = True, start: int = 0):
+        self._active = active
+        if not active:
+            return
+        self._workdir = Path(workdir)
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        metrics = self._workdir / "metrics.jsonl"
+        last = start or -1
+        _drop_lines_after(metrics, last)
+        self._metrics = metrics.open("a", encoding="utf-8")
+        # TensorBoard hides steps >= purge_step of earlier event files. The suffix
+        # keeps a resume within the same second off the file it continues.
+        self._board = SummaryWriter(
+            str(self._workdir / "tensorboard"),
+            purge_step=last + 1,
+            flush_secs=30,
+            filename_suffix=f".{start}.{os.getpid()}",
+        )
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends one line `{"step", "time", **values}`; time is seconds since 1970.
+
+        Values are numbers. JSON has no NaN or infinity: they become the strings "nan",
+        "inf" and "-inf", which `float()` reads back.
+        """
+        if not self._active:
+            return
+        numbers = {name: float(value) for name, value in values.items()}
+        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
+        line |= {n: x if math.isfinite(x) else str(x) for n, x in numbers.items()}
+        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
+        self._metrics.flush()
+        for name, number in numbers.items():
+            self._board.add_scalar(name, number, step)
+
+    def images(self, step: int, name: str, image: np.ndarray) -> None:
+        """Writes one picture, uint8 `[h, w, 3]` or `[h, w]`; slashes make folders."""
+        if not self._active:
+            return
+        if image.dtype != np.uint8:
+            raise ValueError(f"picture {name!r} is {image.dtype}, but must be uint8")
+        picture = Image.fromarray(image)
+        path = self._workdir / "pictures" / f"{step:07d}" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+        picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+        small = np.asarray(picture.convert("RGB"))
+        self._board.add_image(name, small, step, dataformats="HWC")
+
+    def text(self, name: str, text: str) -> None:
+        """Shows a text (a config, a parameter table) in TensorBoard."""
+        if self._active:
+            self._board.add_text(name, text, 0)
+
+    def close(self) -> None:
+        if self._active:
+            self._metrics.close()
+            self._board.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Removes lines of later steps, and a last line that a kill cut short."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept == lines:
+        return
+    new = path.with_name(path.name + ".new")
+    new.write_text("".join(kept), encoding="utf-8")
+    os.replace(new, path)  # a kill here leaves the old history or the new one
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+class Clock:
+    """Measures steps, images and the share of time spent waiting for data."""
+
+    def __init__(self, images_per_step: int):
+        self._images_per_step = images_per_step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._since = time.perf_counter()
+        self._steps = 0
+        self._waited = 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Times the wait for one step's batch: `with clock.waiting(): next(data)`."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Rates since the last read (or the start), and starts over.
+
+        steps_per_s, images_per_s; data_wait: share of the time in `waiting`, 0..1.
+        """
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        rate = self._steps / seconds
+        rates = {
+            "steps_per_s": rate,
+            "images_per_s": rate * self._images_per_step,
+            "data_wait": self._waited / seconds,
+        }
+        self._reset()
+        return rates
+
+
+class Progress:
+    """A bar on a terminal; elsewhere one plain line every `every_s` seconds.
+
+    total_steps, start: the last step and the one resumed from. active: as in `Writer`.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        start: int = 0,
+        active: bool = True,
+        every_s: float = 30.0,
+    ):
+        terminal = sys.stderr.isatty()
+        self._total, self._start, self._step = total_steps, start, start
+        self._values: dict[str, float] = {}
+        self._plain, self._every_s = active and not terminal, every_s
+        self._began = self._printed = time.monotonic()
+        self._bar = tqdm(
+            total=total_steps,
+            initial=start,
+            disable=not (active and terminal),
+            mininterval=0.5,
+            dynamic_ncols=True,
+            unit="step",
+        )
+
+    def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
+        """Moves on to `step`; cheap enough for every step.
+
+        values: `loss` and what `Clock.read` gives; each is shown until it is replaced.
+        """
+        self._values |= values or {}
+        self._bar.set_postfix_str(self._described(), refresh=False)
+        self._bar.update(step - self._step)
+        self._step = step
+        due = time.monotonic() - self._printed >= self._every_s
+        if self._plain and (due or step == self._total):
+            self._printed = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _described(self) -> str:
+        formats = {
+            "loss": "loss {:.4g}",
+            "images_per_s": "{:.3g} images/s",
+            "data_wait": "data wait {:.0%}",
+        }
+        known = [(f, self._values[n]) for n, f in formats.items() if n in self._values]
+        return ", ".join(text.format(value) for text, value in known)
+
+    def _line(self) -> str:
+        average = (self._step - self._start) / (time.monotonic() - self._began + 1e-9)
+        rate = self._values.get("steps_per_s") or average
+        left = (self._total - self._step) / rate if rate else math.inf
+        eta = tqdm.format_interval(left) if math.isfinite(left) else "?"
+        parts = [
+            f"step {self._step}/{self._total}",
+            f"{rate:.3g} steps/s",
+            f"ETA {eta}",
+        ]
+        return ", ".join([*parts, *filter(None, [self._described()])])

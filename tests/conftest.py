@@ -1,0 +1,27 @@
+"""Hostile settings for every test: many devices, no silent broadcasting."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """Real pictures: $SEGGPT_DATA, else ../shared/data beside the checkout."""
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("SEGGPT_DATA", default))
+    if not (folder / "sets.tsv").exists():
+        message = f"no data sets in {folder}; set SEGGPT_DATA to their folder"
+        if os.environ.get("SEGGPT_REQUIRE_DATA") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder

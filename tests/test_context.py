@@ -1,0 +1,226 @@
+import collections
+
+import numpy as np
+import pytest
+
+from seggpt_jax import canvas
+from seggpt_jax.data.augment import View
+from seggpt_jax.data.context import Context, NothingToAsk
+from seggpt_jax.data.masking import Masking
+from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE, Sample
+
+PLAIN = View(size=(32, 32), jitter_prob=0.0)
+
+
+class Squares:
+    """Image k is flat in the colour (k, k, k): pixels tell their record. It shows class
+    1 + k % 3 on the left and class 4 on the right, an ignored strip between them."""
+
+    name = "squares"
+    class_names = {c: str(c) for c in (1, 2, 3, 4)}
+
+    def __init__(self, count=9, kind=CATEGORY, same_image_only=False):
+        self.count, self.kind, self.same_image_only = count, kind, same_image_only
+        self.reads: list[int] = []
+        self.by_class = {
+            c: [k for k in range(count) if 1 + k % 3 == c] for c in (1, 2, 3)
+        }
+        self.by_class[4] = list(range(count))
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        segments = np.zeros((40, 60), np.int32)
+        segments[5:35, 5:27], segments[5:35, 33:55] = 1 + index % 3, 4
+        segments[5:35, 27:33] = IGNORE
+        image = np.full((40, 60, 3), index, np.uint8)
+        return Sample(image, segments, self.kind, (1 + index % 3, 4))
+
+
+def records(pair) -> tuple[set, set]:
+    """The records that the prompt and the query half show."""
+    halves = canvas.split(pair["images"])
+    return tuple(set(np.unique(half).tolist()) for half in halves)
+
+
+def colors_of(target) -> set:
+    return set(map(tuple, target.reshape(-1, 3).tolist())) - {(0, 0, 0)}
+
+
+def test_element_is_as_documented():
+    pair = Context(view=View(size=(32, 48)))(Squares(), 4, np.random.default_rng(0))
+    shapes = {k: (v.shape, v.dtype.name) for k, v in pair.items()}
+    assert shapes == {
+        "images": ((64, 48, 3), "uint8"),
+        "targets": ((64, 48, 3), "uint8"),
+        "foreground": ((64, 48), "bool"),
+        "valid": ((64, 48), "bool"),
+        "background": ((3,), "uint8"),
+        "hidden": ((4, 3), "bool"),
+        "kind": ((), "int32"),
+        "record": ((), "int64"),
+    }
+    assert pair["record"] == 4 and pair["kind"] == CATEGORY
+
+
+@pytest.mark.parametrize("mix_prob", [0.0, 1.0])
+def test_pairs_share_colours_and_leave_ignored_pixels_black(mix_prob):
+    context = Context(view=PLAIN, mix_prob=mix_prob)
+    source = Squares()
+    rng = np.random.default_rng(1)
+    maps = set()
+    for k in range(100):
+        pair = context(source, k % 9, rng)
+        prompt, query = (colors_of(t) for t in canvas.split(pair["targets"]))
+        assert prompt & query  # the view of both shows a label that is asked for
+        assert query <= prompt
+        np.testing.assert_array_equal(pair["foreground"], pair["targets"].any(-1))
+        assert not (pair["foreground"] & ~pair["valid"]).any()
+        assert tuple(pair["background"]) not in prompt | {(0, 0, 0)}
+        maps.add(frozenset(prompt))
+    assert len(maps) == 100
+
+
+def test_ignored_pixels_are_invalid():
+    view = View(size=(40, 60), crop_scale=(1.0, 1.0), crop_ratio=(1.5, 1.5))
+    context = Context(view=view, patch=20, mix_prob=0.0)
+    pair = context(Squares(), 0, np.random.default_rng(0))
+    ignored = Squares()[0].segments == IGNORE  # symmetric: flips do not matter
+    np.testing.assert_array_equal(~pair["valid"], np.concatenate([ignored, ignored]))
+
+
+def test_same_image_as_often_as_asked_and_partners_share_a_class():
+    source, context = Squares(), Context(view=PLAIN, mix_prob=0.0)
+    rng = np.random.default_rng(2)
+    partners = collections.Counter()
+    for _ in range(600):
+        source.reads.clear()
+        prompt, query = records(context(source, 0, rng))
+        assert query == {0} and source.reads == [0, *(prompt - {0})]  # decoded once
+        partners[prompt.pop()] += 1
+    assert abs(partners[0] / 600 - 0.5) < 0.07  # three standard deviations
+    # Through class 1 come records 3 and 6, through class 4 all the others.
+    total = sum(n for k, n in partners.items() if k)
+    expected = {k: 1 / 16 + (1 / 4 if k in (3, 6) else 0) for k in range(1, 9)}
+    for k, share in expected.items():
+        assert abs(partners[k] / total - share) < 0.1
+
+
+@pytest.mark.parametrize(
+    "source", [Squares(kind=INSTANCE), Squares(same_image_only=True)]
+)
+def test_instances_and_regions_are_always_their_own_prompt(source):
+    context = Context(view=PLAIN, same_image=0.0, mix_prob=1.0)
+    rng = np.random.default_rng(3)
+    for k in range(30):
+        pair = context(source, k % 9, rng)
+        assert records(pair) == ({k % 9}, {k % 9})
+        assert pair["kind"] == source.kind
+
+
+def test_the_only_image_of_a_class_is_its_own_prompt():
+    context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0)
+    pair = context(Squares(count=1), 0, np.random.default_rng(0))
+    assert records(pair) == ({0}, {0})
+
+
+def test_mix_context_stitches_several_images_of_one_class():
+    context = Context(view=PLAIN, same_image=0.0, mix_prob=1.0, mix_grid=(2, 3))
+    source, rng = Squares(30), np.random.default_rng(4)
+    shown = []
+    for k in range(100):
+        source.reads.clear()
+        prompt, query = records(context(source, k % 30, rng))
+        assert k % 30 in query
+        assert len(source.reads) <= 1 + 6 + 5
+        shown.append(len(prompt))
+    # The crops and the picks of one image twice leave fewer than the six cells.
+    assert 1.5 < np.mean(shown) < 4 and max(shown) >= 4
+
+
+def test_small_labels_fall_back_to_whole_images():
+    """The label is a corner that crops of at most 40 % of the area rarely keep."""
+
+    class Corner(Squares):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            segments = np.zeros_like(sample.segments)
+            segments[:3, :3] = 4
+            return Sample(sample.image, segments, CATEGORY, (4,))
+
+    view = View(size=(32, 32), crop_scale=(0.3, 0.4), jitter_prob=0.0)
+    rng = np.random.default_rng(5)
+    for same_image in (0.0, 1.0):
+        context = Context(view=view, tries=1, same_image=same_image, mix_prob=0.0)
+        for k in range(40):
+            prompt, query = canvas.split(
+                context(Corner(), k % 9, rng)["foreground"][..., None]
+            )
+            assert prompt.any() and query.any()
+
+
+def test_a_partner_without_the_label_falls_back_to_the_same_image():
+    class Wrong(Squares):
+        """`by_class` promises classes that no image has, each has one of its own."""
+
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            segments = np.full_like(sample.segments, 10 + index)
+            return Sample(sample.image, segments, CATEGORY, (4, 10 + index))
+
+    for k in range(9):
+        context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0)
+        pair = context(Wrong(), k, np.random.default_rng(k))
+        assert records(pair) == ({k}, {k}) and pair["foreground"].all()
+        context = Context(view=PLAIN, same_image=0.0, mix_prob=1.0)
+        prompt, query = records(context(Wrong(), k, np.random.default_rng(k)))
+        assert prompt & query
+
+
+def test_a_record_without_labels_is_refused():
+    class Empty(Squares):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return Sample(sample.image, sample.segments * 0, CATEGORY, ())
+
+    class Speck(Squares):
+        """One pixel that is lost when the image shrinks."""
+
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            segments = np.zeros((400, 600), np.int32)
+            segments[0, 0] = 4
+            image = np.zeros((400, 600, 3), np.uint8)
+            return Sample(image, segments, sample.kind, (4,))
+
+    for source, message in ((Empty(), "no labelled pixel"), (Speck(), "below one")):
+        with pytest.raises(NothingToAsk, match=r"squares\[3\].*" + message):
+            Context(view=PLAIN)(source, 3, np.random.default_rng(0))
+
+
+def test_the_same_generator_gives_the_same_element():
+    context = Context(view=View(size=(32, 32)), masking=Masking(half_prob=0.3))
+    for seed in range(20):
+        first, again = (
+            context(Squares(), seed % 9, np.random.default_rng(seed)) for _ in range(2)
+        )
+        for name in first:
+            np.testing.assert_array_equal(first[name], again[name], name)
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        ("same_image", 1.5),
+        ("mix_prob", -0.5),
+        ("mix_grid", (1, 1)),
+        ("tries", 0),
+        ("min_share", 2.0),
+        ("patch", 15),
+    ],
+)
+def test_settings_out_of_range_are_named(setting, value):
+    with pytest.raises(ValueError, match=setting):
+        Context(**{setting: value})
