@@ -63,8 +63,8 @@ class Shapes:
     """`length` scenes of `size` (h, w); the settings are not to be changed.
 
     split: "heldout" asks only for classes that "train" never shows. tasks: task ->
-    weight, to hundredths. noise: uniform, in levels out of 255. The scene of an index is
-    the same at any size of one aspect.
+    weight, to hundredths. noise: uniform, in levels out of 255. The scene of an index
+    is the same at any size of one aspect.
 
     Raises:
       ValueError: for a setting that is out of range.

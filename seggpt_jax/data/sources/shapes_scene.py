@@ -23,6 +23,7 @@ _TRIES = 10  # places tried for a thing, to keep it in sight
 _OBJECTS = {"train": 128, "heldout": 40}  # appearances of the `object` task
 _THEME, _THEME_SIZE = 0.6, 5  # chance that a further class is a theme mate
 _STRIDED = 0.3  # chance that the theme is of the second grouping
+_LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
 _MAX_PARTS = max(map(len, forms.COMPOSITES.values()))
 _CONTRAST = {"shape": 0.3, "texture": 0.6, "colour": 0.14, "part": 0.2, "object": 0.4}
@@ -144,7 +145,10 @@ class Composer:
         first = self.pick(known) if primary is None else primary
         classes = self.classes(first, known)
         shared = self.nuisance() if self.rng.random() < 0.5 else None
-        looks = [self.look(c, shared or self.nuisance()) for c in classes]
+        looks = [
+            self.look(c, self.lit(shared) if shared else self.nuisance())
+            for c in classes
+        ]
         smallest = 0.32 if self.task == "texture" else _SIZES[0]
         lows = [smallest] * len(classes)
         lows[0] = max(smallest, math.sqrt(_AIM / looks[0][2]))
@@ -192,8 +196,8 @@ class Composer:
         """How many things of a class: 1 or 2, or up to 3 instances that look alike."""
         return 1 + int((3 if self.task == "instance" else 1.4) * self.rng.random())
 
-    def random_hsv(self) -> draw.Hsv:
-        return self.between(0, 360), self.between(0.4, 1), self.between(0.35, 1)
+    def random_hsv(self, hue: float) -> draw.Hsv:
+        return hue, self.between(0.4, 1), self.between(0.35, 1)
 
     def named_hsv(self, colour: str) -> draw.Hsv:
         h, s, v = draw.COLOURS[colour]
@@ -209,12 +213,20 @@ class Composer:
 
     def nuisance(self) -> _Nuisance:
         shapes, textures = _nuisances(self.task, self.split)
-        slots = _MAX_PARTS if self.task == "part" else 1
-        return _Nuisance(
-            self.pick(shapes),
-            self.pick(textures),
-            tuple(self.tones(self.random_hsv()) for _ in range(slots)),
+        # The parts of a composite keep their hues apart: their outlines must show.
+        hue, count = self.between(0, 360), _MAX_PARTS if self.task == "part" else 1
+        hues = (hue + 360 * k / count + self.between(-25, 25) for k in range(count))
+        tones = tuple(self.tones(self.random_hsv(hue)) for hue in hues)
+        return _Nuisance(self.pick(shapes), self.pick(textures), tones)
+
+    def lit(self, nuisance: _Nuisance) -> _Nuisance:
+        """The same look in another light, so that things that touch stay apart."""
+        light = self.between(-_LIGHT, _LIGHT)
+        tones = tuple(
+            (_lighter(first, light), _lighter(second, light))
+            for first, second in nuisance.tones
         )
+        return dataclasses.replace(nuisance, tones=tones)
 
     def look(self, class_id: int, nuisance: _Nuisance):
         """Pieces of a thing, their part names, and the share of its box to count on."""
@@ -291,3 +303,7 @@ def _hidden(a: tuple[float, float, float], b: tuple[float, float, float]) -> flo
     x = min(reach - abs(a[0] - b[0]), small)
     y = min(reach - abs(a[1] - b[1]), small)
     return x * y / small**2 if x > 0 and y > 0 else 0.0
+
+
+def _lighter(hsv: draw.Hsv, light: float) -> draw.Hsv:
+    return hsv[0], hsv[1], min(max(hsv[2] + light, 0.05), 1.0)
