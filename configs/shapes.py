@@ -1,6 +1,6 @@
 """In-context segmentation learned from scratch on procedural scenes, on two CPU cores.
 
-    python -m seggpt_jax.main --config=configs/shapes.py --workdir=runs/shapes
+python -m seggpt_jax.main --config=configs/shapes.py --workdir=runs/shapes
 """
 
 from configs import common
@@ -52,7 +52,8 @@ def get_config(argument=None):
             max_foreground_weight=12.0, background_prob=0.7,
         ),
         paint=common.stage(
-            steps=arg["steps"] - first, lr=6e-4, warmup=min(50, first // 4), background_prob=0.3,
+            steps=arg["steps"] - first, lr=6e-4, warmup=min(50, first // 4),
+            background_prob=0.3,
         ),
     )  # fmt: skip
     c.ema = 0.998

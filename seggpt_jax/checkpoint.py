@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,30 +43,16 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike, *, keep: int = 3):
         if keep < 1:
-            raise ValueError(f"checkpoint.keep={keep} must be at least 1")
+            raise ValueError(f"keep={keep} must be at least 1")
         _quiet_orbax()
         self.folder = Path(folder).absolute()
+        self._keep = keep
         self._writing: int | None = None  # the step on its way to disk
         self._current: int | None = None  # the last step saved or restored
         self._bad: list[int] = []  # found by `restore`; the next save replaces them
-        policy = ocp.checkpoint_managers.preservation_policy.LatestN(keep)
+        self._manager: ocp.CheckpointManager | None = None  # None after a failed save
         try:
-            self._manager = ocp.CheckpointManager(
-                self.folder,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policy,
-                    cleanup_tmp_directories=True,  # of a run killed in mid-save
-                    save_root_metadata=False,
-                    lightweight_initialize=True,  # reads no file of a bad checkpoint
-                    async_options=ocp.AsyncOptions(
-                        post_finalization_callback=self._write_sums
-                    ),
-                ),
-                item_handlers={
-                    "state": ocp.StandardCheckpointHandler(),
-                    "meta": ocp.JsonCheckpointHandler(),
-                },
-            )
+            self._open()
         except OSError as error:
             raise OSError(
                 f"checkpoint folder {self.folder} cannot be used: {_reason(error)}"
@@ -87,8 +72,9 @@ class Checkpoints:
         if step == self._current:
             return
         with self._named_errors(step):
+            manager = self._open()
             for bad in self._bad:
-                self._manager.delete(bad)
+                manager.delete(bad)
             self._bad = []
         if step in self.steps():
             raise ValueError(
@@ -100,7 +86,7 @@ class Checkpoints:
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(dict(meta))
             )
-            self._manager.save(step, args=args, force=True)
+            manager.save(step, args=args, force=True)
         self._current = step
 
     def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any], int] | None:
@@ -121,8 +107,10 @@ class Checkpoints:
                 raise OSError(_all_bad(self.folder, bad))
             return None
         self._bad = [s for s in self.steps() if s > step]
-        self._check_same_model(step, abstract_state)
-        restored = self._manager.restore(
+        manager = self._open()
+        saved = manager.item_metadata(step).state.tree
+        _check_same_model(self.folder / str(step), saved, abstract_state)
+        restored = manager.restore(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(abstract_state),
@@ -134,23 +122,49 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when the save under way is on disk."""
-        step = self._writing
-        with self._named_errors(step):
-            self._manager.wait_until_finished()
+        if self._manager:
+            with self._named_errors(self._writing):
+                self._manager.wait_until_finished()
         self._writing = None
 
     def close(self) -> None:
         """Waits, then frees orbax's threads."""
-        try:
-            self.wait()
-        finally:
+        self.wait()
+        if self._manager:
             self._manager.close()
+        self._manager = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager:
+            return self._manager
+        preservation = ocp.checkpoint_managers.preservation_policy
+        async_options = ocp.AsyncOptions(
+            post_finalization_callback=self._write_sums,
+            # Threads that wait for a folder which could not be made outlive the
+            # failure by minutes, and with them the process.
+            create_directories_asynchronously=False,
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation.LatestN(self._keep),
+                cleanup_tmp_directories=True,  # of a save that failed or was killed
+                save_root_metadata=False,
+                lightweight_initialize=True,  # reads no file of a bad checkpoint
+                async_options=async_options,
+            ),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "meta": ocp.JsonCheckpointHandler(),
+            },
+        )
+        return self._manager
 
     def _write_sums(self) -> None:
         # Orbax calls this on process 0 when all data is written and before it renames
@@ -160,38 +174,22 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _named_errors(self, step: int | None) -> Iterator[None]:
-        """Turns a failed save into one OSError, and leaves no half of it behind."""
+        """Turns a failed save into one OSError."""
         try:
             yield
         except Exception as error:
             self._writing = self._current = None
-            if jax.process_index() == 0:
-                for leftover in self.folder.glob(f"{step}.*"):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                self._manager.reload()
+            # The manager may hold threads, further errors (`close` raises one at a
+            # time) and half a folder: the next call opens another, which deletes it.
+            for _ in range(3):
+                with contextlib.suppress(Exception):
+                    if self._manager:
+                        self._manager.close()
+            self._manager = None
             raise OSError(
                 f"the checkpoint of step {step} could not be saved in {self.folder}: "
                 f"{_reason(error)}. Earlier checkpoints are untouched"
             ) from error
-
-    def _check_same_model(self, step: int, abstract_state: Any) -> None:
-        saved = _specs(self._manager.item_metadata(step).state.tree)
-        wanted = _specs(jax.eval_shape(_plain_keys, abstract_state))
-        wrong = [
-            f"  missing from the checkpoint: {n}" for n in wanted if n not in saved
-        ]
-        wrong += [f"  only in the checkpoint: {n}" for n in saved if n not in wanted]
-        wrong += [
-            f"  {n}: {saved[n]} in the checkpoint, {wanted[n]} in this model"
-            for n in wanted
-            if n in saved and saved[n] != wanted[n]
-        ]
-        if wrong:
-            raise ValueError(
-                f"{self.folder / str(step)} is a checkpoint of another model (use its "
-                "config, or another folder):\n" + "\n".join(wrong)
-            )
 
 
 def restore_params(
@@ -360,6 +358,23 @@ def _fault(folder: Path, required: set[str]) -> str | None:
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
     return None
+
+
+def _check_same_model(path: Path, saved_tree: Any, abstract_state: Any) -> None:
+    saved = _specs(saved_tree)
+    wanted = _specs(jax.eval_shape(_plain_keys, abstract_state))
+    wrong = [f"  missing from the checkpoint: {n}" for n in wanted if n not in saved]
+    wrong += [f"  only in the checkpoint: {n}" for n in saved if n not in wanted]
+    wrong += [
+        f"  {n}: {saved[n]} in the checkpoint, {wanted[n]} in this model"
+        for n in wanted
+        if n in saved and saved[n] != wanted[n]
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path} is a checkpoint of another model (use its config, or another "
+            "folder):\n" + "\n".join(wrong)
+        )
 
 
 def _plain_keys(tree: Any) -> Any:

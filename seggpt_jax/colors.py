@@ -13,17 +13,21 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 BLACK = (0, 0, 0)
 
 
+def _like(constant: np.ndarray, x):
+    """Per-channel constants with the namespace, dtype and rank of x."""
+    xp = x.__array_namespace__()
+    return xp.reshape(xp.asarray(constant, dtype=x.dtype), (1,) * (x.ndim - 1) + (3,))
+
+
 def normalize(rgb, dtype=np.float32):
     """Colours 0..255 `[..., 3]` -> ImageNet-normalised floats of the same shape."""
-    xp = rgb.__array_namespace__()
-    x = xp.astype(rgb, dtype) / 255
-    return (x - xp.asarray(MEAN, dtype=dtype)) / xp.asarray(STD, dtype=dtype)
+    x = rgb.__array_namespace__().astype(rgb, dtype) / 255
+    return (x - _like(MEAN, x)) / _like(STD, x)
 
 
 def denormalize(x):
     """ImageNet-normalised `[..., 3]` -> colours, float, not clipped to 0..255."""
-    xp = x.__array_namespace__()
-    return (x * xp.asarray(STD, dtype=x.dtype) + xp.asarray(MEAN, dtype=x.dtype)) * 255
+    return (x * _like(STD, x) + _like(MEAN, x)) * 255
 
 
 def random_palette(
@@ -82,4 +86,6 @@ def decode(painting, palette):
     """
     xp = painting.__array_namespace__()
     colors = xp.astype(palette, painting.dtype)[..., None, None, :, :]
-    return xp.astype(xp.argmin(xp.abs(painting[..., None, :] - colors).sum(-1), axis=-1), xp.int32)
+    return xp.astype(
+        xp.argmin(xp.abs(painting[..., None, :] - colors).sum(-1), axis=-1), xp.int32
+    )

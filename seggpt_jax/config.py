@@ -19,8 +19,8 @@ def suggest(name: str, choices: Iterable[str]) -> str:
 def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:
     """Reads what follows the colon of `--config=file.py:tiny,steps=5`.
 
-    A bare word sets its default (a bool) true; `name=value` is read as a Python
-    literal, else as text. Unknown names are errors with the choices.
+    A bare word sets a bool true; `name=value` is read as a Python literal of the
+    default's type. Unknown names are errors with the choices.
     """
     values = dict(defaults)
     for part in filter(None, (argument or "").split(",")):
@@ -29,29 +29,104 @@ def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:
             raise ValueError(
                 f"config argument {name!r} is unknown{suggest(name, defaults)}"
             )
-        if not text:
-            values[name] = True
-            continue
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
+        values[name] = _argument(name, text, defaults[name])
     return values
 
 
-def construct(cls, where: str, settings: Mapping[str, Any], **given):
-    """`cls(**settings, **given)`, with unknown settings refused by name.
-
-    where: the settings' place in the config, for messages.
-    """
-    names = set(inspect.signature(cls).parameters) - set(given)
-    if unknown := set(settings) - names:
-        name = sorted(unknown)[0]
-        raise ValueError(f"setting {where}.{name} is unknown{suggest(name, names)}")
+def _argument(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
+    if isinstance(default, bool) and not text:
+        return True
     try:
-        return cls(**plain(settings), **given)
-    except TypeError as error:
-        raise ValueError(f"settings of {where}: {error}") from error
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if default is not None and type(value) is not type(default):
+        raise ValueError(
+            f"config argument {name}={text}: must be {type(default).__name__}, as "
+            f"its default {default!r}"
+        )
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Every top-level setting of a config; configs/common.py says what each is for."""
+
+    mode: str
+    seed: int
+    data_dir: str
+    checkpoint: str
+    init_from: str
+    model: Mapping[str, Any]
+    sources: Mapping[str, Any]
+    group_power: float
+    bad_share: float
+    fixed_pairs: int
+    view: Mapping[str, Any]
+    context: Mapping[str, Any]
+    recolor: Mapping[str, Any]
+    masking: Mapping[str, Any]
+    loader: Mapping[str, Any]
+    accumulate: int
+    optim: Mapping[str, Any]
+    stages: Mapping[str, Any]
+    ema: float
+    mesh: Mapping[str, Any]
+    log_every: int
+    save_every: int
+    keep: int
+    eval_every: int
+    evals: Mapping[str, Any]
+
+    def __post_init__(self):
+        for name in ("accumulate", "log_every", "save_every", "keep"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("seed", "fixed_pairs", "eval_every", "group_power"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(0 <= self.bad_share <= 1, "bad_share", self.bad_share, "in [0, 1]")
+        require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")
+
+
+def read_settings(config: Any) -> RunSettings:
+    """The settings of a config, all there and none misspelt."""
+    return construct(RunSettings, "", config)
+
+
+def construct(cls, where: str, settings: Any, **given):
+    """`cls(**settings, **given)`; every message says `where` the settings stand.
+
+    Raises ValueError for unknown and for missing settings, by name, and for what the
+    constructor refuses.
+    """
+    settings = plain(settings)
+    parameters = inspect.signature(cls).parameters
+    names = set(parameters) - set(given)
+    check_names(where, settings, names)
+    needed = {n for n in names if parameters[n].default is inspect.Parameter.empty}
+    for name in sorted(needed - set(settings)):
+        raise ValueError(f"setting {_dotted(where, name)} is missing")
+    try:
+        return cls(**settings, **given)
+    except (TypeError, ValueError) as error:
+        if where and where not in str(error):
+            raise ValueError(f"settings of {where}: {error}") from error
+        raise ValueError(str(error)) from error
+
+
+def check_names(where: str, settings: Iterable[str], names: Iterable[str]):
+    """Raises ValueError, with the choices, for a setting that is not in `names`."""
+    for name in sorted(set(settings) - set(names)):
+        raise ValueError(
+            f"setting {_dotted(where, name)} is unknown{suggest(name, names)}"
+        )
+
+
+def _dotted(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
 
 
 def plain(value):

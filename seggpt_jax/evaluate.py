@@ -1,32 +1,110 @@
 """Evaluation: build the evaluators of a config, run them, show their pictures."""
 
 import dataclasses
+import functools
 import importlib
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
 from seggpt_jax import checkpoint, sharding
-from seggpt_jax.config import construct, plain, require, suggest
+from seggpt_jax.config import (
+    check_names,
+    construct,
+    plain,
+    read_settings,
+    require,
+    suggest,
+)
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.trees import named_leaves, table
+from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Writer
 
 EVALUATORS = {
     "fewshot": "seggpt_jax.evaluators.fewshot",
     "pairs": "seggpt_jax.evaluators.pairs",
 }
+MAY_CHANGE = ("data_dir", "mesh.*")  # between two evaluations in one workdir
+_ARMS = ("wrong", "copy", "color")  # what a right prompt's scores are held against
 
 
-def build_model(settings: Mapping[str, Any]) -> SegGPT:
+def evaluate(config, workdir: str) -> dict[str, float]:
+    """`config.mode = "evaluate"`: scores `config.checkpoint` on `config.evals`."""
+    config = read_settings(config)
+    require(bool(config.checkpoint), "checkpoint", config.checkpoint,
+            "a training run's checkpoints folder or a released model's")  # fmt: skip
+    require(bool(config.evals), "evals", config.evals, "one group or more")
+    model = build_model(config.model)
+    mesh = construct(sharding.make_mesh, "mesh", config.mesh)
+    stored, first = json.dumps(plain(config)), jax.process_index() == 0
+    if first:
+        check_workdir(workdir, stored, MAY_CHANGE)
+    groups = build_groups(config.evals, config.data_dir, model, mesh)
+    params, step = load_params(config.checkpoint, model, mesh)
+    if first:
+        prepare_workdir(workdir, stored, MAY_CHANGE)
+    with Writer(workdir, active=first) as writer, jax.transfer_guard("disallow"):
+        scores = run_groups(groups, params, step, writer)
+    logging.info("scores of %s, step %d:\n%s", config.checkpoint, step, summary(scores))
+    return scores
+
+
+def build_model(settings: Any) -> SegGPT:
     """The model of `config.model`: a size's row with the other settings on top."""
     settings = dict(plain(settings))
-    return SegGPT(SegGPTConfig.of(settings.pop("size"), **settings))
+    require("size" in settings, "model.size", None, "given")
+    size = settings.pop("size")
+    names = [field.name for field in dataclasses.fields(SegGPTConfig)]
+    check_names("model", settings, ["size", *names])
+    return SegGPT(SegGPTConfig.of(size, **settings))
+
+
+def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
+    """Parameters, placed on the mesh, and step of a training run (its EMA if it has
+    one) or of a release (step 0). ValueError lists every name and shape that differs
+    from the model's."""
+    if checkpoint.is_release(path):
+        params, step = checkpoint.load_params(path)[0], 0
+    else:
+        params, meta = _saved_params(path)
+        step = meta["step"]
+    abstract = jax.eval_shape(model.init, jax.random.key(0), *_inputs(model))["params"]
+    ours, theirs = named_leaves(abstract), named_leaves(params)
+    problems = [f"missing: {name}" for name in ours if name not in theirs]
+    problems += [f"unexpected: {name}" for name in theirs if name not in ours]
+    problems += [
+        f"shape: {name} is {theirs[name].shape}, the model's is {leaf.shape}"
+        for name, leaf in ours.items()
+        if name in theirs and theirs[name].shape != leaf.shape
+    ]
+    if problems:
+        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+    cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
+    return jax.device_put(cast, sharding.place(abstract, mesh)), step
+
+
+def _saved_params(path: str) -> tuple[Any, Mapping[str, Any]]:
+    try:
+        return checkpoint.restore_params(path, which="ema")
+    except ValueError:  # this run kept no average
+        return checkpoint.restore_params(path, which="params")
+
+
+def _inputs(model: SegGPT) -> tuple[jax.Array, ...]:
+    rows, cols = model.config.canvas
+    canvas = jnp.zeros((1, rows, cols, 3))
+    return canvas, canvas, jnp.zeros((1, *model.config.grid), bool), jnp.zeros(1, int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +116,7 @@ class Group:
 
 
 def build_groups(
-    evals: Mapping[str, Any], data_dir: str, model: SegGPT, mesh: Mesh, **given
+    evals: Any, data_dir: str, model: SegGPT, mesh: Mesh, **given
 ) -> list[Group]:
     """The evaluator groups of `config.evals`.
 
@@ -46,111 +124,115 @@ def build_groups(
     them, and settings of that evaluator. given: what an evaluator of a type may need
     besides, by type.
     """
-    predict_fn = make_predict_fn(model)
     rows, cols = model.config.canvas
-    groups = []
-    for name, settings in plain(evals).items():
-        settings = dict(settings)
-        kind = settings.pop("type")
-        require(kind in EVALUATORS, f"evals.{name}.type", kind,
-                f"known{suggest(str(kind), EVALUATORS)}")  # fmt: skip
-        cls = importlib.import_module(EVALUATORS[kind]).Evaluator
-        shared = {
-            "put": lambda batch: _put(mesh, batch),
-            "size": (rows // 2, cols),
-        }
-        where = f"evals.{name}"
-        if "sources" not in settings:
-            one = construct(
-                cls, where, settings, predict_fn=predict_fn, name=name, **shared,
-                **given.get(kind, {}),
-            )  # fmt: skip
-            groups.append(Group(name, {name: one}))
-            continue
-        opened = open_groups(settings.pop("sources"), data_dir)
-        sources = {
-            key if key == group else f"{group}/{key}": source
-            for group, members in opened.items()
-            for key, source in members.items()
-        }
-        after = dict(zip(sources, [*list(sources)[1:], list(sources)[0]], strict=True))
-        built = {}
-        for key, source in sources.items():
-            # Single-class sets have no wrong prompt of their own: the next set has.
-            other = sources[after[key]] if len(sources) > 1 else None
-            built[key] = construct(
-                cls, where, settings, predict_fn=predict_fn, name=f"{name}/{key}",
-                source=source, wrong_source=other, **shared,
-            )  # fmt: skip
-        groups.append(Group(name, built))
-    return groups
+    shared = {
+        "predict_fn": make_predict_fn(model),
+        "put": functools.partial(_put, mesh),
+        "size": (rows // 2, cols),
+    }
+    return [
+        _build_group(name, dict(settings), data_dir, mesh, shared, given)
+        for name, settings in plain(evals).items()
+    ]
+
+
+def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
+    where, kind = f"evals.{name}", settings.pop("type", None)
+    if kind not in EVALUATORS:
+        raise ValueError(
+            f"setting {where}.type = {kind!r} is unknown"
+            f"{suggest(str(kind), EVALUATORS)}"
+        )
+    build = functools.partial(
+        construct, importlib.import_module(EVALUATORS[kind]).Evaluator, where
+    )
+    specs = settings.pop("sources", None)
+    if isinstance(settings.get("batch_size"), int):
+        # Every device gets as many rows; those past the last episode are not scored.
+        devices = mesh.shape["data"] * mesh.shape["fsdp"]
+        settings["batch_size"] += -settings["batch_size"] % devices
+    if specs is None:
+        one = build(settings, name=name, **shared, **given.get(kind, {}))
+        return Group(name, {name: one})
+    sources = {
+        key if key == group else f"{group}/{key}": source
+        for group, members in open_groups(specs, data_dir).items()
+        for key, source in members.items()
+    }
+    require(bool(sources), f"{where}.sources", specs, "one source or more")
+    keys = list(sources)
+    # Single-class sets have no wrong prompt of their own: the next set has.
+    others = dict(zip(keys, keys[1:] + keys[:1], strict=True))
+    return Group(name, {
+        key: build(
+            settings, name=f"{name}/{key}", source=source,
+            wrong_source=sources[others[key]] if len(keys) > 1 else None, **shared,
+        )
+        for key, source in sources.items()
+    })  # fmt: skip
 
 
 def run_groups(
-    groups: list[Group], params, step: int, writer: Writer, pictures: int = 8
+    groups: Sequence[Group], params, step: int, writer: Writer, pictures: int = 8
 ) -> dict[str, float]:
     """Runs every evaluator; writes scores, means over a group's sources and sheets."""
     scores: dict[str, float] = {}
     for group in groups:
-        sums: dict[str, list[float]] = {}
         for key, evaluator in group.evaluators.items():
-            for name, value in evaluator.run(params):
-                scores[name] = value
-                prefix = f"{group.name}/{key}/"
-                if name.startswith(prefix):
-                    sums.setdefault(name.removeprefix(prefix), []).append(value)
-            writer.images(
-                step, f"{group.name}-{key}".replace("/", "-"), evaluator.sheet(pictures)
-            )
-        for name, values in sums.items():
-            good = [value for value in values if np.isfinite(value)]
-            if len(group.evaluators) > 1 and good:
-                scores[f"{group.name}/mean/{name}"] = float(np.mean(good))
+            scores |= evaluator.run(params)
+            name = f"{group.name}-{key}".replace("/", "-")
+            writer.images(step, name, evaluator.sheet(pictures))
+        scores |= _means(group, scores)
     writer.scalars(step, scores)
     return scores
 
 
+def _means(group: Group, scores: Mapping[str, float]) -> dict[str, float]:
+    """`<group>/mean/...`: means over the sources, those without evidence left out."""
+    if len(group.evaluators) < 2:
+        return {}
+    values: dict[str, list[float]] = {}
+    for key in group.evaluators:
+        prefix = f"{group.name}/{key}/"
+        for name, value in scores.items():
+            if name.startswith(prefix) and math.isfinite(value):
+                values.setdefault(name.removeprefix(prefix), []).append(value)
+    return {
+        f"{group.name}/mean/{name}": float(np.mean(found))
+        for name, found in values.items()
+    }
+
+
+def stored_scores(
+    workdir: Path, step: int, groups: Sequence[Group]
+) -> dict[str, float] | None:
+    """The scores that an earlier run wrote at `step`; None unless all groups' are."""
+    metrics, names = workdir / "metrics.jsonl", {group.name for group in groups}
+    scores: dict[str, float] = {}
+    for text in metrics.read_text().splitlines() if metrics.exists() else ():
+        line = json.loads(text) if text.endswith("}") else {}  # else cut by a kill
+        if line.get("step") == step:
+            scores |= {k: float(v) for k, v in line.items() if k.split("/")[0] in names}
+    return scores if {name.split("/")[0] for name in scores} == names else None
+
+
 def summary(scores: Mapping[str, float]) -> str:
-    """The right prompt's scores against the wrong prompt's and the baselines', a line
-    per source and number of prompts."""
-    lines = []
+    """mIoU of the right prompts beside that of wrong prompts and of the baselines, in
+    percent, a line per source and number of prompts; then what has no such arms."""
+    rows: list[tuple[str, ...]] = []
+    compared: set[str] = set()
     for name, value in scores.items():
         stem, _, key = name.rpartition("/")
-        arms = {arm: scores.get(f"{stem}/{arm}/{key}") for arm in ("wrong", "copy", "color")}
-        if key == "miou" and arms["wrong"] is not None:
-            rest = ", ".join(f"{arm} {100 * v:.1f}" for arm, v in arms.items())
-            lines.append(f"{stem}: mIoU {100 * value:.1f} ({rest})")
-    return "\n".join(lines)
-
-
-def evaluate(config, workdir: str) -> dict[str, float]:
-    """`config.mode = "evaluate"`: scores `config.checkpoint` on `config.evals`."""
-    require(bool(config.checkpoint), "checkpoint", config.checkpoint,
-            "a training run's checkpoints folder or a released model's")  # fmt: skip
-    model = build_model(config.model)
-    mesh = sharding.make_mesh(**plain(config.mesh))
-    groups = build_groups(config.evals, config.data_dir, model, mesh)
-    params, step = read_params(config.checkpoint)
-    abstract = jax.eval_shape(lambda: params)
-    params = jax.device_put(params, sharding.place(abstract, mesh))
-    writer = Writer(workdir, active=jax.process_index() == 0)
-    try:
-        with jax.transfer_guard("disallow"):
-            scores = run_groups(groups, params, step, writer)
-    finally:
-        writer.close()
-    logging.info("scores of %s:\n%s", config.checkpoint, summary(scores))
-    return scores
-
-
-def read_params(path: str) -> tuple[Any, int]:
-    """Parameters and step of a training run (its EMA if it has one) or of a release."""
-    if checkpoint.is_release(path):
-        return checkpoint.load_params(path)[0], 0
-    params, meta = checkpoint.restore_params(path, which="ema")
-    return params, meta["step"]
+        arms = [f"{stem}/{arm}/{key}" for arm in _ARMS]
+        if all(arm in scores for arm in arms):
+            compared.add(name.split("/")[0])
+            if key == "miou":
+                values = [value, *(scores[arm] for arm in arms)]
+                rows.append((stem, *(f"{100 * v:.1f}" for v in values)))
+    lines = [table(("mIoU", "prompted", *_ARMS), rows)] if rows else []
+    rest = [name for name in scores if name.split("/")[0] not in compared]
+    return "\n".join([*lines, *(f"{name}  {scores[name]:.4f}" for name in rest)])
 
 
 def _put(mesh: Mesh, batch):
-    spec = jax.NamedSharding(mesh, sharding.BATCH)
-    return jax.device_put(batch, spec)
+    return jax.device_put(batch, jax.NamedSharding(mesh, sharding.BATCH))

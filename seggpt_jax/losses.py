@@ -1,10 +1,13 @@
-"""The painting loss (paper section 3.1; Painter's smooth-L1) and its from-scratch form."""
+"""The painting loss (paper section 3.1: Painter's smooth-L1), also from scratch."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Bool, Float
 
 from seggpt_jax.canvas import to_pixels
 
+Array = jax.Array | np.ndarray
 LOSSES = ("smooth_l1", "l2")
 
 
@@ -54,8 +57,8 @@ def foreground_weights(foreground, counted, max_weight: float):
     """Weights per channel value that let painted and background pixels count alike.
 
     Painted values weigh (background count / painted count), at least 1 and at most
-    `max_weight`, over the whole batch. learning.md section 2: without it a small model
-    trained from scratch paints everything black.
+    `max_weight`, over the whole batch. Without it a small model trained from scratch
+    paints everything black (docs/training.md).
     """
     foreground = foreground[..., None]
     painted = (counted * foreground).sum()

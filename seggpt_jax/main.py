@@ -1,52 +1,101 @@
-"""`python -m seggpt_jax.main --config=configs/vitl.py --workdir=DIR`.
+"""Trains or evaluates what a config describes.
 
-Flags, logging and dispatch; everything else is importable.
+    python -m seggpt_jax.main --config=configs/shapes.py:steps=200 --workdir=runs/x
+    python -m seggpt_jax.main --config=... --config.optim.clip=1.0 --workdir=...
+
+The same command goes on with a run that was stopped. Exit status: 0 done, or stopped by
+SIGTERM and saved; 2 one `error:` line says what is wrong (--verbosity=1: and where).
 """
 
 import os
 import pathlib
+import re
 import sys
+import traceback
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from seggpt_jax.config import require
-from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.train import NonFinite, train
 
 MODES = {"train": train, "evaluate": evaluate}
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "seggpt_jax" / "xla"
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, with an optional :argument.", lock_config=True
+    "config",
+    None,
+    "Configuration file, with an optional :argument. --config.NAME=VALUE changes one "
+    "setting of it.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything a run writes.")
 
 
-def run(config, workdir: str):
-    """Does what `config.mode` says."""
-    require(config.mode in MODES, "mode", config.mode, f"one of {', '.join(MODES)}")
+def run(config, workdir: str | None) -> dict[str, float]:
+    """Does what `config.mode` says; returns the scores."""
+    if not workdir:
+        raise ValueError("--workdir is missing: the folder for everything a run writes")
+    if config.mode not in MODES:
+        raise ValueError(
+            f"mode {config.mode!r} is unknown{suggest(config.mode, MODES)}"
+        )
     return MODES[config.mode](config, workdir)
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+def main(argv: list[str]):
+    """Says what is wrong with the input in one line; bugs keep their traceback."""
+    show = logging.get_verbosity() >= logging.DEBUG
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    cache_compiled()
     try:
+        if len(argv) > 1:
+            raise ValueError(
+                f"unexpected argument {argv[1]!r}: settings are --NAME=VALUE"
+            )
         run(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, BadRecord, OSError, NonFinite) as error:
-        # One line for the user; --verbosity=1 shows where it came from.
-        logging.debug("traceback", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError, NonFinite) as error:
+        _fail(str(error), show)
+
+
+def cache_compiled():
+    """Keeps compiled programs on disk, unless jax has been told where already."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(home / "seggpt_jax/xla"))
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the command line, and the config file with it."""
+    try:
+        rest = flags.FLAGS(argv)
+        _CONFIG.value.mode  # a config file that failed to load raises here
+    except (
+        flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError
+    ) as error:  # fmt: skip
+        _fail(_first_cause(error), "--verbosity=1" in argv)
+    return rest
+
+
+def _first_cause(error: Exception) -> str:
+    """What is wrong, out of the errors that ml_collections packs into each other."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
+    if isinstance(error, KeyError):
+        return "unknown setting " + text.replace("\n", ". ")
+    # The last line of a traceback, or of the places that were searched for the file.
+    return re.sub(r"^(\w+Error: |\[Errno \d+\] )", "", text.splitlines()[-1].strip())
+
+
+def _fail(message: str, show_traceback: bool):
+    if show_traceback:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    flags.mark_flag_as_required("config")
+    app.run(main, flags_parser=parse_flags)

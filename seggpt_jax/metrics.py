@@ -14,7 +14,7 @@ _FOREGROUND, _BACKGROUND = 0, 1
 
 @dataclasses.dataclass
 class FewShotIoU:
-    """mIoU and FB-IoU of few-shot segmentation by HSNet's rule (paper.md 2.1).
+    """mIoU and FB-IoU of few-shot segmentation by HSNet's rule (docs/evaluation.md).
 
     Intersection and union are summed over all episodes of a class: `miou` is the mean
     over classes of the ratio of these sums, not a mean over episodes. `fbiou` is the

@@ -1,4 +1,4 @@
-"""AdamW with layer-wise learning-rate decay, as Painter trains (paper.md section 1.1)."""
+"""AdamW with layer-wise learning-rate decay, as Painter trains."""
 
 import dataclasses
 
@@ -54,7 +54,9 @@ def layer_factors(params, layer_decay: float):
 
     def factor(name, leaf):
         value = np.asarray(first_match(rules, name))
-        return value.reshape(value.shape + (1,) * (leaf.ndim if value.ndim == 0 else leaf.ndim - 1))
+        return value.reshape(
+            value.shape + (1,) * (leaf.ndim if value.ndim == 0 else leaf.ndim - 1)
+        )
 
     return map_named(factor, params)
 
@@ -71,7 +73,9 @@ def schedule(steps: int, lr: float, warmup: int, end_lr: float):
     )
 
 
-def make_optimizer(settings: OptimSettings, learning_rate) -> optax.GradientTransformation:
+def make_optimizer(
+    settings: OptimSettings, learning_rate
+) -> optax.GradientTransformation:
     """Clip, Adam, decoupled decay, layer factors, then the schedule."""
 
     def scale_layers(updates, params):

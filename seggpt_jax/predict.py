@@ -5,15 +5,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Float, Int
 
-from seggpt_jax.canvas import query_half, split, stitch
+from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.models.seggpt import SegGPT
 
+Array = jax.Array | np.ndarray
 ENSEMBLES = ("none", "feature")
 
 
-def make_predict_fn(model: SegGPT, ensemble: str = "feature") -> Callable[..., Array]:
+def make_predict_fn(
+    model: SegGPT, ensemble: str = "feature"
+) -> Callable[..., jax.Array]:
     """A jitted `fn(params, images, targets, queries, kind) -> painting`.
 
     images, targets: prompts `[b, p, h, w, 3]`; queries `[b, h, w, 3]`, all
@@ -46,7 +50,9 @@ def _predict(
     grid = (2 * h // patch, w // patch)
     hidden = jnp.broadcast_to(jnp.asarray(query_half(grid)), (b * p, *grid))
     kinds = jnp.repeat(kind, p, axis=0)
-    painting, _ = model.apply({"params": params}, *canvases, hidden, kinds, prompts=p)
+    painting, _ = model.apply(
+        {"params": params}, *canvases, hidden, kinds, prompts=p, query_only=True
+    )
     # All rows of an ensemble agree but for the pixels at the seam; the release and we
     # take the first prompt's.
-    return split(painting)[1].reshape(b, p, h, w, 3)[:, 0]
+    return painting.reshape(b, p, h, w, 3)[:, 0]

@@ -1,20 +1,26 @@
 """The training loop: build, restore, step, look, save."""
 
+import collections
+import contextlib
 import dataclasses
+import functools
 import json
+import math
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
+from jax.experimental import multihost_utils
 
 from seggpt_jax import evaluate, optim, sharding
 from seggpt_jax.checkpoint import Checkpoints
-from seggpt_jax.config import construct, plain, require
+from seggpt_jax.config import RunSettings, construct, plain, read_settings, require
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
 from seggpt_jax.data.masking import Masking
@@ -30,60 +36,87 @@ from seggpt_jax.train_step import (
     init_state,
     make_train_step,
 )
-from seggpt_jax.workdir import prepare_workdir
+from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Clock, Progress, Writer
 
-# What may differ when a run goes on: none of it changes a result.
+# What may differ when a run goes on: none of it changes what is learned, but for the
+# rounding of sums over another mesh.
 MAY_CHANGE = (
-    "log_every", "eval_every", "save_every", "keep", "loader.threads",
+    "log_every", "eval_every", "save_every", "keep", "bad_share", "loader.threads",
     "loader.workers", "loader.prefetch", "mesh.*", "data_dir", "evals.*",
 )  # fmt: skip
 
 
+# Of every row of a batch: which source, and which record of it.
+Records = tuple[np.ndarray, np.ndarray]
+# A step, its metrics on the devices, and its records.
+Unread = tuple[int, dict[str, jax.Array], Records]
+
+
 class NonFinite(RuntimeError):
-    """A loss or gradient that is not finite; the message names the step."""
+    """A loss, gradient or state that is not finite; the message names the step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """How batches are made; `data.pipeline.make_iterator` says what each means."""
+
+    batch_size: int
+    threads: int = 2
+    workers: int = 0
+    prefetch: int = 2
+
+    def __post_init__(self):
+        require(
+            self.batch_size >= 1, "loader.batch_size", self.batch_size, "at least 1"
+        )
+        for name in ("threads", "workers", "prefetch"):
+            value = getattr(self, name)
+            require(value >= 0, f"loader.{name}", value, "at least 0")
 
 
 def train(config, workdir: str) -> dict[str, float]:
     """`config.mode = "train"`: trains to the end of the last stage, from the newest
-    intact checkpoint in `workdir` if there is one. Returns the last evaluation."""
-    stages = {
-        name: construct(Stage, f"stages.{name}", settings)
-        for name, settings in config.stages.items()
-    }
-    require(bool(stages), "stages", stages, "one stage or more")
-    settings = construct(OptimSettings, "optim", config.optim)
-    model = evaluate.build_model(config.model)
-    mesh = sharding.make_mesh(**plain(config.mesh))
-    sharding.check_batch(mesh, config.loader.batch_size, config.accumulate)
-    if jax.process_index() == 0:
-        prepare_workdir(workdir, json.dumps(plain(config)), MAY_CHANGE)
-    names, dataset = build_dataset(config, model)
-    groups = evaluate.build_groups(
-        config.evals, config.data_dir, model, mesh, pairs={"dataset": dataset}
-    )
-    loop = Loop(config, Path(workdir), model, mesh, list(stages.values()), settings)
-    with Checkpoints(loop.workdir / "checkpoints", keep=config.keep) as checkpoints:
+    intact checkpoint in `workdir` if there is one. Returns the last evaluation.
+
+    The workdir belongs to the config once nothing can be wrong with that any more; what
+    is found wrong before leaves nothing behind.
+    """
+    settings = read_settings(config)
+    loop = Loop(settings, Path(workdir))
+    stored, first = json.dumps(plain(settings)), jax.process_index() == 0
+    if first:
+        check_workdir(workdir, stored, MAY_CHANGE)
+    loop.open_data()
+    with (
+        stop_on_sigterm() as stop,
+        Checkpoints(loop.workdir / "checkpoints", keep=settings.keep) as checkpoints,
+    ):
         loop.prepare(checkpoints)
-        batches = make_iterator(
-            dataset,
-            start_step=loop.step,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
-            **plain(config.loader),
-        )
-        try:
-            return loop.run(batches, groups, checkpoints, names)
-        finally:
-            batches.close()
+        if first:
+            prepare_workdir(workdir, stored, MAY_CHANGE)
+        scores = loop.run(checkpoints, stop)
+    if loop.step < loop.steps:
+        logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
+    else:
+        logging.info("step %d:\n%s", loop.step, evaluate.summary(scores))
+    return scores
 
 
-def build_dataset(config, model: SegGPT):
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, in place of ending the process at once."""
+    stop = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def build_dataset(config: Any, model: SegGPT):
     """The training mixture of a config: source names, and the endless pairs."""
     rows, cols = model.config.canvas
-    specs = plain(config.sources)
-    weights = {name: spec.pop("weight") for name, spec in specs.items()}
-    groups = open_groups(specs, config.data_dir)
     context = construct(
         Context, "context", config.context,
         view=construct(View, "view", config.view, size=(rows // 2, cols)),
@@ -91,6 +124,10 @@ def build_dataset(config, model: SegGPT):
         masking=construct(Masking, "masking", config.masking),
         patch=model.config.patch,
     )  # fmt: skip
+    specs = plain(config.sources)
+    weights = {name: spec.pop("weight", None) for name, spec in specs.items()}
+    check_weights(weights)
+    groups = open_groups(specs, config.data_dir)
     shares = split_weights(weights, groups, config.group_power)
     logging.info("mixture: %s", {n: round(w, 4) for n, w in shares.items()})
     sources = {n: source for group in groups.values() for n, source in group.items()}
@@ -99,165 +136,212 @@ def build_dataset(config, model: SegGPT):
         config.seed, config.bad_share,
     )  # fmt: skip
     if config.fixed_pairs:  # memorise these very pairs
-        dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat()
+        dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
+            reseed_each_epoch=False
+        )
     return list(sources), dataset
+
+
+def check_weights(weights: Mapping[str, Any]):
+    """Every source has a weight, and every weight is positive and finite."""
+    require(bool(weights), "sources", dict(weights), "one source or more")
+    for name, weight in weights.items():
+        number = isinstance(weight, (int, float)) and math.isfinite(weight)
+        require(number and weight > 0, f"sources.{name}.weight", weight,
+                "a positive number")  # fmt: skip
 
 
 def split_weights(weights, groups, power: float) -> dict[str, float]:
     """Sampling share of every source: a group's weight is divided among its sources by
     their size to the `power`, then all shares are normalised."""
-    shares = {}
-    for name, sources in groups.items():
-        sizes = {key: len(source) ** power for key, source in sources.items()}
-        total = sum(sizes.values())
-        shares |= {key: weights[name] * size / total for key, size in sizes.items()}
-    total = sum(shares.values())
-    if not total > 0:
-        raise ValueError(f"sources: weights {weights} must be positive")
-    return {key: share / total for key, share in shares.items()}
+    shares: dict[str, float] = {}
+    for group, sources in groups.items():
+        for name, source in sources.items():
+            if not len(source):
+                raise ValueError(f"source {name} is empty")
+            if name in shares:
+                raise ValueError(f"source {name} is in two groups of sources")
+        sizes = {name: len(source) ** power for name, source in sources.items()}
+        total = math.fsum(sizes.values())
+        shares |= {name: weights[group] * s / total for name, s in sizes.items()}
+    total = math.fsum(shares.values())
+    return {name: share / total for name, share in shares.items()}
 
 
 class Loop:
-    """One run in one process: its state, and what happens between steps."""
+    """One run in one process: its settings, checked, its state, and its steps."""
 
-    def __init__(
-        self, config, workdir: Path, model: SegGPT, mesh: Mesh, stages: list[Stage],
-        settings: OptimSettings,
-    ):  # fmt: skip
-        self.config, self.workdir, self.model, self.mesh = config, workdir, model, mesh
-        self.stages = stages
-        ends = np.cumsum([stage.steps for stage in stages]).tolist()
+    def __init__(self, config: RunSettings, workdir: Path):
+        self.config, self.workdir = config, workdir
+        self.stages = [
+            construct(Stage, f"stages.{name}", settings)
+            for name, settings in config.stages.items()
+        ]
+        require(bool(self.stages), "stages", config.stages, "one stage or more")
+        ends = np.cumsum([stage.steps for stage in self.stages]).tolist()
         self.starts, self.steps = [0, *ends[:-1]], ends[-1]
-        self.optim = settings
-        self.state: TrainState
+        self.optim = construct(OptimSettings, "optim", config.optim)
+        self.loader = construct(Loader, "loader", config.loader)
+        self.model = evaluate.build_model(config.model)
+        self.mesh = construct(sharding.make_mesh, "mesh", config.mesh)
+        sharding.check_batch(self.mesh, self.loader.batch_size, config.accumulate)
+        self.key = sharding.put_replicated(self.mesh, jax.random.key(config.seed))
         self.step = 0
-        self.stopped = False
-        self.key = sharding.put_replicated(mesh, jax.random.key(config.seed))
+        self.state: TrainState
+
+    def open_data(self):
+        """Opens every source of training and evaluation."""
+        self.names, self.dataset = build_dataset(self.config, self.model)
+        self.groups = evaluate.build_groups(
+            self.config.evals, self.config.data_dir, self.model, self.mesh,
+            pairs={"dataset": self.dataset},
+        )  # fmt: skip
 
     def prepare(self, checkpoints: Checkpoints):
-        """Restores the newest intact state, or makes one; prints the parameter table."""
-        init = lambda key: init_state(  # noqa: E731
-            key, self.model, self.stages[0].optimizer(self.optim), self.config.ema > 0
-        )
+        """Restores the newest intact state or makes one; prints the parameter table."""
+        init = functools.partial(
+            init_state, model=self.model, tx=self.stages[0].optimizer(self.optim),
+            ema=self.config.ema > 0,
+        )  # fmt: skip
         abstract = jax.eval_shape(init, self.key)
-        places = sharding.place(abstract, self.mesh)
-        self.places = places
-        logging.info("parameters:\n%s", optim.describe(abstract.params, self.optim))
+        self.places = sharding.place(abstract, self.mesh)
         wanted = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            abstract, places,
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            abstract, self.places,
         )  # fmt: skip
         restored = checkpoints.restore(wanted)
         if restored is not None:
             self.state, _, self.step = restored
             logging.info("resumed at step %d of %d", self.step, self.steps)
             return
-        self.state = jax.jit(init, out_shardings=places)(self.key)
+        logging.info("parameters:\n%s", optim.describe(abstract.params, self.optim))
+        params = None
         if self.config.init_from:
-            params, _ = evaluate.read_params(self.config.init_from)
-            params = jax.device_put(merge(params, abstract.params), places.params)
-            ema = jax.tree.map(jax.numpy.copy, params) if self.config.ema else None
-            self.state = self.state.replace(params=params, ema=ema)
+            params, _ = evaluate.load_params(
+                self.config.init_from, self.model, self.mesh
+            )
+        self.state = jax.jit(init, out_shardings=self.places)(self.key)
+        if params is not None:
+            ema = jax.tree.map(jnp.copy, params) if self.config.ema else None
+            self.state = dataclasses.replace(self.state, params=params, ema=ema)
 
-    def stage_steps(self, index: int):
-        """The jitted step of a stage, and the jitted entry into it."""
-        stage, config = self.stages[index], self.config
+    def begin_stage(self, index: int):
+        """The jitted step of a stage; at its very start, the state enters it."""
+        stage = self.stages[index]
         step = make_train_step(
             self.model, stage, self.optim, start=self.starts[index],
-            accumulate=config.accumulate, ema=config.ema,
+            accumulate=self.config.accumulate, ema=self.config.ema,
+            query_only=self.config.masking["half_prob"] == 1,
         )  # fmt: skip
-        enter = lambda state: enter_stage(state, stage.optimizer(self.optim))  # noqa: E731
-        outputs = {"out_shardings": (self.places, None), "donate_argnums": 0}
-        return jax.jit(step, **outputs), jax.jit(enter, out_shardings=self.places)
+        if index and self.step == self.starts[index]:
+            enter = functools.partial(enter_stage, tx=stage.optimizer(self.optim))
+            self.state = jax.jit(enter, out_shardings=self.places)(self.state)
+        return jax.jit(step, out_shardings=(self.places, None), donate_argnums=0)
 
-    def run(
-        self, batches: Iterator[dict], groups, checkpoints: Checkpoints, names: list[str]
-    ) -> dict[str, float]:
-        """Steps to the end, or to a SIGTERM, which saves and returns."""
-        config, scores = self.config, {}
-        first = jax.process_index() == 0
-        writer = Writer(self.workdir, active=first, start=self.step)
-        clock = Clock(config.loader.batch_size)
-        progress = Progress(self.steps, self.step, active=first)
-        previous = signal.signal(signal.SIGTERM, self._stop)
-        pending = None
-        current = None
-        try:
-            with jax.transfer_guard("disallow"):
-                while self.step < self.steps and not self.stopped:
-                    index = int(np.searchsorted(self.starts, self.step, "right")) - 1
-                    if index != current:
-                        step_fn, enter = self.stage_steps(index)
-                        current = index
-                        if self.step == self.starts[index] and index:
-                            self.state = enter(self.state)
-                    with clock.waiting():
-                        batch = next(batches)
-                    ids = {key: batch.pop(key) for key in ("source", "record")}
-                    placed = sharding.put_batch(self.mesh, batch)
-                    self.state, metrics = step_fn(self.state, placed, self.key)
-                    self.step += 1
-                    # Read the numbers of the step before, while this one runs.
-                    if pending:
-                        self._report(*pending, writer, clock, progress, names)
-                    pending = self.step, metrics, ids
-                    last = self.step == self.steps or self.stopped
-                    look = config.eval_every and self.step % config.eval_every == 0
-                    save = self.step % config.save_every == 0
-                    if last or look or save:
-                        self._report(*pending, writer, clock, progress, names)
-                        pending = None
-                    if last or save:
-                        checkpoints.save(self.step, self.state, {"step": self.step})
-                    if (look or self.step == self.steps) and not self.stopped:
-                        params = self.state.params if self.state.ema is None else self.state.ema
-                        scores = evaluate.run_groups(groups, params, self.step, writer)
-                        logging.info("step %d:\n%s", self.step, evaluate.summary(scores))
-                        clock.read()
-            checkpoints.wait()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-            progress.close()
-            writer.close()
-        if self.stopped:
-            logging.info("SIGTERM: saved step %d, run the same command to go on", self.step)
+    def run(self, checkpoints: Checkpoints, stop: threading.Event) -> dict[str, float]:
+        """Steps to the end, or until `stop` is set, which saves and returns."""
+        config, first = self.config, jax.process_index() == 0
+        # None as well where a kill came between a save and its evaluation.
+        scores = evaluate.stored_scores(self.workdir, self.step, self.groups)
+        stopped, stage, unread = stop.is_set(), None, collections.deque[Unread]()
+        with (
+            Writer(self.workdir, active=first, start=self.step) as writer,
+            Progress(self.steps, self.step, active=first) as progress,
+            contextlib.closing(self.batches()) as batches,
+            jax.transfer_guard("disallow"),
+        ):
+            if scores is None and self.due(config.eval_every):
+                scores = self.evaluate(writer)
+            clock = Clock(self.loader.batch_size)
+            while self.step < self.steps and not stopped:
+                index = int(np.searchsorted(self.starts, self.step, "right")) - 1
+                if index != stage:
+                    stage, step_fn = index, self.begin_stage(index)
+                with clock.waiting():
+                    batch = next(batches)
+                records = batch.pop("source"), batch.pop("record")
+                placed = sharding.put_batch(self.mesh, batch)
+                self.state, metrics = step_fn(self.state, placed, self.key)
+                self.step += 1
+                unread.append((self.step, metrics, records))
+                stopped = stop.is_set()
+                save = stopped or self.due(config.save_every)
+                look = not stopped and self.due(config.eval_every)
+                # A step's numbers are read while the next one runs; at once where the
+                # state is kept or used.
+                while len(unread) > (0 if save or look else 1):
+                    self.report(unread.popleft(), writer, clock, progress)
+                if save:
+                    self.refuse_broken(records)
+                    checkpoints.save(self.step, self.state, {"step": self.step})
+                if look:
+                    scores = self.evaluate(writer)
+                    clock.read()  # the time of an evaluation is no step's
+        return scores or {}
+
+    def batches(self):
+        """This process's rows of the batches from `self.step` on."""
+        return make_iterator(
+            self.dataset,
+            start_step=self.step,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            **dataclasses.asdict(self.loader),
+        )
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps, and at the end, is due now."""
+        regular = self.step > 0 and every > 0 and self.step % every == 0
+        return regular or self.step == self.steps
+
+    def evaluate(self, writer: Writer) -> dict[str, float]:
+        params = self.state.params if self.state.ema is None else self.state.ema
+        scores = evaluate.run_groups(self.groups, params, self.step, writer)
+        if self.step < self.steps:  # `train` ends with the last ones
+            logging.info("step %d:\n%s", self.step, evaluate.summary(scores))
         return scores
 
-    def _stop(self, *_):
-        self.stopped = True
-
-    def _report(self, step, metrics, ids, writer, clock, progress, names):
+    def report(self, unread: Unread, writer: Writer, clock: Clock, progress: Progress):
         """Reads a step's numbers, stops on a non-finite one, logs them when due."""
+        step, metrics, records = unread
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-            path = self.workdir / f"nonfinite_{step:07d}.json"
-            records = [
-                {"source": names[source], "record": int(record)}
-                for source, record in zip(ids["source"], ids["record"], strict=True)
-            ]
-            path.write_text(json.dumps(values | {"step": step, "records": records}))
-            raise NonFinite(
-                f"step {step}: loss {values['loss']}, gradient norm "
-                f"{values['grad_norm']}; the batch's records are listed in {path}"
-            )
+            self.fail(
+                step, records, f"loss {values['loss']}, gradient norm "
+                f"{values['grad_norm']}",
+            )  # fmt: skip
         if step % self.config.log_every == 0 or step == self.steps:
-            values |= clock.read()
+            rates = clock.read()
+            values |= rates if rates["steps_per_s"] else {}  # read together: the first
             writer.scalars(step, values)
         progress.update(step, values)
 
+    def refuse_broken(self, records: Records):
+        """A finite loss may still have led to parameters that are not."""
+        if not jax.device_get(all_finite(self.state)):
+            self.fail(self.step, records, "the state is not finite after it")
 
-def merge(params, abstract):
-    """Parameters from a file, checked against the model's, name by name."""
-    from seggpt_jax.trees import named_leaves
+    def fail(self, step: int, records: Records, reason: str):
+        """Writes which records the step saw, and raises `NonFinite`."""
+        path = self.workdir / f"nonfinite_{step:07d}.json"
+        with jax.transfer_guard("allow"):
+            sources, indices = multihost_utils.process_allgather(records, tiled=True)
+        listed = [
+            {"source": self.names[source], "record": int(index)}
+            for source, index in zip(sources, indices, strict=True)
+        ]
+        if jax.process_index() == 0:
+            path.write_text(
+                json.dumps({"step": step, "reason": reason, "records": listed})
+            )
+        raise NonFinite(
+            f"step {step}: {reason}; {path} lists the batch's records, and earlier "
+            f"checkpoints are untouched (init_from continues from one in a new workdir)"
+        )
 
-    ours, theirs = named_leaves(abstract), named_leaves(params)
-    problems = [f"missing: {name}" for name in ours if name not in theirs]
-    problems += [f"unexpected: {name}" for name in theirs if name not in ours]
-    problems += [
-        f"shape: {name} is {theirs[name].shape}, the model's is {leaf.shape}"
-        for name, leaf in ours.items()
-        if name in theirs and theirs[name].shape != leaf.shape
-    ]
-    if problems:
-        raise ValueError("init_from does not fit the model:\n  " + "\n  ".join(problems))
-    return params
+
+@jax.jit
+def all_finite(tree):
+    """Whether every floating-point value of a tree is finite, as an array."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))

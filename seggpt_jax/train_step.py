@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from seggpt_jax import colors
+from seggpt_jax.canvas import split
 from seggpt_jax.config import require
 from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, pixel_loss
 from seggpt_jax.models.seggpt import SegGPT
@@ -20,7 +21,7 @@ from seggpt_jax.optim import OptimSettings, make_optimizer, schedule
 class TrainState:
     """Everything a step changes. ema: moving average of params, or None."""
 
-    step: jax.Array
+    step: Any
     params: Any
     opt_state: Any
     ema: Any
@@ -97,7 +98,7 @@ def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainSta
 
 
 def repaint_background(key, targets, foreground, background, prob):
-    """Gives a share `prob` of the rows their random background colour instead of black."""
+    """Gives a share `prob` of the rows their random background colour, not black."""
     chosen = jax.random.bernoulli(key, prob, (targets.shape[0],))
     where = chosen[:, None, None, None] & ~foreground[..., None]
     return jnp.where(where, background[:, None, None, :], targets)
@@ -111,12 +112,14 @@ def make_train_step(
     start: int,
     accumulate: int,
     ema: float,
+    query_only: bool = False,
 ) -> Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, dict]]:
     """The pure step `(state, batch, key) -> (state, metrics)` of one stage.
 
     batch: what data.context makes, stacked. start: the stage's first step. accumulate:
     micro-batches per step; their gradients are of one global sum over one global
-    count, so the number of them changes memory and not the result.
+    count, so the number of them changes memory and not the result. query_only: every
+    `hidden` is the query half, so only that is painted, at less cost.
     """
     tx = stage.optimizer(optim)
 
@@ -138,13 +141,19 @@ def make_train_step(
         total = jnp.maximum(weights.sum(), 1)
 
         def loss_fn(params, rows, key):
-            canvases = colors.normalize(rows["images"]), colors.normalize(rows["targets"])
+            canvases = (
+                colors.normalize(rows["images"]),
+                colors.normalize(rows["targets"]),
+            )
             painting, _ = model.apply(
                 {"params": params}, *canvases, rows["hidden"], rows["kind"],
-                train=True, rngs={"dropout": key},
+                train=True, rngs={"dropout": key}, query_only=query_only,
             )  # fmt: skip
-            each = pixel_loss(painting, canvases[1], loss=stage.loss, beta=stage.beta)
-            return (each * rows["weights"]).sum() / total
+            truth, weights = canvases[1], rows["weights"]
+            if query_only:
+                truth, weights = split(truth)[1], split(weights)[1]
+            each = pixel_loss(painting, truth, loss=stage.loss, beta=stage.beta)
+            return (each * weights).sum() / total
 
         rows = {n: batch[n] for n in ("images", "hidden", "kind")}
         rows |= {"targets": targets, "weights": weights}
@@ -152,11 +161,14 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = TrainState(
-            state.step + 1, params, opt_state, _average(state.ema, params, state.step, ema)
+            state.step + 1,
+            params,
+            opt_state,
+            _average(state.ema, params, state.step, ema),
         )
         metrics = {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "lr": jnp.asarray(stage.learning_rate(state.step - start)),
         }
         return new, metrics

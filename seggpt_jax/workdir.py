@@ -15,23 +15,34 @@ _ABSENT = object()
 def prepare_workdir(
     workdir: str | os.PathLike, config: str, may_change: Sequence[str] = ()
 ) -> None:
-    """Creates the folder and stores `config`, a JSON object, as `config.json` in it.
+    """Checks the folder, and stores `config`, a JSON object, as `config.json` in it.
 
-    Call it on process 0 only, before anything is built. A workdir that has a
-    `config.json` already belongs to a run: ValueError lists the settings that differ.
-    may_change: shell patterns of dotted names that may differ on resume, `log_every` or
-    `checkpoint.*`; these are then stored anew. OSError when the folder cannot be
-    written.
+    Call it on process 0 only, when nothing can be wrong with the config any more: from
+    then on the workdir belongs to it.
     """
-    workdir = Path(workdir)
-    _check_writable(workdir)
-    path = workdir / CONFIG
-    new = json.loads(config)
-    if path.exists():
-        _check_same_run(path, new, may_change)
+    check_workdir(workdir, config, may_change)
+    path = Path(workdir) / CONFIG
     temporary = path.with_name(CONFIG + ".new")
-    temporary.write_text(json.dumps(new, indent=2, sort_keys=True) + "\n")
+    temporary.write_text(
+        json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n"
+    )
     os.replace(temporary, path)
+
+
+def check_workdir(
+    workdir: str | os.PathLike, config: str, may_change: Sequence[str] = ()
+) -> None:
+    """Creates the folder, or refuses it; call it before anything is built.
+
+    A workdir that has a `config.json` already belongs to a run: ValueError lists the
+    settings that differ. may_change: shell patterns of dotted names that may differ on
+    resume, `log_every` or `checkpoint.*`; these are then stored anew. OSError when the
+    folder cannot be written.
+    """
+    _check_writable(Path(workdir))
+    path = Path(workdir) / CONFIG
+    if path.exists():
+        _check_same_run(path, json.loads(config), may_change)
 
 
 def _check_writable(workdir: Path) -> None:

@@ -21,28 +21,35 @@ _PICTURE_SIDE = 512  # longest side in TensorBoard; the PNG keeps every pixel
 class Writer:
     """Writes `metrics.jsonl`, `pictures/<step>/<name>.png` and TensorBoard events.
 
-    start: the step that the run resumes from, 0 from scratch. What is there of later
-    steps, all of it from scratch, goes: the files tell one history. active: false on
-    all processes but the first, where every call does nothing.
+    start: the step that training resumes from, 0 from scratch: what is there of later
+    steps (from scratch, of any step) goes, so that the files tell one history. None
+    only adds. active: false on all processes but the first, where every call does
+    nothing.
     """
 
-    def __init__(self, workdir: str | os.PathLike, active: bool = True, start: int = 0):
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        active: bool = True,
+        start: int | None = None,
+    ):
         self._active = active
         if not active:
             return
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
         metrics = self._workdir / "metrics.jsonl"
-        last = start or -1
-        _drop_lines_after(metrics, last)
+        purge = None if start is None else start + 1 if start else 0
+        if purge is not None:
+            _drop_lines_from(metrics, purge)
         self._metrics = metrics.open("a", encoding="utf-8")
         # TensorBoard hides steps >= purge_step of earlier event files. The suffix
         # keeps a resume within the same second off the file it continues.
         self._board = SummaryWriter(
             str(self._workdir / "tensorboard"),
-            purge_step=last + 1,
+            purge_step=purge,
             flush_secs=30,
-            filename_suffix=f".{start}.{os.getpid()}",
+            filename_suffix=f".{start or 0}.{os.getpid()}",
         )
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
@@ -92,24 +99,22 @@ class Writer:
         self.close()
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
-    """Removes lines of later steps, and a last line that a kill cut short."""
+def _drop_lines_from(path: Path, step: int) -> None:
+    """Removes lines of `step` and later, and a last line that a kill cut short."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if _step_of(line) <= step]
-    if kept == lines:
-        return
+    kept = "".join(line for line in lines if _is_before(step, line))
     new = path.with_name(path.name + ".new")
-    new.write_text("".join(kept), encoding="utf-8")
+    new.write_text(kept, encoding="utf-8")
     os.replace(new, path)  # a kill here leaves the old history or the new one
 
 
-def _step_of(line: str) -> float:
+def _is_before(step: int, line: str) -> bool:
     try:
-        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+        return line.endswith("\n") and json.loads(line)["step"] < step
     except (ValueError, KeyError, TypeError):
-        return math.inf
+        return False
 
 
 class Clock:
@@ -163,7 +168,7 @@ class Progress:
     ):
         terminal = sys.stderr.isatty()
         self._total, self._start, self._step = total_steps, start, start
-        self._values: dict[str, float] = {}
+        self._values: dict[str, Any] = {}
         self._plain, self._every_s = active and not terminal, every_s
         self._began = self._printed = time.monotonic()
         self._bar = tqdm(
@@ -175,7 +180,7 @@ class Progress:
             unit="step",
         )
 
-    def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
+    def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
         """Moves on to `step`; cheap enough for every step.
 
         values: `loss` and what `Clock.read` gives; each is shown until it is replaced.

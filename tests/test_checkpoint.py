@@ -1,7 +1,6 @@
 """Checkpoints come back bit-exact, and damaged ones never do."""
 
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -81,12 +80,6 @@ def data_file(saved):
     return max((saved / "state").rglob("d/*"), key=lambda p: p.stat().st_size)
 
 
-# Writes that orbax has started outlive the failure, and report to a closed event loop.
-fails_in_mid_save = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
 @contextlib.contextmanager
 def disk_full_at(limit):
     """Writes past `limit` bytes in a file fail with EFBIG, as a full disk's do."""
@@ -140,7 +133,7 @@ def test_keeps_the_newest_and_saves_a_step_once(tmp_path):
             saver.save(3, make_state(3), {})
         saver.restore(abstract(make_state(0)))
         saver.save(3, make_state(3), {})  # nothing was trained since: nothing to do
-    with pytest.raises(ValueError, match="checkpoint.keep=0 must be at least 1"):
+    with pytest.raises(ValueError, match="keep=0 must be at least 1"):
         Checkpoints(tmp_path, keep=0)
 
 
@@ -232,13 +225,17 @@ def test_checkpoint_of_another_model_lists_the_names(tmp_path):
     assert "step" not in message.replace("opt/", "").split("model", 1)[1]
 
 
-@fails_in_mid_save
+def too_big():
+    """One array: of several, writes under way complain of a closed event loop."""
+    return {"x": jax.random.normal(jax.random.key(0), (1 << 14,))}
+
+
 def test_full_disk_is_named_and_leaves_nothing_behind(tmp_path, caplog, capfd):
     with Checkpoints(tmp_path) as saver:
         saver.save(1, make_state(1), {})
         saver.wait()
         with disk_full_at(1 << 12):
-            saver.save(2, make_state(2, size=1 << 12), {})  # fails in the background
+            saver.save(2, too_big(), {})  # fails in the background
             with pytest.raises(OSError) as raised:
                 saver.save(3, make_state(3), {})
         assert "step 2 could not be saved in " + str(tmp_path) in str(raised.value)
@@ -250,15 +247,14 @@ def test_full_disk_is_named_and_leaves_nothing_behind(tmp_path, caplog, capfd):
     assert sorted(os.listdir(tmp_path)) == ["1", "4"]
 
 
-@fails_in_mid_save
 def test_failed_save_surfaces_in_wait_and_close(tmp_path):
     saver = Checkpoints(tmp_path)
     with disk_full_at(1 << 12):
-        saver.save(5, make_state(5, size=1 << 12), {})
+        saver.save(5, too_big(), {})
         with pytest.raises(OSError, match="step 5 could not be saved"):
             saver.wait()
         saver.wait()  # told once
-        saver.save(6, make_state(6, size=1 << 12), {})
+        saver.save(6, too_big(), {})
         with pytest.raises(OSError, match="step 6 could not be saved"):
             saver.close()
 
@@ -269,19 +265,15 @@ def test_unusable_folder_is_named(tmp_path):
         Checkpoints(tmp_path / "file" / "run")
 
 
-# Orbax drops its coroutines unawaited when it fails before its threads start.
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_folder_that_vanishes_is_named(tmp_path):
     saver = Checkpoints(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
     (tmp_path / "gone").write_text("")
-    with pytest.raises(OSError) as raised:
+    message = rf"step 1 could not be saved in {tmp_path}/gone: \[Errno (2|20)\]"
+    with pytest.raises(OSError, match=message):
         saver.save(1, make_state(1), {})
         saver.wait()
-    assert f"could not be saved in {tmp_path}/gone" in str(raised.value)
     saver.close()
-    del raised, saver
-    gc.collect()  # the coroutines die here, under the filter
 
 
 def test_kill_in_mid_save_keeps_the_one_before(tmp_path):

@@ -21,7 +21,7 @@ from seggpt_jax.data.sources.shapes import (
     Shapes,
     task_of,
 )
-from seggpt_jax.data.sources.shapes_scene import CATEGORIES, Composer
+from seggpt_jax.data.sources.shapes_scene import AIM, CATEGORIES, Composer
 
 CATEGORICAL = TASKS[:-1]
 EVEN = dict.fromkeys(TASKS, 1)
@@ -249,7 +249,7 @@ def test_textures_look_different_in_pairs():
 def test_every_part_can_fill_its_share():
     for name in (*shapes_forms.SHAPES, *shapes_forms.COMPOSITES):
         for part, share in shapes_draw.coverage(name).items():
-            assert share * 0.5**2 > 1.3 * MIN_PRIMARY, (name, part)
+            assert share * 0.5**2 >= AIM, (name, part)
 
 
 @pytest.mark.parametrize(

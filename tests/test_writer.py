@@ -51,7 +51,7 @@ def test_scalars_are_json_and_tensorboard(tmp_path):
 
 
 def test_resume_continues_one_history(tmp_path):
-    with Writer(tmp_path) as writer:
+    with Writer(tmp_path, start=0) as writer:
         for step in (10, 20, 30, 40):
             writer.scalars(step, {"loss": step})
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -66,7 +66,10 @@ def test_resume_continues_one_history(tmp_path):
     purges = [e.step for e in events(tmp_path) if e.session_log.status]
     assert purges == [0, 21]
     assert [p.name for p in tmp_path.glob("metrics*")] == ["metrics.jsonl"]
-    with Writer(tmp_path):
+    with Writer(tmp_path) as writer:  # an evaluation adds to what there is
+        writer.scalars(0, {"mIoU": 1})
+    assert [x["step"] for x in lines(tmp_path)] == [10, 20, 30, 0]
+    with Writer(tmp_path, start=0):
         assert lines(tmp_path) == []  # from scratch
 
 

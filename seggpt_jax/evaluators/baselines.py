@@ -1,7 +1,7 @@
 """What can be had without a model: the prompt's mask, and the prompt's colours.
 
 A score of in-context segmentation means little without them: a copied mask rewards
-centred objects, and nearest colours solve many easy scenes (learning.md 4).
+centred objects, and nearest colours solve many easy scenes (docs/evaluation.md).
 """
 
 import numpy as np

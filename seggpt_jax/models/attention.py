@@ -40,10 +40,12 @@ def attend(
     """softmax(q k / sqrt(width) + q rel_h + q rel_w) v, softmax in float32.
 
     Tokens run row by row: queries over a grid of `qh * qw`, keys over `h * w`. Only the
-    q k term is scaled; the positional terms use q as it is (paper.md section 4).
+    q k term is scaled; the positional terms use q as it is (docs/parity.md).
     """
     if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"attention {impl!r} is not one of {', '.join(IMPLEMENTATIONS)}")
+        raise ValueError(
+            f"attention {impl!r} is not one of {', '.join(IMPLEMENTATIONS)}"
+        )
     return _attend_xla(q, k, v, rel_h, rel_w)
 
 

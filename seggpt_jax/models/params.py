@@ -1,7 +1,7 @@
 """PyTorch weights <-> ours, on plain NumPy dicts: no torch needed.
 
 Two layouts hold the same 354 tensors for ViT-L: `official` (baaivision/Painter) and
-`hf` (transformers' SegGptForImageSegmentation). The table is paper.md section 4.3.
+`hf` (transformers' SegGptForImageSegmentation). The table is docs/parity.md.
 """
 
 import dataclasses
@@ -157,9 +157,7 @@ RULES = [
         lambda x, c: _conv_in(x),
         lambda x, c: _conv_out(x),
     ),
-    Rule(
-        "decoder/conv/bias", "decoder_pred.0.bias", "decoder.decoder_pred.conv.bias"
-    ),
+    Rule("decoder/conv/bias", "decoder_pred.0.bias", "decoder.decoder_pred.conv.bias"),
     *_norm("decoder/norm", "decoder_pred.1", "decoder.decoder_pred.layernorm"),
     Rule(
         "decoder/head/kernel",
@@ -168,9 +166,7 @@ RULES = [
         lambda x, c: x[:, :, 0, 0].T,
         lambda x, c: x.T[:, :, None, None],
     ),
-    Rule(
-        "decoder/head/bias", "decoder_pred.3.bias", "decoder.decoder_pred.head.bias"
-    ),
+    Rule("decoder/head/bias", "decoder_pred.3.bias", "decoder.decoder_pred.head.bias"),
 ]
 
 
@@ -186,7 +182,9 @@ def read_geometry(state: Mapping[str, np.ndarray]) -> tuple[str, SegGPTConfig]:
               "decoder/conv/kernel"]  # fmt: skip
     per_block = ["blocks/attn/rel_pos_h", "blocks/attn/rel_pos_w",
                  "blocks/mlp/fc1/kernel"]  # fmt: skip
-    wanted = [names[n] for n in needed] + [names[n].replace("#", "0") for n in per_block]
+    wanted = [names[n] for n in needed] + [
+        names[n].replace("#", "0") for n in per_block
+    ]
     if missing := [name for name in wanted if name not in state]:
         raise ValueError(
             "not a SegGPT state dict (official or transformers names): the geometry "

@@ -1,4 +1,4 @@
-"""Resampling of position tables, as matrices, so that a table of any size fits any grid.
+"""Resampling of position tables, as matrices: a table of any size fits any grid.
 
 torch's cubic kernel has a = -0.75 where `jax.image.resize` has -0.5, and neither
 antialiases here: the released weights were trained with torch's, so it is spelled out.
@@ -17,7 +17,7 @@ def _centers(size_in: int, size_out: int) -> np.ndarray:
 
 @functools.cache
 def cubic_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """float32 `[size_out, size_in]`: torch bicubic along one axis, corners not aligned."""
+    """float32 `[size_out, size_in]`: torch bicubic on one axis, corners not aligned."""
     x = _centers(size_in, size_out)
     floor = np.floor(x).astype(int)
     matrix = np.zeros((size_out, size_in))
@@ -32,7 +32,7 @@ def cubic_matrix(size_in: int, size_out: int) -> np.ndarray:
 
 @functools.cache
 def linear_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """float32 `[size_out, size_in]`: torch linear along one axis, corners not aligned."""
+    """float32 `[size_out, size_in]`: torch linear on one axis, corners not aligned."""
     x = np.clip(_centers(size_in, size_out), 0, None)  # torch clamps below only
     low = np.minimum(np.floor(x).astype(int), size_in - 1)
     high = np.minimum(low + 1, size_in - 1)

@@ -67,7 +67,10 @@ def init_blocks(key, depth: int, width: int, heads: int, mlp: int, grid):
         },
         "norm2": norm(),
         "mlp": {
-            "fc1": {"kernel": kernel(k_1, (width, mlp), width + mlp), "bias": zeros(mlp)},
+            "fc1": {
+                "kernel": kernel(k_1, (width, mlp), width + mlp),
+                "bias": zeros(mlp),
+            },
             "fc2": {
                 "kernel": kernel(k_2, (mlp, width), width + mlp),
                 "bias": zeros(width),

@@ -18,7 +18,12 @@ import numpy as np
 from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, INSTANCE, Sample
 from seggpt_jax.data.sources import hint
 from seggpt_jax.data.sources import shapes_draw as draw
-from seggpt_jax.data.sources.shapes_scene import CATEGORIES, Composer, members
+from seggpt_jax.data.sources.shapes_scene import (
+    CATEGORIES,
+    Composer,
+    draw_light,
+    members,
+)
 
 TASKS = ("shape", "texture", "colour", "part", "object", "instance")
 SPLITS = ("train", "heldout")
@@ -63,7 +68,9 @@ class Shapes:
     """`length` scenes of `size` (h, w); the settings are not to be changed.
 
     split: "heldout" asks only for classes that "train" never shows. tasks: task ->
-    weight, to hundredths. noise: uniform, in levels out of 255. The scene of an index
+    weight, to hundredths. noise: uniform, in levels out of 255. lighting: by how
+    much brightness, cast and shading vary from scene to scene; without it the colours
+    of the prompt answer most of colour and object tasks. The scene of an index
     is the same at any size of one aspect.
 
     Raises:
@@ -76,6 +83,7 @@ class Shapes:
     split: str = "train"
     tasks: Mapping[str, int | float] = dataclasses.field(default_factory=_WEIGHTS.copy)
     noise: int = 8
+    lighting: float = 0.3
     name: str = "shapes"
     same_image_only: bool = dataclasses.field(default=False, init=False)
 
@@ -161,7 +169,10 @@ class Shapes:
         composer = Composer(np.random.default_rng(seed), task, self.split, (h, w))
         noise = np.random.default_rng((*seed, 1))
         things, labels = composer.things(self.primary_at(index))
-        image, slots = draw.render(things, composer.ground(), (h, w), self.noise, noise)
+        light = draw_light(np.random.default_rng((*seed, 2)), self.lighting)
+        image, slots = draw.render(
+            things, composer.ground(), light, (h, w), self.noise, noise
+        )
         segments, classes = _segment(slots, labels, task)
         kind = INSTANCE if task == "instance" else CATEGORY
         return Sample(image, segments, kind, classes)
@@ -182,6 +193,8 @@ def _check(source: Shapes) -> None:
         )
     if not isinstance(source.noise, int) or not 0 <= source.noise <= 64:
         raise ValueError(f"noise: {source.noise} must be an integer, 0 to 64")
+    if not 0 <= source.lighting <= 0.6:
+        raise ValueError(f"lighting: {source.lighting} must be 0 to 0.6")
     if not source.tasks:
         raise ValueError(f"tasks: empty; choose from {', '.join(TASKS)}")
     for task, weight in source.tasks.items():

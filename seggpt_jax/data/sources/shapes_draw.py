@@ -177,9 +177,19 @@ class Ground:
     turn: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """What falls on a scene: a factor per channel, and by how much it grows from one
+    side to the other, across and down."""
+
+    factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    slope: tuple[float, float] = (0.0, 0.0)
+
+
 def render(
     things: Sequence[Thing],
     ground: Ground,
+    light: Light,
     size: tuple[int, int],
     noise: int,
     rng: np.random.Generator,
@@ -207,6 +217,7 @@ def render(
         if visible.any():
             part = _tone(thing, piece, (x0, y0, x1, y1), unit)[visible]
             image[y0:y1, x0:x1][visible] = _ramp(piece.tones)[part]
+    image = _shine(image, light)
     if noise > 0:
         grain = np.frombuffer(rng.bytes(image.size), np.int8).reshape(image.shape)
         noisy = image + ((grain * np.int16(noise)) >> 7)
@@ -271,6 +282,16 @@ def _ramp(tones: tuple[Hsv, Hsv]) -> np.ndarray:
     first, second = rgb(tones[0]), rgb(tones[1])
     at = np.linspace(0, 1, _LEVELS, dtype=np.float32)[:, None]
     return (first + (second - first) * at + 0.5).astype(np.uint8)
+
+
+def _shine(image: np.ndarray, light: Light) -> np.ndarray:
+    """The image uint8 `[h, w, 3]` in a light."""
+    h, w = image.shape[:2]
+    across = light.slope[0] * (np.arange(w, dtype=np.float32) / w - 0.5)
+    down = light.slope[1] * (np.arange(h, dtype=np.float32) / h - 0.5)
+    shade = 1 + across[None] + down[:, None]
+    lit = image * (shade[..., None] * np.array(light.factors, np.float32))
+    return np.minimum(lit, 255).astype(np.uint8)
 
 
 def _paint_ground(ground: Ground, size: tuple[int, int], unit: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE
 from seggpt_jax.data.sources import shapes_draw as draw
 from seggpt_jax.data.sources import shapes_forms as forms
 
-_AIM = 0.027  # share of the pixels of the primary class: 2 % and what rotation costs
+AIM = 0.0295  # share of the pixels of the primary class: 2 % and what rotation costs
 _SIZES = (0.25, 0.5)  # of an object's box, in sqrt(h * w)
 _CROWDED = 0.42  # the largest box where there are four things or more
 _TRIES = 10  # places tried for a thing, to keep it in sight
@@ -151,7 +151,7 @@ class Composer:
         ]
         smallest = 0.32 if self.task == "texture" else _SIZES[0]
         lows = [smallest] * len(classes)
-        lows[0] = max(smallest, math.sqrt(_AIM / looks[0][2]))
+        lows[0] = max(smallest, math.sqrt(AIM / looks[0][2]))
         places = self.places(lows)
         # The first thing is drawn last: nothing hides the class that must be in sight.
         order = [*self.rng.permutation(len(classes) - 1).tolist(), -1]
@@ -294,6 +294,14 @@ class Composer:
             period=self.between(0.1, 0.3),
             turn=self.between(0, math.pi),
         )
+
+
+def draw_light(rng: np.random.Generator, strength: float) -> draw.Light:
+    """A random light: level within `strength`, cast a third of it, slope all of it."""
+    level = 1 + strength * rng.uniform(-1, 0.5)
+    cast = level * (1 + strength / 3 * rng.uniform(-1, 1, 3))
+    x, y = strength * rng.uniform(-1, 1, 2)
+    return draw.Light(tuple(cast.tolist()), (x, y))
 
 
 def _hidden(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:

@@ -1,0 +1,85 @@
+"""A small SegGPT from scratch on every set of a folder, plus procedural scenes.
+
+    python -m seggpt_jax.main --config=configs/mini.py --workdir=runs/mini \
+        --config.data_dir=../shared/data
+
+Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates on
+their `val` and `test` splits. docs/results.md has the scores, with hardware and time.
+"""
+
+from configs import common
+from seggpt_jax.config import parse_argument
+
+# Too few images of any class for an episode, or one object per clip: not few-shot.
+NOT_EPISODES = ("davis2016-val", "seggpt-examples")
+
+
+def get_config(argument=None):
+    """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes."""
+    arg = parse_argument(argument, steps=12000, batch=16, tiny=False)
+    steps = 60 if arg["tiny"] else arg["steps"]
+    c = common.base()
+    c.model = {
+        "size": "ti16",
+        "depth": 6,
+        "canvas": (256, 128),
+        "pos_grid": 8,
+        "merge_after": 1,
+        "taps": (2, 5),
+        "decoder_width": 16,
+        "dtype": "float32",
+        "scan": False,
+    }
+    c.sources = common.ordered(
+        photos={
+            "type": "indexed",
+            "folder": "*",
+            "split": "train",
+            "exclude": ("seggpt-examples",),
+            "exclude_classes": ("fray", "uneven"),
+            "weight": 0.8,
+        },
+        shapes={
+            "type": "shapes",
+            "size": (128, 128),
+            "length": 1_000_000,
+            "weight": 0.2,
+        },
+    )
+    c.group_power = 0.5
+    c.recolor.max_colors = 4
+    c.masking.half_prob = 1.0
+    c.context.mix_prob = 0.1
+    c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 4}
+    c.optim.layer_decay = 1.0
+    c.optim.betas = (0.9, 0.98)
+    c.optim.clip = 1.0
+    first = steps // 2
+    c.stages = common.ordered(
+        find=common.stage(
+            steps=first, lr=6e-4, warmup=first // 20, end_lr=6e-5, loss="l2",
+            max_foreground_weight=8.0, background_prob=0.7,
+        ),
+        paint=common.stage(
+            steps=steps - first, lr=4e-4, warmup=first // 50, background_prob=0.3,
+            max_foreground_weight=2.0,
+        ),
+    )  # fmt: skip
+    c.ema = 0.999
+    c.log_every = 20
+    c.save_every = 1000
+    c.eval_every = 0 if arg["tiny"] else 2000
+    sets = {"type": "indexed", "folder": "*", "exclude": NOT_EPISODES}
+    c.evals = common.ordered(
+        heldout={
+            "type": "fewshot",
+            "sources": {
+                "val": sets | {"split": "val"},
+                "test": sets | {"split": "test"},
+            },
+            "episodes": 4 if arg["tiny"] else 40,
+            "batch_size": 4 if arg["tiny"] else 20,
+            "min_pixels": 64,
+        },
+    )
+    return c

@@ -1,0 +1,102 @@
+"""SegGPT ViT-L/16 as the paper trains it (section 4.1), on all its data sets.
+
+    python -m seggpt_jax.main --config=configs/vitl.py --workdir=DIR \
+        --config.data_dir=DATA --config.init_from=PAINTER
+
+9,000 steps of 2,048 canvases of 896 x 448: about 8.7e19 FLOP. docs/data.md tells how
+to get each data set. Smaller forms of the same program:
+
+    configs/vitl.py:tiny      runs anywhere in minutes, on procedural scenes
+    configs/vitl.py:overfit   memorises 8 fixed pairs: if it cannot, something is broken
+"""
+
+from configs import common
+from seggpt_jax.config import parse_argument
+
+# Paper, supplementary: sampling weights. Aerial and vessel sets share theirs by size.
+WEIGHTS = {
+    "coco_instance": 0.22,
+    "ade20k": 0.15,
+    "coco_panoptic": 0.15,
+    "cityscapes": 0.07,
+    "coco_stuff": 0.07,
+    "lip": 0.07,
+    "voc": 0.07,
+    "paco": 0.07,
+    "isaid": 0.06 * 23262 / (23262 + 2520),
+    "loveda": 0.06 * 2520 / (23262 + 2520),
+    "chase_db1": 0.06 * 20 / 75,
+    "drive": 0.06 * 20 / 75,
+    "hrf": 0.06 * 15 / 75,
+    "stare": 0.06 * 20 / 75,
+}
+
+
+def get_config(argument=None):
+    """`:tiny` and `:overfit`, or nothing for the paper's run."""
+    arg = parse_argument(argument, tiny=False, overfit=False)
+    c = common.base()
+    for name, weight in WEIGHTS.items():
+        c.sources[name] = {"type": name, "weight": weight}
+    if arg["tiny"] or arg["overfit"]:
+        _shrink(c)
+    if arg["overfit"]:
+        _overfit(c)
+    return c
+
+
+def _shrink(c):
+    """The same program on procedural scenes, with a model of 0.4 million parameters."""
+    c.model = {
+        "size": "ti16",
+        "width": 64,
+        "depth": 4,
+        "heads": 2,
+        "patch": 8,
+        "canvas": (96, 48),
+        "pos_grid": 12,
+        "merge_after": 0,
+        "taps": (0, 1, 2, 3),
+        "decoder_width": 16,
+        "drop_path": 0.1,
+    }
+    c.sources = common.ordered(
+        shapes={"type": "shapes", "weight": 1.0, "size": (64, 64)}
+    )
+    c.loader = {"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 4}
+    c.stages = common.ordered(paint=common.stage(steps=1000, lr=1e-3, warmup=100))
+    c.log_every = 10
+    c.save_every = 250
+    c.eval_every = 500
+    c.evals = common.ordered(
+        heldout={
+            "type": "fewshot",
+            "sources": {
+                "shapes": {
+                    "type": "shapes",
+                    "size": (64, 64),
+                    "split": "heldout",
+                    "seed": 1,
+                    "length": 5000,
+                }
+            },
+            "episodes": 48,
+            "batch_size": 24,
+            "shots": (1, 4),
+        }
+    )
+
+
+def _overfit(c):
+    c.fixed_pairs = 8
+    c.model.drop_path = 0.0
+    c.masking.half_prob = 1.0
+    c.optim.layer_decay = 1.0
+    c.stages = common.ordered(
+        paint=common.stage(
+            steps=2000, lr=2e-3, warmup=100, loss="l2", max_foreground_weight=12.0
+        )
+    )
+    c.save_every = 1000
+    c.eval_every = 1000
+    c.evals = common.ordered(memorised={"type": "pairs", "count": 8, "batch_size": 8})

@@ -1,0 +1,177 @@
+"""Scores of a config's evaluators, of checkpoints and of releases."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from seggpt_jax import checkpoint, evaluate, sharding
+from seggpt_jax.train import train
+from seggpt_jax.writer import Writer
+from tests import tiny
+
+
+class Fixed:
+    """An evaluator whose scores are given."""
+
+    def __init__(self, **scores):
+        self.scores = scores
+
+    def run(self, params):
+        yield from self.scores.items()
+
+    def sheet(self, count):
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+def group(name, **sources):
+    return evaluate.Group(
+        name,
+        {
+            source: Fixed(**{f"{name}/{source}/{k}": v for k, v in scores.items()})
+            for source, scores in sources.items()
+        },
+    )
+
+
+def test_means_are_over_a_groups_sources(tmp_path):
+    groups = [
+        group("a", x={"miou": 0.2, "biou": np.nan}, y={"miou": 0.4, "biou": 0.5}),
+        group("b", z={"miou": 1.0}),
+    ]
+    with Writer(tmp_path) as writer:
+        scores = evaluate.run_groups(groups, None, 7, writer)
+    means = {name: value for name, value in scores.items() if "/mean/" in name}
+    assert means == pytest.approx({"a/mean/miou": 0.3, "a/mean/biou": 0.5})
+    assert (tmp_path / "pictures/0000007/a-x.png").exists()
+    assert evaluate.stored_scores(tmp_path, 7, groups) == pytest.approx(
+        scores, nan_ok=True
+    )
+    assert evaluate.stored_scores(tmp_path, 6, groups) is None
+    more = [*groups, group("c", z={"miou": 1.0})]
+    assert evaluate.stored_scores(tmp_path, 7, more) is None
+
+
+def test_summary_holds_prompted_against_the_other_arms():
+    scores = {"h/s/1shot/miou": 0.5, "h/s/1shot/fbiou": 0.9}
+    for arm, value in {"wrong": 0.1, "copy": 0.25, "color": 0.125}.items():
+        scores |= {f"h/s/1shot/{arm}/{key}": value for key in ("miou", "fbiou")}
+    lines = evaluate.summary(scores | {"pairs/episode_miou": 0.75}).splitlines()
+    assert lines[0].split() == ["mIoU", "prompted", "wrong", "copy", "color"]
+    assert lines[1].split() == ["h/s/1shot", "50.0", "10.0", "25.0", "12.5"]
+    assert lines[2:] == ["pairs/episode_miou  0.7500"]
+    assert evaluate.summary({}) == ""
+
+
+def test_batches_are_rounded_up_to_the_mesh(tmp_path):
+    """10 episodes in batches of 4 on 8 devices: no score depends on either."""
+    config = tiny.config("evals,batch=8")
+    model, mesh = evaluate.build_model(config.model), sharding.make_mesh()
+    one = jax.make_mesh(
+        (1, 1, 1), sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3,
+        devices=jax.devices()[:1],
+    )  # fmt: skip
+    params = model.init(jax.random.key(0), *evaluate._inputs(model))["params"]
+    scores = []
+    for mesh in (sharding.make_mesh(), one):
+        groups = evaluate.build_groups(config.evals, "", model, mesh)
+        placed = jax.device_put(params, sharding.place(params, mesh))
+        with Writer(tmp_path) as writer, jax.transfer_guard("disallow"):
+            scores.append(evaluate.run_groups(groups, placed, 1, writer))
+    assert scores[0] == scores[1] and len(scores[0]) == 24
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"type": "fewshots"}, "evals.heldout.type = 'fewshots' is unknown; did you"),
+        ({"episode": 3}, "setting evals.heldout.episode is unknown; did you mean 'ep"),
+        ({"episodes": 0}, "settings of evals.heldout: .*episodes"),
+        ({"sources": {}}, "evals.heldout.sources = {}: must be one source or more"),
+    ],
+)
+def test_groups_name_what_is_wrong(change, message):
+    config = tiny.config("evals")
+    evals = {"heldout": config.evals.heldout.to_dict() | change}
+    model = evaluate.build_model(config.model)
+    with pytest.raises(ValueError, match=message):
+        evaluate.build_groups(evals, "", model, sharding.make_mesh())
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"width": 16}, "setting model.size = None: must be given"),
+        ({"size": "ti15"}, "model size 'ti15' is not one of ti16, s16"),
+        ({"size": "ti16", "widht": 16}, "model.widht is unknown; did you mean 'width'"),
+    ],
+)
+def test_model_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.build_model(settings)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run's workdir and the scores that it ended with."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, tiny.quick(patch, folder / "cache"):
+        yield folder / "run", train(tiny.config("evals"), str(folder / "run"))
+
+
+def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
+    run, scores = trained
+    saved = run / "checkpoints"
+    params, _ = checkpoint.restore_params(saved, which="ema")
+    checkpoint.export_params(tmp_path / "release", params, {})
+    for source, step in [(saved, 6), (tmp_path / "release", 0)]:
+        config = tiny.config("evals", mode="evaluate", checkpoint=str(source))
+        workdir = tmp_path / f"scores_{step}"
+        assert evaluate.evaluate(config, str(workdir)) == scores
+        (line,) = (workdir / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(line)["step"] == step
+
+
+def test_a_run_without_average_is_scored_by_its_parameters(trained, tmp_path):
+    model = evaluate.build_model(tiny.config().model)
+    train(tiny.config("ema=0.0"), str(tmp_path / "run"))
+    saved = tmp_path / "run" / "checkpoints"
+    params, step = evaluate.load_params(str(saved), model, sharding.make_mesh())
+    expected, _ = checkpoint.restore_params(saved)
+    assert step == 6
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_parameters_of_another_model_are_listed(trained):
+    model = evaluate.build_model(tiny.config(model__decoder_width=8).model)
+    saved = trained[0] / "checkpoints"
+    with pytest.raises(ValueError, match="does not fit the model") as raised:
+        evaluate.load_params(str(saved), model, sharding.make_mesh())
+    lines = [line.strip() for line in str(raised.value).splitlines()[1:]]
+    assert "shape: decoder/head/kernel is (4, 3), the model's is (8, 3)" in lines
+    assert len(lines) == 7 and all(line.startswith("shape: decoder/") for line in lines)
+
+
+def test_a_training_run_is_not_evaluated_into_its_own_workdir(trained):
+    """It would start metrics.jsonl anew."""
+    run = trained[0]
+    before = (run / "metrics.jsonl").read_text()
+    config = tiny.config(
+        "evals", mode="evaluate", checkpoint=str(run / "checkpoints")
+    )
+    with pytest.raises(ValueError, match='mode: "train" -> "evaluate"'):
+        evaluate.evaluate(config, str(run))
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_what_mode_evaluate_needs(tmp_path):
+    for settings, message in [
+        ({}, "setting checkpoint = '': must be a training run's"),
+        ({"checkpoint": str(tmp_path)}, "holds no checkpoint"),
+        ({"checkpoint": "x", "evals": {}}, "setting evals = {}: must be one group"),
+    ]:
+        config = tiny.config("evals", mode="evaluate", **settings)
+        with pytest.raises((ValueError, OSError), match=message):
+            evaluate.evaluate(config, str(tmp_path / "scores"))
+    assert not list(tmp_path.glob("scores/*"))

@@ -1,0 +1,73 @@
+"""What the documents say is true of the code."""
+
+import importlib
+import json
+import pathlib
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import common
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("launch/*.md")]
+)
+
+
+def leaves(config, prefix=""):
+    """Dotted names and values of a config; one stage stands for all."""
+    for name, value in config.items():
+        name = f"{prefix}{name}".replace("stages.paint", "stages.*")
+        if isinstance(value, ConfigDict):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name, value
+
+
+@pytest.mark.parametrize("name, value", list(leaves(common.base())))
+def test_every_setting_is_documented_with_its_value(name, value):
+    text = (ROOT / "docs/training.md").read_text()
+    found = re.search(rf"`{re.escape(name)}`(?: \|)? `([^`]*)`", text)
+    assert found, f"docs/training.md does not list {name}"
+    shown = eval(found[1], {"__builtins__": {}})  # fractions, as in the config
+    assert shown == value, f"docs/training.md: {name} is {found[1]}, but {value!r}"
+
+
+def test_documented_settings_exist():
+    text = (ROOT / "docs/training.md").read_text()
+    listed = set(re.findall(r"^\| `([\w.*]+)` \| `", text, re.MULTILINE))
+    assert listed <= {name for name, _ in leaves(common.base())}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_commands_name_configs_that_load(path):
+    for name, argument in set(
+        re.findall(r"configs/(\w+)\.py(?::([\w=,]+))?", path.read_text())
+    ):
+        if name in ("common", "mine"):  # the base, and the reader's own
+            continue
+        module = importlib.import_module(f"configs.{name}")
+        module.get_config(argument or None)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.name
+)
+def test_notebooks_hold_their_text_and_no_outputs(path):
+    text = path.with_suffix(".py").read_text()
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+        else:
+            source = "\n".join(f"# {line}".rstrip() for line in source.split("\n"))
+        head = {"code": "# %%", "markdown": "# %% [markdown]"}[cell["cell_type"]]
+        assert f"{head}\n{source}\n" in text, f"{path.name} is not its .py"

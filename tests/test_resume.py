@@ -1,0 +1,128 @@
+"""A run that was stopped, however it was, goes on bit for bit."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from seggpt_jax.train import train
+from tests import tiny
+from tests.conftest import REPOSITORY
+
+COMMAND = ["--config=tests/tiny.py:steps=6,first=3"]
+# The program itself, but that it sends itself a signal when it places batch number AT.
+SIGNALLED = """
+import os, sys
+from absl import app
+from seggpt_jax import main, sharding
+
+signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+put_batch, calls = sharding.put_batch, []
+
+def put(mesh, batch):
+    calls.append(None)
+    if len(calls) == at:
+        os.kill(os.getpid(), signal_number)
+    return put_batch(mesh, batch)
+
+sharding.put_batch = put
+app.run(main.main, flags_parser=main.parse_flags)
+"""
+
+
+def start(workdir, cache, *arguments, send=None):
+    program = ["-m", "seggpt_jax.main"]
+    if send:
+        program = ["-c", SIGNALLED, *map(str, send)]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    command = [sys.executable, *program, *COMMAND, f"--workdir={workdir}", *arguments]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
+
+
+def test_killed_and_preempted_runs_go_on_bit_exactly(tmp_path):
+    """Two stages, EMA, drop path and repainted backgrounds are all on."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    done = start(whole, tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert list(tiny.metrics(whole)) == [1, 2, 3, 4, 5, 6]
+
+    # SIGTERM saves where the stages meet, which is no multiple of save_every.
+    preempted = start(broken, tmp_path / "cache", send=(signal.SIGTERM, 3))
+    assert preempted.returncode == 0, preempted.stderr
+    assert "step 3 is saved" in preempted.stderr
+    assert sorted(os.listdir(broken / "checkpoints")) == ["2", "3"]
+
+    killed = start(broken, tmp_path / "cache", send=(signal.SIGKILL, 2))
+    assert killed.returncode == -signal.SIGKILL
+    assert not (broken / "checkpoints" / "6").exists()
+
+    other = ["--config.loader.workers=1", "--config.loader.threads=1"]
+    resumed = start(broken, tmp_path / "cache", *other)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stderr
+    tiny.assert_same_run(whole, broken)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, and a copy of the cache that its programs are in."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch, tiny.quick(patch, folder / "cache"):
+        train(tiny.config(), str(folder / "run"))
+        yield folder / "run"
+
+
+def torn(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [torn, emptied, flipped])
+def test_damaged_newest_checkpoint_is_skipped(finished, tmp_path, caplog, damage):
+    run = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "6")
+    files = [p for p in (run / "checkpoints" / "4" / "state").rglob("*") if p.is_file()]
+    damage(max(files, key=lambda path: path.stat().st_size))
+    with caplog.at_level("INFO"):
+        train(tiny.config(), str(run))
+    assert "skipped the checkpoint of step 4" in caplog.text
+    tiny.assert_same_run(finished, run)
+
+
+def test_stop_asked_before_the_first_step_changes_nothing(
+    finished, tmp_path, monkeypatch
+):
+    """SIGTERM while the program compiles ends the run at once."""
+    run = tmp_path / "run"
+    from seggpt_jax import train as module
+
+    class Stopped(module.Loop):
+        def prepare(self, checkpoints):
+            super().prepare(checkpoints)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Loop", Stopped)
+        assert train(tiny.config(), str(run)) == {}
+    assert not (run / "checkpoints" / "1").exists()
+    train(tiny.config(), str(run))
+    tiny.assert_same_run(finished, run)

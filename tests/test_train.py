@@ -1,0 +1,153 @@
+"""The loop: what it waits for, what it refuses, what it leaves behind."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from seggpt_jax import checkpoint, evaluate, sharding
+from seggpt_jax import train as module
+from seggpt_jax.train import NonFinite, train
+from tests import tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        with tiny.quick(patch, tmp_path_factory.mktemp("cache")):
+            yield
+
+
+def steps(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").glob("[0-9]*"))
+
+
+def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
+    events = []
+
+    class Watched(module.Loop):
+        def begin_stage(self, index):
+            step_fn = super().begin_stage(index)
+
+            def dispatch(*args):
+                events.append(("dispatch", self.step + 1))
+                return step_fn(*args)
+
+            return dispatch
+
+        def report(self, unread, *args):
+            events.append(("read", unread[0]))
+            super().report(unread, *args)
+
+    monkeypatch.setattr(module, "Loop", Watched)
+    train(tiny.config(save_every=4), str(tmp_path))
+    dispatch, read = ([(kind, n) for n in range(7)] for kind in ("dispatch", "read"))
+    assert events == [
+        dispatch[1], dispatch[2], read[1], dispatch[3], read[2],
+        dispatch[4], read[3], read[4],  # before the state is saved
+        dispatch[5], dispatch[6], read[5], read[6],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["batch", "episodes"])
+def test_implicit_transfers_are_errors(tmp_path, monkeypatch, place):
+    if place == "batch":
+        monkeypatch.setattr(sharding, "put_batch", lambda mesh, batch: batch)
+    else:
+        monkeypatch.setattr(evaluate, "_put", lambda mesh, batch: batch)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train(tiny.config("evals", eval_every=1), str(tmp_path))
+
+
+def test_evaluations_are_done_once_and_made_up_for(tmp_path, monkeypatch):
+    config = tiny.config("evals", eval_every=3)
+    scores = train(config, str(tmp_path))
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [x["step"] for x in lines if "loss" not in x] == [3, 6]
+    assert scores == {k: float(v) for k, v in lines[-1].items() if k in scores}
+    timed = [x for x in lines if "steps_per_s" in x]
+    assert len(timed) > 2 and all(0 <= x["data_wait"] <= 1 for x in timed)
+
+    # A kill between the last save and its evaluation.
+    (tmp_path / "metrics.jsonl").write_text(text.rsplit("\n", 2)[0] + "\n")
+    monkeypatch.setattr(sharding, "put_batch", None)  # no step may be made
+    assert train(config, str(tmp_path)) == scores
+    # Finished: it only reports.
+    monkeypatch.setattr(evaluate, "run_groups", None)
+    assert train(config, str(tmp_path)) == scores
+
+
+def test_start_from_released_parameters(tmp_path):
+    model = evaluate.build_model(tiny.config().model)
+    params = model.init(jax.random.key(7), *evaluate._inputs(model))["params"]
+    checkpoint.export_params(tmp_path / "release", params, {})
+    config = module.read_settings(tiny.config(init_from=str(tmp_path / "release")))
+    loop = module.Loop(config, tmp_path / "run")
+    with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        loop.prepare(checkpoints)
+    for tree in (loop.state.params, loop.state.ema):
+        jax.tree.map(np.testing.assert_array_equal, tree, params)
+
+
+def test_start_from_parameters_of_another_model(tmp_path):
+    train(tiny.config(), str(tmp_path / "run"))
+    settings = {"init_from": str(tmp_path / "run" / "checkpoints")}
+    config = tiny.config(model__decoder_width=8, **settings)
+    with pytest.raises(ValueError, match=r"shape: decoder/head/kernel is \(4, 3\)"):
+        train(config, str(tmp_path / "other"))
+    # Nothing binds the workdir to that config: with the model put right it works.
+    train(tiny.config(**settings), str(tmp_path / "other"))
+
+
+def test_non_finite_start_stops_at_the_first_step(tmp_path):
+    model = evaluate.build_model(tiny.config().model)
+    params = model.init(jax.random.key(0), *evaluate._inputs(model))["params"]
+    params["mask_token"] = np.full_like(params["mask_token"], np.nan)
+    checkpoint.export_params(tmp_path / "release", params, {})
+    config = tiny.config(init_from=str(tmp_path / "release"), save_every=1)
+    with pytest.raises(NonFinite, match="step 1: loss nan"):
+        train(config, str(tmp_path / "run"))
+    assert not steps(tmp_path / "run")
+
+
+def test_non_finite_loss_is_named_and_not_saved(tmp_path):
+    config = tiny.config("steps=6,first=4", stages__paint__lr=1e30)
+    with pytest.raises(NonFinite, match=r"step 6: .*nonfinite_0000006.json"):
+        train(config, str(tmp_path))
+    listed = json.loads((tmp_path / "nonfinite_0000006.json").read_text())
+    assert listed["step"] == 6
+    assert [row["source"] for row in listed["records"]] == ["shapes"] * 2
+    assert all(0 <= row["record"] < 100 for row in listed["records"])
+    assert steps(tmp_path) == [2, 4]
+    # Doing it again fails again, and still leaves the good ones.
+    with pytest.raises(NonFinite, match="step 6"):
+        train(config, str(tmp_path))
+    assert steps(tmp_path) == [2, 4]
+
+
+def test_non_finite_state_after_a_finite_loss_is_not_saved(tmp_path):
+    """1e39 is infinite in float32: the loss that led there was fine."""
+    config = tiny.config(stages__paint__lr=1e39, save_every=1)
+    with pytest.raises(NonFinite, match="step 4: the state is not finite"):
+        train(config, str(tmp_path))
+    assert steps(tmp_path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "much", None])
+def test_weights_are_positive_numbers(weight):
+    with pytest.raises(ValueError, match=r"sources.a.weight = .*a positive number"):
+        module.check_weights({"b": 1, "a": weight})
+
+
+def test_groups_share_their_weight_by_size():
+    groups = {"a": {"x": range(1), "y": range(9)}, "b": {"z": range(5)}}
+    shares = module.split_weights({"a": 3, "b": 1}, groups, power=0.5)
+    assert shares == pytest.approx({"x": 3 / 16, "y": 9 / 16, "z": 1 / 4})
+    with pytest.raises(ValueError, match="source z is empty"):
+        module.split_weights({"b": 1}, {"b": {"z": []}}, power=1)
+    with pytest.raises(ValueError, match="source x is in two groups"):
+        module.split_weights(
+            {"a": 3, "b": 1}, {"a": {"x": [1]}, "b": {"x": [1]}}, power=1
+        )

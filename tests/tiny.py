@@ -1,0 +1,103 @@
+"""The smallest run there is, as a config file: `--config=tests/tiny.py:steps=6`."""
+
+import contextlib
+import json
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+from configs import common
+from seggpt_jax import checkpoint, sharding
+from seggpt_jax.config import parse_argument
+
+
+def get_config(argument=None):
+    """Two stages of drawn scenes, with everything random switched on."""
+    arg = parse_argument(argument, steps=6, first=3, batch=2, ema=0.9, evals=False)
+    c = common.base()
+    c.model = {
+        "size": "ti16", "width": 16, "depth": 2, "heads": 2, "patch": 8,
+        "canvas": (64, 32), "pos_grid": 4, "merge_after": 0, "taps": (0, 1),
+        "decoder_width": 4, "drop_path": 0.2, "dtype": "float32", "remat": "none",
+    }  # fmt: skip
+    scenes = {"type": "shapes", "size": (32, 32), "length": 100}
+    c.sources.shapes = {**scenes, "weight": 1.0}
+    c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 2}
+    c.stages = common.ordered(
+        find=common.stage(
+            steps=arg["first"], lr=1e-3, warmup=1, loss="l2",
+            max_foreground_weight=12.0, background_prob=0.9,
+        ),
+        paint=common.stage(steps=arg["steps"] - arg["first"], lr=1e-3),
+    )  # fmt: skip
+    c.ema = arg["ema"]
+    c.log_every = 1
+    c.save_every = 2
+    c.keep = 9
+    c.eval_every = 0
+    if arg["evals"]:
+        c.evals.heldout = {
+            "type": "fewshot",
+            "sources": {"shapes": {**scenes, "seed": 2, "tasks": {"colour": 1}}},
+            "episodes": 10,
+            "batch_size": 4,
+        }
+    return c
+
+
+def config(argument=None, **settings):
+    """The config with settings replaced: `model__width=8` is `model.width`."""
+    c = get_config(argument)
+    for name, value in settings.items():
+        *parents, last = name.split("__")
+        here = c
+        for parent in parents:
+            here = here[parent]
+        with here.ignore_type():
+            here[last] = value
+    return c
+
+
+def metrics(workdir):
+    """step -> (loss, gradient norm, learning rate), as written."""
+    lines = [json.loads(t) for t in (workdir / "metrics.jsonl").read_text().splitlines()]
+    names = ("loss", "grad_norm", "lr")
+    return {x["step"]: tuple(x[n] for n in names) for x in lines if "loss" in x}
+
+
+def saved_state(workdir):
+    """The parameters of the newest checkpoint, and their moving average."""
+    folder = workdir / "checkpoints"
+    parts = [checkpoint.restore_params(folder, name)[0] for name in ("params", "ema")]
+    return jax.tree.leaves(parts)
+
+
+def assert_same_run(a, b):
+    """Two workdirs tell one history and end in one state, bit for bit."""
+    assert metrics(a) == metrics(b)
+    for x, y in zip(saved_state(a), saved_state(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@contextlib.contextmanager
+def quick(monkeypatch, folder):
+    """One device, and programs compiled once, without optimisation."""
+    axes = (jax.sharding.AxisType.Auto,) * 3
+    one = jax.make_mesh((1, 1, 1), sharding.AXES, axis_types=axes, devices=jax.devices()[:1])
+    monkeypatch.setattr(sharding, "make_mesh", lambda data=-1, fsdp=1, tensor=1: one)
+    settings = {
+        "jax_disable_most_optimizations": True,
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    reset_cache()  # it reads its folder once
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        reset_cache()

@@ -1,0 +1,104 @@
+"""A contact sheet of exactly what training sees at a step of a config.
+
+    python tools/show_batch.py --config=configs/shapes.py --out=batch.png
+
+Prompt and query with their targets, in the colours of that step. Hidden patches, which
+the model must paint, are greyed; pixels that the loss leaves out are hatched in red.
+"""
+
+import itertools
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+# A script has its own folder on the path; the configs are found from the repository.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from seggpt_jax import canvas, sheets
+from seggpt_jax.config import construct, plain, read_settings, require
+from seggpt_jax.data.sample import INSTANCE, BadRecord
+from seggpt_jax.evaluate import build_model
+from seggpt_jax.train import build_dataset
+from seggpt_jax.train_step import Stage, repaint_background
+
+HEADINGS = ("prompt", "its target", "query", "its target")
+_GREY, _RED, _WHITE = (128, 128, 128), (255, 0, 0), (255, 255, 255)
+_SHADE = 0.6  # of the grey over a hidden patch: its target shows through
+_HATCH = 3  # px: width of the stripes on pixels that do not count
+
+
+def draw_batch(config, step: int = 0, rows: int = 12) -> np.ndarray:
+    """Sheet uint8 `[H, W, 3]` of the first `rows` rows of the batch of `step`."""
+    config = read_settings(plain(config))
+    stages = [construct(Stage, f"stages.{n}", s) for n, s in config.stages.items()]
+    ends = list(itertools.accumulate(stage.steps for stage in stages))
+    require(bool(ends) and 0 <= step < ends[-1], "--step", step,
+            f"in [0, {ends[-1] if ends else 0})")  # fmt: skip
+    batch_size = config.loader["batch_size"]
+    require(1 <= rows <= batch_size, "--rows", rows, f"in [1, {batch_size}]")
+    model = build_model(config.model)
+    names, dataset = build_dataset(config, model)
+    index = next(i for i, end in enumerate(ends) if step < end)
+    done = (step - ends[index] + stages[index].steps) / stages[index].steps
+    repainted = _repainted_rows(config.seed, stages[index], step, done, batch_size)
+    # Batches are consecutive pieces of the stream: no other row need be made.
+    pairs = [dataset[step * batch_size + row] for row in range(rows)]
+    return sheets.contact_sheet(
+        [_row(p, model.config.patch, names, repainted[i]) for i, p in enumerate(pairs)],
+        HEADINGS,
+    )
+
+
+def _repainted_rows(seed: int, stage: Stage, step: int, done: float, batch_size: int):
+    """Which rows of the batch get a background colour: the draw of the train step,
+    made on a batch of single pixels that turn from 0 to 1."""
+    key, _ = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
+    prob = stage.background_prob * min(max(2 - 2 * done, 0), 1)
+    zeros = np.zeros((batch_size, 1, 1, 3))
+    painted = repaint_background(
+        key, zeros, zeros[..., 0] > 0, zeros[:, 0, 0] + 1, prob
+    )
+    return np.asarray(painted)[:, 0, 0, 0] > 0
+
+
+def _row(pair, patch: int, names, repainted: bool) -> sheets.Row:
+    target = pair["targets"].copy()
+    if repainted:
+        target[~pair["foreground"]] = pair["background"]
+    hidden = canvas.to_pixels(pair["hidden"], patch)
+    shaded = (1 - _SHADE) * target[hidden] + _SHADE * np.array(_GREY)
+    target[hidden] = shaded.astype(np.uint8)
+    y, x = np.nonzero(~pair["valid"])
+    stripe = ((x + y) // _HATCH % 2 == 0)[:, None]
+    target[y, x] = np.where(stripe, _RED, _WHITE)
+    (prompt, query), (its, other) = canvas.split(pair["images"]), canvas.split(target)
+    kind = "instance" if pair["kind"] == INSTANCE else "category"
+    caption = f"{names[pair['source']]} #{pair['record']}, {kind}"
+    return sheets.Row((prompt, its, query, other), caption)
+
+
+def main(config, out: str, step: int, rows: int):
+    try:
+        sheet = draw_batch(config, step, rows)
+        Image.fromarray(sheet).save(out)
+    except (ValueError, BadRecord, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{out}: rows 0 to {rows - 1} of the batch of step {step}")
+
+
+if __name__ == "__main__":
+    from ml_collections import config_flags
+
+    config_flag = config_flags.DEFINE_config_file(
+        "config", None, "Configuration file, as of seggpt_jax.main.", lock_config=True
+    )
+    flags.DEFINE_string("out", "batch.png", "Picture to write.")
+    flags.DEFINE_integer("step", 0, "Step whose batch is shown.")
+    flags.DEFINE_integer("rows", 12, "Rows of the batch, one each.")
+    flags.mark_flag_as_required("config")
+    F = flags.FLAGS
+    app.run(lambda _: main(config_flag.value, F.out, F.step, F.rows))
