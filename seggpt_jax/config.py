@@ -63,8 +63,8 @@ class RunSettings:
     init_from: str
     model: Mapping[str, Any]
     sources: Mapping[str, Any]
-    group_power: float
-    bad_share: float
+    group_power: float | int
+    bad_share: float | int
     fixed_pairs: int
     view: Mapping[str, Any]
     context: Mapping[str, Any]
@@ -74,7 +74,7 @@ class RunSettings:
     accumulate: int
     optim: Mapping[str, Any]
     stages: Mapping[str, Any]
-    ema: float
+    ema: float | int
     mesh: Mapping[str, Any]
     log_every: int
     save_every: int

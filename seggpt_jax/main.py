@@ -70,7 +70,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, and the config file with it."""
     try:
         rest = flags.FLAGS(argv)
-        _CONFIG.value.mode  # a config file that failed to load raises here
+        _CONFIG.value.mode  # noqa: B018  a config file that failed to load raises here
     except (
         flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError
     ) as error:  # fmt: skip

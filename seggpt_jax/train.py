@@ -151,7 +151,7 @@ def check_weights(weights: Mapping[str, Any]):
                 "a positive number")  # fmt: skip
 
 
-def split_weights(weights, groups, power: float) -> dict[str, float]:
+def split_weights(weights, groups, power: float | int) -> dict[str, float]:
     """Sampling share of every source: a group's weight is divided among its sources by
     their size to the `power`, then all shares are normalised."""
     shares: dict[str, float] = {}

@@ -157,9 +157,7 @@ def test_a_training_run_is_not_evaluated_into_its_own_workdir(trained):
     """It would start metrics.jsonl anew."""
     run = trained[0]
     before = (run / "metrics.jsonl").read_text()
-    config = tiny.config(
-        "evals", mode="evaluate", checkpoint=str(run / "checkpoints")
-    )
+    config = tiny.config("evals", mode="evaluate", checkpoint=str(run / "checkpoints"))
     with pytest.raises(ValueError, match='mode: "train" -> "evaluate"'):
         evaluate.evaluate(config, str(run))
     assert (run / "metrics.jsonl").read_text() == before

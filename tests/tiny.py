@@ -61,7 +61,9 @@ def config(argument=None, **settings):
 
 def metrics(workdir):
     """step -> (loss, gradient norm, learning rate), as written."""
-    lines = [json.loads(t) for t in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(t) for t in (workdir / "metrics.jsonl").read_text().splitlines()
+    ]
     names = ("loss", "grad_norm", "lr")
     return {x["step"]: tuple(x[n] for n in names) for x in lines if "loss" in x}
 
@@ -84,7 +86,9 @@ def assert_same_run(a, b):
 def quick(monkeypatch, folder):
     """One device, and programs compiled once, without optimisation."""
     axes = (jax.sharding.AxisType.Auto,) * 3
-    one = jax.make_mesh((1, 1, 1), sharding.AXES, axis_types=axes, devices=jax.devices()[:1])
+    one = jax.make_mesh(
+        (1, 1, 1), sharding.AXES, axis_types=axes, devices=jax.devices()[:1]
+    )
     monkeypatch.setattr(sharding, "make_mesh", lambda data=-1, fsdp=1, tensor=1: one)
     settings = {
         "jax_disable_most_optimizations": True,

@@ -1,0 +1,219 @@
+"""The entry point: what is wrong is said in one line, and nothing is left half-done."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import vitl
+from seggpt_jax import main
+from tests import tiny
+from tests.conftest import REPOSITORY
+
+
+def call(*arguments, program=("-m", "seggpt_jax.main"), env=None):
+    """The exit status and the lines on stderr of the command."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"} | (env or {})
+    command = [sys.executable, *program, *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_misspelt_setting_on_the_command_line(tmp_path):
+    config, workdir = "--config=tests/tiny.py", f"--workdir={tmp_path / 'x'}"
+    status, lines = call(config, workdir, "--config.optim.weight_deca=1")
+    assert status == 2 and len(lines) == 1, lines
+    assert lines[0].startswith("error: unknown setting 'weight_deca'. Did you mean")
+    traced = call(config, workdir, "--config.optim.weight_deca=1", "--verbosity=1")[1]
+    assert traced[0].startswith("Traceback") and traced[-1] == lines[0]
+    assert not (tmp_path / "x").exists()
+
+
+CAUSES = [
+    (FileNotFoundError(2, "No such file", "a.py"), "No such file: 'a.py'"),
+    (AttributeError(KeyError("'a'\nDid you mean b?")), "unknown setting 'a'. Did you"),
+    (
+        ValueError(
+            "Traceback (most recent call last):\n  File\nValueError: bad steps\n"
+        ),
+        "bad steps",
+    ),
+    (
+        OSError("Failed loading\n  Attempted:\n    [Errno 2] No such file: 'a'"),
+        "No suc",
+    ),
+]
+
+
+@pytest.mark.parametrize("error, cause", CAUSES)
+def test_first_cause_is_one_line(error, cause):
+    text = main._first_cause(error)
+    assert text.startswith(cause) and "\n" not in text
+
+
+def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkeypatch):
+    import jax
+
+    folder = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        main.cache_compiled()
+        expected = str(tmp_path / "seggpt_jax" / "xla")
+        assert jax.config.jax_compilation_cache_dir == expected
+        monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+        main.cache_compiled()  # told already
+        assert jax.config.jax_compilation_cache_dir == expected
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def refused(config, workdir):
+    """The message of a config that is refused, as `main` prints it."""
+    with pytest.raises((ValueError, OSError)) as raised:
+        main.run(config, str(workdir))
+    assert not list(workdir.glob("*")), "something was written before the error"
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"mode": "trian"}, "mode 'trian' is unknown; did you mean 'train'?"),
+        ({"model__size": "l61"}, "model size 'l61' is not one of ti16, s16, b16, l16"),
+        ({"model__dtype": "int8"}, "model.dtype 'int8' is not one of float32"),
+        ({"sources__shapes__weight": -1.0}, "sources.shapes.weight = -1.0: must be a"),
+        ({"sources__shapes__type": "shape"}, "type has no 'shape'; did you mean 'shap"),
+        ({"sources__shapes__sise": 1}, "has no 'sise'; did you mean 'size'?"),
+        ({"sources": {}}, "setting sources = {}: must be one source or more"),
+        ({"stages": {}}, "setting stages = {}: must be one stage or more"),
+        ({"stages__paint__los": "l2"}, "stages.paint.los is unknown; did you mean 'lo"),
+        ({"stages__paint__lr": -1.0}, "lr = -1.0: must be positive"),
+        ({"loader__thread": 1}, "loader.thread is unknown; did you mean 'threads'?"),
+        ({"loader__threads": -1}, "loader.threads = -1: must be at least 0"),
+        ({"loader__batch_size": 12}, "batch_size 12 is not divisible by data x fsdp"),
+        ({"mesh__tensr": 1}, "mesh.tensr is unknown; did you mean 'tensor'?"),
+        ({"mesh__data": 3}, "does not fit 8 devices"),
+        ({"view__flip": 2.0}, "settings of view: flip=2.0: must be in [0, 1]"),
+        ({"masking__share": 0.0}, "settings of masking: share=0.0: must be in (0, 1]"),
+        ({"recolor__max_colours": 3}, "recolor.max_colours is unknown; did you mean"),
+        ({"optim__betas": (0.9, 1.0)}, "betas"),
+        ({"ema": 1.0}, "setting ema = 1.0: must be in [0, 1)"),
+        ({"init_from": "/nowhere"}, "/nowhere holds no checkpoint"),
+        ({"evals": {"x": {"type": "f"}}}, "evals.x.type = 'f' is unknown"),
+    ],
+)
+def test_wrong_settings(tmp_path, settings, message):
+    workdir = tmp_path / "run"
+    if "init_from" in settings:  # found after the checkpoints folder is there
+        with pytest.raises(OSError, match=message):
+            main.run(tiny.config("batch=8", **settings), str(workdir))
+        assert not (workdir / "config.json").exists()
+    else:
+        assert message in refused(tiny.config("batch=8", **settings), workdir)
+
+
+def test_paper_config_lists_the_data_that_is_missing(tmp_path):
+    message = refused(vitl.get_config(), tmp_path / "run")
+    assert "coco_instance" in message and "stare" in message
+    assert "docs/data.md" in message
+
+
+def test_workdir_of_another_config_and_unusable_ones(tmp_path):
+    config = tiny.config("batch=8")
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", "/proc/self"):
+        with pytest.raises(OSError, match="cannot be written"):
+            main.run(config, str(workdir))
+    with pytest.raises(ValueError, match="--workdir is missing"):
+        main.run(config, None)
+    # Settings that may change are no difference.
+    (tmp_path / "config.json").write_text('{"seed": 3, "log_every": 7}')
+    with pytest.raises(ValueError, match="holds a run of another config") as raised:
+        main.run(config, str(tmp_path))
+    assert "seed: 3 -> 0" in str(raised.value)
+    assert "log_every" not in str(raised.value)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """An indexed folder of 4 images of two classes, and what trains on it."""
+    root = tmp_path / "data" / "pets"
+    root.mkdir(parents=True)
+    (root / "classes.tsv").write_text("id\tname\timages\n1\tdog\t2\n2\tcat\t2\n")
+    rows = ["split\timage\tmask\twidth\theight\tclasses"]
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(
+            root / f"{n}.jpg"
+        )
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:16, :16] = 1 + n % 2
+        Image.fromarray(mask).save(root / f"{n}.png")
+        rows.append(f"train\t{n}.jpg\t{n}.png\t32\t32\t{1 + n % 2}")
+    (root / "index.tsv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def on_pets(pets, **settings):
+    c = tiny.config("evals", data_dir=str(pets.parent), **settings)
+    spec = {"type": "indexed", "folder": "pets", "split": "train"}
+    c.sources = {"pets": {**spec, "weight": 1.0}}
+    if c.evals:
+        c.evals.heldout.sources = {"pets": spec}
+    return c
+
+
+def truncated(root):
+    path = root / "1.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def other_size(root):
+    Image.fromarray(np.ones((5, 7), np.uint8)).save(root / "1.png")
+    return root / "1.png"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("damage", [truncated, other_size])
+def test_bad_record(pets, tmp_path, monkeypatch, caplog, cache, damage):
+    """Skipped and named in training; an error that names the file in evaluation."""
+    name = damage(pets).name
+    with tiny.quick(monkeypatch, cache), caplog.at_level("WARNING"):
+        main.run(on_pets(pets, evals={}), str(tmp_path / "run"))
+        assert "source pets: skipped bad record 1" in caplog.text
+        assert name in caplog.text
+        with pytest.raises(ValueError, match=name):
+            saved = str(tmp_path / "run" / "checkpoints")
+            config = on_pets(pets, mode="evaluate", checkpoint=saved)
+            main.run(config, str(tmp_path / "scores"))
+    assert not (tmp_path / "scores" / "pictures").exists()
+
+
+LIMITED = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, -1))
+runpy.run_module("seggpt_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_full_disk(tmp_path):
+    """Files above 30 kB fail as on a full disk; a checkpoint has larger ones."""
+    fast = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    status, lines = call(
+        "--config=tests/tiny.py", f"--workdir={tmp_path}",
+        program=["-c", LIMITED], env=fast,
+    )  # fmt: skip
+    assert status == 2
+    assert lines[-1].startswith("error: the checkpoint of step 2 could not be saved in")
+    assert lines[-1].endswith("Earlier checkpoints are untouched")
