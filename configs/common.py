@@ -78,6 +78,7 @@ def base() -> ConfigDict:
     c.ema = 0.0  # decay of the parameters' moving average; 0: none
 
     c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+    c.cpu_devices = 1  # devices that a CPU is cut into; the mesh shares batches out
     c.log_every = 10
     c.save_every = 500
     c.keep = 3

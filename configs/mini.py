@@ -3,8 +3,8 @@
     python -m seggpt_jax.main --config=configs/mini.py --workdir=runs/mini \
         --config.data_dir=../shared/data
 
-Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates on
-their `val` and `test` splits. docs/results.md has the scores, with hardware and time.
+Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates
+on their `val` and `test` splits. docs/results.md has the scores, hardware and time.
 """
 
 from configs import common

@@ -76,6 +76,7 @@ class RunSettings:
     stages: Mapping[str, Any]
     ema: float | int
     mesh: Mapping[str, Any]
+    cpu_devices: int
     log_every: int
     save_every: int
     keep: int
@@ -83,7 +84,7 @@ class RunSettings:
     evals: Mapping[str, Any]
 
     def __post_init__(self):
-        for name in ("accumulate", "log_every", "save_every", "keep"):
+        for name in ("accumulate", "cpu_devices", "log_every", "save_every", "keep"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("seed", "fixed_pairs", "eval_every", "group_power"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")

@@ -25,6 +25,7 @@ from seggpt_jax.config import (
     suggest,
 )
 from seggpt_jax.data.sources import open_groups
+from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.trees import named_leaves, table
@@ -35,7 +36,11 @@ EVALUATORS = {
     "fewshot": "seggpt_jax.evaluators.fewshot",
     "pairs": "seggpt_jax.evaluators.pairs",
 }
-MAY_CHANGE = ("data_dir", "mesh.*")  # between two evaluations in one workdir
+MAY_CHANGE = (
+    "data_dir",
+    "mesh.*",
+    "cpu_devices",
+)  # between two evaluations in one workdir
 _ARMS = ("wrong", "copy", "color")  # what a right prompt's scores are held against
 
 
@@ -50,7 +55,10 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     stored, first = json.dumps(plain(config)), jax.process_index() == 0
     if first:
         check_workdir(workdir, stored, MAY_CHANGE)
-    groups = build_groups(config.evals, config.data_dir, model, mesh)
+    given = {}
+    if any(group.get("type") == "pairs" for group in plain(config.evals).values()):
+        given["dataset"] = build_dataset(config, model)[1]
+    groups = build_groups(config.evals, config.data_dir, model, mesh, pairs=given)
     params, step = load_params(config.checkpoint, model, mesh)
     if first:
         prepare_workdir(workdir, stored, MAY_CHANGE)
@@ -160,16 +168,25 @@ def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
         for key, source in members.items()
     }
     require(bool(sources), f"{where}.sources", specs, "one source or more")
-    keys = list(sources)
-    # Single-class sets have no wrong prompt of their own: the next set has.
-    others = dict(zip(keys, keys[1:] + keys[:1], strict=True))
     return Group(name, {
         key: build(
             settings, name=f"{name}/{key}", source=source,
-            wrong_source=sources[others[key]] if len(keys) > 1 else None, **shared,
+            wrong_source=_other(sources, key), **shared,
         )
         for key, source in sources.items()
     })  # fmt: skip
+
+
+def _other(sources: Mapping[str, Any], key: str):
+    """The next source that has a class which this one lacks, for wrong prompts: sets of
+    a single class have none of their own."""
+    keys = list(sources)
+    at = keys.index(key)
+    known = set(sources[key].class_names.values())
+    for other in keys[at + 1 :] + keys[:at]:
+        if not known.issuperset(sources[other].class_names.values()):
+            return sources[other]
+    return None
 
 
 def run_groups(

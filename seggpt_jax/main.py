@@ -54,9 +54,18 @@ def main(argv: list[str]):
             raise ValueError(
                 f"unexpected argument {argv[1]!r}: settings are --NAME=VALUE"
             )
+        cut_cpu(_CONFIG.value.cpu_devices)
         run(_CONFIG.value, _WORKDIR.value)
     except (ValueError, OSError, NonFinite) as error:
         _fail(str(error), show)
+
+
+def cut_cpu(devices: int):
+    """Cuts the CPU into devices that share a batch: XLA uses one core of two for small
+    matrices. Must come before jax looks for devices; elsewhere than on CPU no effect."""
+    if devices < 1:
+        raise ValueError(f"setting cpu_devices = {devices}: must be at least 1")
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def cache_compiled():

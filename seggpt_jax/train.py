@@ -5,12 +5,10 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +19,8 @@ from jax.experimental import multihost_utils
 from seggpt_jax import evaluate, optim, sharding
 from seggpt_jax.checkpoint import Checkpoints
 from seggpt_jax.config import RunSettings, construct, plain, read_settings, require
-from seggpt_jax.data.augment import View
-from seggpt_jax.data.context import Context
-from seggpt_jax.data.masking import Masking
-from seggpt_jax.data.pipeline import make_dataset, make_iterator
-from seggpt_jax.data.recolor import Recolor
-from seggpt_jax.data.sources import open_groups
-from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.data.pipeline import make_iterator
+from seggpt_jax.mixture import build_dataset
 from seggpt_jax.optim import OptimSettings
 from seggpt_jax.train_step import (
     Stage,
@@ -43,7 +36,7 @@ from seggpt_jax.writer import Clock, Progress, Writer
 # rounding of sums over another mesh.
 MAY_CHANGE = (
     "log_every", "eval_every", "save_every", "keep", "bad_share", "loader.threads",
-    "loader.workers", "loader.prefetch", "mesh.*", "data_dir", "evals.*",
+    "loader.workers", "loader.prefetch", "mesh.*", "cpu_devices", "data_dir", "evals.*",
 )  # fmt: skip
 
 
@@ -112,60 +105,6 @@ def stop_on_sigterm() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def build_dataset(config: Any, model: SegGPT):
-    """The training mixture of a config: source names, and the endless pairs."""
-    rows, cols = model.config.canvas
-    context = construct(
-        Context, "context", config.context,
-        view=construct(View, "view", config.view, size=(rows // 2, cols)),
-        recolor=construct(Recolor, "recolor", config.recolor),
-        masking=construct(Masking, "masking", config.masking),
-        patch=model.config.patch,
-    )  # fmt: skip
-    specs = plain(config.sources)
-    weights = {name: spec.pop("weight", None) for name, spec in specs.items()}
-    check_weights(weights)
-    groups = open_groups(specs, config.data_dir)
-    shares = split_weights(weights, groups, config.group_power)
-    logging.info("mixture: %s", {n: round(w, 4) for n, w in shares.items()})
-    sources = {n: source for group in groups.values() for n, source in group.items()}
-    dataset = make_dataset(
-        list(sources.values()), [shares[name] for name in sources], context,
-        config.seed, config.bad_share,
-    )  # fmt: skip
-    if config.fixed_pairs:  # memorise these very pairs
-        dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
-            reseed_each_epoch=False
-        )
-    return list(sources), dataset
-
-
-def check_weights(weights: Mapping[str, Any]):
-    """Every source has a weight, and every weight is positive and finite."""
-    require(bool(weights), "sources", dict(weights), "one source or more")
-    for name, weight in weights.items():
-        number = isinstance(weight, (int, float)) and math.isfinite(weight)
-        require(number and weight > 0, f"sources.{name}.weight", weight,
-                "a positive number")  # fmt: skip
-
-
-def split_weights(weights, groups, power: float | int) -> dict[str, float]:
-    """Sampling share of every source: a group's weight is divided among its sources by
-    their size to the `power`, then all shares are normalised."""
-    shares: dict[str, float] = {}
-    for group, sources in groups.items():
-        for name, source in sources.items():
-            if not len(source):
-                raise ValueError(f"source {name} is empty")
-            if name in shares:
-                raise ValueError(f"source {name} is in two groups of sources")
-        sizes = {name: len(source) ** power for name, source in sources.items()}
-        total = math.fsum(sizes.values())
-        shares |= {name: weights[group] * s / total for name, s in sizes.items()}
-    total = math.fsum(shares.values())
-    return {name: share / total for name, share in shares.items()}
 
 
 class Loop:

@@ -92,9 +92,8 @@ def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainSta
     Doing it twice at the same step changes nothing, so a restart there is exact.
     """
     params = state.params if state.ema is None else state.ema
-    return state.replace(
-        params=jax.tree.map(jnp.copy, params), opt_state=tx.init(params)
-    )
+    params = jax.tree.map(jnp.copy, params)
+    return dataclasses.replace(state, params=params, opt_state=tx.init(params))
 
 
 def repaint_background(key, targets, foreground, background, prob):
@@ -197,5 +196,5 @@ def _average(ema, params, step, decay: float):
     if ema is None:
         return None
     # Warm-up, so that a short run's average is not mostly its initial values.
-    decay = jnp.minimum(decay, (1 + step) / (20 + step))
-    return jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
+    change = 1 - jnp.minimum(decay, (1 + step) / (20 + step))
+    return jax.tree.map(lambda e, p: e + change * (p - e), ema, params)

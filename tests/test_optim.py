@@ -21,7 +21,7 @@ def vit_large():
 
 
 def test_layer_rates_of_vit_large(vit_large):
-    """docs/training.md: block i has exponent 25 - (i + 1), embeddings 25, the rest 0."""
+    """Painter's rule: block i has exponent 25 - (i + 1), embeddings 25, the rest 0."""
     factors = named_leaves(optim.layer_factors(vit_large, 0.8))
     blocks = factors["blocks/mlp/fc1/kernel"].ravel()
     np.testing.assert_allclose(

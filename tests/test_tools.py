@@ -11,8 +11,8 @@ from seggpt_jax import canvas, train_step
 from seggpt_jax.config import construct, plain, read_settings
 from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.evaluate import build_model
+from seggpt_jax.mixture import build_dataset
 from seggpt_jax.sheets import Row
-from seggpt_jax.train import build_dataset
 from seggpt_jax.train_step import Stage, make_train_step
 from tools import show_batch
 

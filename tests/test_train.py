@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import checkpoint, evaluate, sharding
+from seggpt_jax import checkpoint, evaluate, mixture, sharding
 from seggpt_jax import train as module
 from seggpt_jax.train import NonFinite, train
 from tests import tiny
@@ -139,16 +139,16 @@ def test_non_finite_state_after_a_finite_loss_is_not_saved(tmp_path, monkeypatch
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "much", None])
 def test_weights_are_positive_numbers(weight):
     with pytest.raises(ValueError, match=r"sources.a.weight = .*a positive number"):
-        module.check_weights({"b": 1, "a": weight})
+        mixture.check_weights({"b": 1, "a": weight})
 
 
 def test_groups_share_their_weight_by_size():
     groups = {"a": {"x": range(1), "y": range(9)}, "b": {"z": range(5)}}
-    shares = module.split_weights({"a": 3, "b": 1}, groups, power=0.5)
+    shares = mixture.split_weights({"a": 3, "b": 1}, groups, power=0.5)
     assert shares == pytest.approx({"x": 3 / 16, "y": 9 / 16, "z": 1 / 4})
     with pytest.raises(ValueError, match="source z is empty"):
-        module.split_weights({"b": 1}, {"b": {"z": []}}, power=1.0)
+        mixture.split_weights({"b": 1}, {"b": {"z": []}}, power=1.0)
     with pytest.raises(ValueError, match="source x is in two groups"):
-        module.split_weights(
+        mixture.split_weights(
             {"a": 3, "b": 1}, {"a": {"x": [1]}, "b": {"x": [1]}}, power=1.0
         )

@@ -22,7 +22,7 @@ from seggpt_jax import canvas, sheets
 from seggpt_jax.config import construct, plain, read_settings, require
 from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.evaluate import build_model
-from seggpt_jax.train import build_dataset
+from seggpt_jax.mixture import build_dataset
 from seggpt_jax.train_step import Stage, repaint_background
 
 HEADINGS = ("prompt", "its target", "query", "its target")

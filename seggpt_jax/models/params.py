@@ -220,7 +220,9 @@ def from_torch(
     Strict: one ValueError lists every missing, unexpected and wrong-shape tensor.
     """
     layout, config = read_geometry(state)
-    problems, params, used = [], {}, set()
+    problems: list[str] = []
+    params: dict[str, Any] = {}
+    used = set()
     shapes = _torch_shapes(config, layout)
     for name, shape in shapes.items():
         if name not in state:

@@ -1,7 +1,7 @@
 """Transformer blocks as pure functions over parameters stacked on a layer axis."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +147,7 @@ def run_blocks(p, x, rates, keys, *, impl, prompts, remat, scan) -> tuple:
 
     p: leaves `[l, ...]`. rates: `[l]`. keys: `[l]` or None (no drop path).
     """
-    body = functools.partial(block, impl=impl, prompts=prompts)
+    body: Callable = functools.partial(block, impl=impl, prompts=prompts)
     if REMAT[remat] is not None:
         body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=not scan)
     if scan:
