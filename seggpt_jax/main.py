@@ -61,8 +61,8 @@ def main(argv: list[str]):
 
 
 def cut_cpu(devices: int):
-    """Cuts the CPU into devices that share a batch: XLA uses one core of two for small
-    matrices. Must come before jax looks for devices; elsewhere than on CPU no effect."""
+    """Cuts the CPU into devices that share a batch: with small matrices XLA keeps only
+    one core busy. Must come before jax looks for devices."""
     if devices < 1:
         raise ValueError(f"setting cpu_devices = {devices}: must be at least 1")
     jax.config.update("jax_num_cpu_devices", devices)

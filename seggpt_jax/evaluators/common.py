@@ -56,7 +56,7 @@ def stack(
     )
 
 
-def fetch(painting: jax.Array) -> np.ndarray:
+def fetch(painting: jax.Array | np.ndarray) -> np.ndarray:
     """A painting `[..., 3]` from the device, as float32 colours, not clipped.
 
     Asked for by name: the train loop forbids implicit transfers.

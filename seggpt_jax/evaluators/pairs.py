@@ -3,7 +3,7 @@
 A model that cannot fit a handful of fixed pairs (`configs/vitl.py:overfit`) has a bug.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ class Evaluator:
         *,
         name: str,
         size: tuple[int, int],
-        dataset: Sequence[dict[str, np.ndarray]],
+        dataset: Any,
         count: int,
         batch_size: int,
         put: Callable[[Any], Any] = jax.device_put,
@@ -61,7 +61,7 @@ class Evaluator:
         return contact_sheet(self._rows[:count], _HEADINGS)
 
 
-def _episode(pair: dict[str, np.ndarray]) -> Episode:
+def _episode(pair: dict[str, Any]) -> Episode:
     """A pair as an episode; its palette is read off what is painted in the query."""
     prompt, query = canvas.split(pair["images"])
     target, truth = canvas.split(pair["targets"])
