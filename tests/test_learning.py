@@ -1,0 +1,38 @@
+"""It learns: minutes on a CPU, marked slow, run once by `.ci/run`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def last_scores(workdir, config: str, *overrides: str) -> dict[str, float]:
+    """Trains as a user does, on devices of its own; the last line of the metrics."""
+    command = [sys.executable, "-m", "seggpt_jax.main", f"--config={config}",
+               f"--workdir={workdir}", *overrides]  # fmt: skip
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    return json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_memorises_eight_pairs(tmp_path):
+    """A model that cannot is broken somewhere between the loss and the decoder."""
+    scores = last_scores(tmp_path, "configs/vitl.py:overfit")
+    assert scores["memorised/episode_miou"] >= 0.9
+
+
+def test_follows_its_prompt_on_unseen_categories(tmp_path):
+    """The first minutes of configs/shapes.py: past the phase change, where the right
+    prompt's score leaves the wrong prompt's (both 0.1 to 0.15 before it)."""
+    scores = last_scores(
+        tmp_path, "configs/shapes.py", "--config.stages.find.steps=1500",
+        "--config.stages.paint.steps=1", "--config.stages.paint.warmup=0",
+        "--config.eval_every=0",
+    )  # fmt: skip
+    right = scores["heldout/shapes/1shot/episode_miou"]
+    assert right >= 0.22
+    assert right - scores["heldout/shapes/1shot/wrong/episode_miou"] >= 0.07
