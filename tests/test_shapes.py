@@ -226,11 +226,25 @@ def test_shapes_keep_their_area_when_turned(name):
     for angle in (-0.25, -0.1, 0.05, 0.2):
         thing = shapes_draw.Thing((piece,), 0.5, 0.5, 0.5, angle, 0.1, 0.0, (0.0, 0.0))
         rng = np.random.default_rng(0)
-        image, slots = shapes_draw.render([thing], ground, (200, 200), 0, rng)
+        light = shapes_draw.Light()
+        image, slots = shapes_draw.render([thing], ground, light, (200, 200), 0, rng)
         share = (slots == 1).mean() / 0.25
         assert share == pytest.approx(shapes_draw.coverage(name)[name], rel=0.06)
         assert (image[slots == 1] == [255, 0, 0]).all()
         assert (image[slots == 0] == 0).all()
+
+
+def test_light_changes_the_image_and_nothing_else():
+    dark, flat = (Shapes(lighting=lighting) for lighting in (0.6, 0.0))
+    changes = []
+    for index in range(20):
+        a, b = dark[index], flat[index]
+        np.testing.assert_array_equal(a.segments, b.segments)
+        assert a.classes == b.classes
+        changes.append(a.image.mean() / b.image.mean())
+    assert min(changes) < 0.8 and max(changes) - min(changes) > 0.3
+    with pytest.raises(ValueError, match="lighting: 0.7 must be 0 to 0.6"):
+        Shapes(lighting=0.7)
 
 
 def test_textures_look_different_in_pairs():
