@@ -64,7 +64,16 @@ def _shrink(c):
         shapes={"type": "shapes", "weight": 1.0, "size": (64, 64)}
     )
     c.loader = {"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 4}
-    c.stages = common.ordered(paint=common.stage(steps=1000, lr=1e-3, warmup=100))
+    # From scratch the paper's stage alone paints black (docs/training.md).
+    c.optim.layer_decay = 1.0
+    c.masking.half_prob = 0.5
+    c.stages = common.ordered(
+        find=common.stage(
+            steps=800, lr=1e-3, warmup=100, loss="l2",
+            max_foreground_weight=12.0, background_prob=0.7,
+        ),
+        paint=common.stage(steps=200, lr=5e-4, warmup=20, max_foreground_weight=4.0),
+    )  # fmt: skip
     c.log_every = 10
     c.save_every = 250
     c.eval_every = 500
@@ -91,7 +100,6 @@ def _overfit(c):
     c.fixed_pairs = 8
     c.model.drop_path = 0.0
     c.masking.half_prob = 1.0
-    c.optim.layer_decay = 1.0
     c.stages = common.ordered(
         paint=common.stage(
             steps=2000, lr=2e-3, warmup=100, loss="l2", max_foreground_weight=12.0
