@@ -34,7 +34,8 @@ def batch_of(config, step: int):
 
 
 def test_rows_are_those_of_the_training_batch(drawn):
-    config = vitl.get_config("tiny")  # repaints no background
+    config = vitl.get_config("tiny")
+    config.stages.find.background_prob = 0.0
     names, batch = batch_of(config, 5)
     for i, row in enumerate(drawn(config, step=5, rows=3)):
         assert row.caption.startswith(f"{names[0]} #{batch['record'][i]}, ")
