@@ -31,7 +31,7 @@ _SHADE = 0.6  # of the grey over a hidden patch: its target shows through
 _HATCH = 3  # px: width of the stripes on pixels that do not count
 
 
-def draw_batch(config, step: int = 0, rows: int = 12) -> np.ndarray:
+def draw_batch(config, step: int = 0, rows: int = 8) -> np.ndarray:
     """Sheet uint8 `[H, W, 3]` of the first `rows` rows of the batch of `step`."""
     config = read_settings(plain(config))
     stages = [construct(Stage, f"stages.{n}", s) for n, s in config.stages.items()]
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("out", "batch.png", "Picture to write.")
     flags.DEFINE_integer("step", 0, "Step whose batch is shown.")
-    flags.DEFINE_integer("rows", 12, "Rows of the batch, one each.")
+    flags.DEFINE_integer("rows", 8, "Rows of the batch, one each.")
     flags.mark_flag_as_required("config")
     F = flags.FLAGS
     app.run(lambda _: main(config_flag.value, F.out, F.step, F.rows))
