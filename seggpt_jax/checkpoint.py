@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -405,9 +406,16 @@ def _reason(error: Exception) -> str:
 
 
 def _quiet_orbax() -> None:
-    """Drops orbax's log records: its errors are raised here, the rest is chatter."""
-    logging.getLogger("absl").addFilter(_not_orbax)
+    """Drops orbax's log records: its errors are raised here, the rest is chatter.
+
+    After a failed save asyncio reports the futures that orbax leaves behind, too.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_not_orbax)
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
-    return f"{os.sep}orbax{os.sep}" not in record.pathname
+    paths = [record.pathname]
+    if record.exc_info and record.exc_info[2]:
+        paths += [f.filename for f in traceback.extract_tb(record.exc_info[2])]
+    return not any(f"{os.sep}orbax{os.sep}" in path for path in paths)
