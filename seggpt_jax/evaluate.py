@@ -171,22 +171,21 @@ def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
     return Group(name, {
         key: build(
             settings, name=f"{name}/{key}", source=source,
-            wrong_source=_other(sources, key), **shared,
+            wrong_sources=_others(sources, key), **shared,
         )
         for key, source in sources.items()
     })  # fmt: skip
 
 
-def _other(sources: Mapping[str, Any], key: str):
-    """The next source that has a class which this one lacks, for wrong prompts: sets of
-    a single class have none of their own."""
-    keys = list(sources)
-    at = keys.index(key)
+def _others(sources: Mapping[str, Any], key: str) -> list[Any]:
+    """The sources that have a class which this one lacks, for wrong prompts: sets of a
+    single class have none of their own."""
     known = set(sources[key].class_names.values())
-    for other in keys[at + 1 :] + keys[:at]:
-        if not known.issuperset(sources[other].class_names.values()):
-            return sources[other]
-    return None
+    return [
+        other
+        for name, other in sources.items()
+        if name != key and not known.issuperset(other.class_names.values())
+    ]
 
 
 def run_groups(

@@ -194,7 +194,7 @@ def test_one_shot_episodes_are_those_of_more_shots():
 def test_right_prompts_show_the_classes_asked_for(max_classes):
     source, sizes = Blocks(classes=4, block=8), set()
     settings = dict(shots=2, max_classes=max_classes, min_pixels=5)
-    drawn = Episodes(source, SIZE, **settings, wrong_source=Blocks(prefix="foreign"))
+    drawn = Episodes(source, SIZE, **settings, wrong_sources=[Blocks(prefix="foreign")])
     for i in range(40):
         right, _ = drawn.draw(i)
         count = len(right.class_ids)
@@ -247,18 +247,21 @@ def test_wrong_prompts_come_from_the_same_task():
         assert twin in segments and asked not in segments
 
 
-def test_wrong_source_serves_a_source_of_one_class():
+def test_wrong_sources_serve_a_source_of_one_class():
     source = Blocks(classes=1)
-    with pytest.raises(ValueError, match="has 1 classes .* pass wrong_source"):
+    with pytest.raises(ValueError, match="has 1 classes .* pass wrong_sources"):
         Episodes(source, SIZE)
     other = Blocks(name="other", classes=3)  # its class 10 has the very same name
+    specks = Blocks(name="specks", prefix="speck", block=3)  # all too small
+    drawn = Episodes(source, SIZE, wrong_sources=[specks, other])
     for i in range(10):
-        right, wrong = Episodes(source, SIZE, wrong_source=other).draw(i)
+        right, wrong = drawn.draw(i)
         assert right.class_ids == (10,)
         assert 10 not in other[wrong.records[1]].segments
     twin = Blocks(name="twin", classes=1)
-    with pytest.raises(ValueError, match=r"no wrong prompts where \['class 10'\]"):
-        Episodes(source, SIZE, wrong_source=twin).draw(0)
+    for useless in (twin, specks):
+        with pytest.raises(ValueError, match=r"no wrong prompts where \['class 10'\]"):
+            Episodes(source, SIZE, wrong_sources=[useless]).draw(0)
 
 
 def test_views_of_one_image():
@@ -301,7 +304,7 @@ def test_class_with_too_few_images_is_left_out_or_named():
         (dict(min_pixels=0), "min_pixels is 0"),
         (dict(size=(0, 8)), "size is 0"),
         (dict(source=Tasked(), max_classes=2), "task 'a', has 2 .* may ask for 2"),
-        (dict(source=Blocks(same_image_only=True, length=1)), "pass wrong_source"),
+        (dict(source=Blocks(same_image_only=True, length=1)), "pass wrong_sources"),
     ],
 )
 def test_settings_are_checked_before_anything_runs(settings, message):

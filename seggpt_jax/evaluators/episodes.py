@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -108,8 +109,9 @@ class Episodes:
     shots: prompts per episode. max_classes: each episode asks for 1..max_classes
     classes visible in the query and the first prompt, each in a random colour (a single
     class too), `min_distance` (L1) apart and away from black. min_pixels: area of a
-    class at `size`, under which it cannot be asked for. wrong_source: gives wrong
-    prompts where the source has none. tasks: those to draw, default all.
+    class at `size`, under which it cannot be asked for. wrong_sources: give wrong
+    prompts, in random order, where the source has none. tasks: those to draw, default
+    all.
     """
 
     source: Source
@@ -119,7 +121,7 @@ class Episodes:
     max_classes: int = 1
     min_pixels: int = 16
     min_distance: float = 150.0
-    wrong_source: Source | None = None
+    wrong_sources: Sequence[Source] = ()
     tasks: Sequence[str] | None = None
 
     def __post_init__(self):
@@ -130,11 +132,11 @@ class Episodes:
             raise ValueError(f"source {self.source.name!r} is empty")
         for task, pool in self.pools.items():
             asked = self.max_classes if pool.classes else 1
-            if len(pool) <= asked and self.wrong_source is None:
+            if len(pool) <= asked and not self.wrong_sources:
                 raise ValueError(
                     f"{self.describe(task)} has {len(pool)} classes or images and an "
                     f"episode may ask for {asked}, which leaves no wrong prompts: pass "
-                    "wrong_source, a source of other classes"
+                    "wrong_sources of other classes"
                 )
 
     @functools.cached_property
@@ -193,8 +195,9 @@ class Episodes:
         return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
 
     def _wrong(self, right: Episode, rng: np.random.Generator) -> Episode:
-        for pool in self._wrong_pools(right):
-            found = self._search(rng, pool, self.shots, len(right.class_ids))
+        for pool, tries in self._wrong_pools(right, rng):
+            number = len(right.class_ids)
+            found = self._search(rng, pool, self.shots, number, tries)
             if found is not None:
                 records, prompts, labels = found
                 return dataclasses.replace(
@@ -206,24 +209,30 @@ class Episodes:
         names = [self.class_name(c) for c in right.class_ids]
         raise ValueError(
             f"{self.describe(right.task)} has no wrong prompts where {names} is asked "
-            "for: no image of another class is without it; pass wrong_source, a "
-            "source of other classes"
+            "for: no image of another class is without it, or shows that on "
+            f"min_pixels={self.min_pixels} pixels; pass wrong_sources of other classes"
         )
 
-    def _wrong_pools(self, right: Episode) -> Iterator[_Pool]:
+    def _wrong_pools(
+        self, right: Episode, rng: np.random.Generator
+    ) -> Iterator[tuple[_Pool, int]]:
+        """Pools to draw wrong prompts from, and how often to try each."""
         own, asked = self.pools[right.task], right.class_ids
         if own.classes:
             rest = tuple(c for c in own.classes if c not in asked)
             if rest:
-                yield dataclasses.replace(
+                pool = dataclasses.replace(
                     own, classes=rest, forbidden=asked, repeat=True
                 )
+                yield pool, _DRAWS
         elif len(own.records) > 1:
             others = own.records[own.records != right.records[0]]
-            yield dataclasses.replace(own, records=others)
-        if self.wrong_source is not None:
-            names = {self.class_name(c).casefold() for c in asked if own.classes}
-            yield from self._foreign_pool(self.wrong_source, names)
+            yield dataclasses.replace(own, records=others), _DRAWS
+        names = {self.class_name(c).casefold() for c in asked if own.classes}
+        for i in rng.permutation(len(self.wrong_sources)).tolist():
+            tries = math.ceil(_DRAWS / len(self.wrong_sources))
+            for pool in self._foreign_pool(self.wrong_sources[i], names):
+                yield pool, tries
 
     def _foreign_pool(self, source: Source, names: set[str]) -> Iterator[_Pool]:
         """The classes of another source, without those of the same names: two data sets
@@ -245,11 +254,12 @@ class Episodes:
         pool: _Pool,
         count: int,
         classes: int | None = None,
+        tries: int = _DRAWS,
     ) -> tuple[list[int], list[Sample], tuple[int, ...]] | None:
         """Records, related samples and the labels to paint in them. The first sample
         shows them all: `classes` of them, if there are as many. By default the number
         is random and the first sample a query, then the second shows them all too."""
-        for _ in range(_DRAWS):
+        for _ in range(tries):
             views = pool.draw(rng, count, self.size, self.min_pixels)
             if views is None:
                 continue

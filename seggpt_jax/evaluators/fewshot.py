@@ -57,7 +57,7 @@ class Evaluator:
         max_classes: int = 1,
         min_pixels: int = 16,
         min_distance: float = 150.0,
-        wrong_source: Source | None = None,
+        wrong_sources: Sequence[Source] = (),
         tasks: Sequence[str] | None = None,
         put: Callable[[Any], Any] = jax.device_put,
         pictures: int = 8,
@@ -68,7 +68,7 @@ class Evaluator:
         at_least(1, shots=min(shots), batch_size=batch_size, threads=threads)
         self._episodes = Episodes(
             source, size, max(shots), seed, max_classes, min_pixels, min_distance,
-            wrong_source, tasks,
+            wrong_sources, tasks,
         )  # fmt: skip
         at_least(len(self._episodes.pools), episodes=episodes)
         self._predict_fn, self._put = predict_fn, put
