@@ -1,21 +1,18 @@
 """Indexed folders: images and masks listed in two tables. Format: docs/data.md."""
 
-import contextlib
 import csv
 import functools
 import itertools
 import logging
 import operator
 import os
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
 
+from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_image, read_mask
 from seggpt_jax.data.sample import (
     BACKGROUND,
     CATEGORY,
@@ -31,16 +28,6 @@ INDEX_COLUMNS = ("split", "image", "mask", "width", "height", "classes")
 CLASSES_COLUMNS = ("id", "name", "images")
 KINDS = {"category": CATEGORY, "instance": INSTANCE,
          CATEGORY: CATEGORY, INSTANCE: INSTANCE}  # fmt: skip
-
-MAX_PIXELS = 2**26  # the largest aerial images have 60 million
-MAX_VALUE = 2**16 - 1  # masks have 8 or 16 bits
-GREY_16 = ("I", "I;16", "I;16L", "I;16B")
-MASK_MODES = ("1", "L", "P", *GREY_16)
-# What Pillow raises on damaged files, depending on the format.
-BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -147,12 +134,12 @@ class Indexed:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         table, row = self._table, self._table.rows[operator.index(index)]
         image_path, mask_path = self.root / row.image, self.root / row.mask
-        with _naming(mask_path, row.line):
-            values = _read_mask(mask_path)
+        with naming_errors(f"{mask_path} ({INDEX} line {row.line})"):
+            values = read_mask(mask_path)
             if self.strict:
                 _check_strict(row, values, table)
-        with _naming(image_path, row.line):
-            image = _read_image(image_path, mask_path, values.shape)
+        with naming_errors(f"{image_path} ({INDEX} line {row.line})"):
+            image = read_image(image_path, mask_path, values.shape)
         segments = table.lookup[values]
         present = np.flatnonzero(np.bincount(segments.ravel())).tolist()
         classes = tuple(label for label in present if label in table.class_names)
@@ -385,95 +372,6 @@ def _check_files(rows: list[Row], root: Path) -> None:
             f"{root}: {len(missing)} files that {INDEX} lists are missing: "
             f"{shorten(missing, 5)}; restore them or remove their rows"
         )
-
-
-# Files.
-
-
-@contextlib.contextmanager
-def _naming(path: Path, line: int) -> Iterator[None]:
-    """Turns whatever Pillow raises on a damaged file into a `BadRecord`."""
-    try:
-        yield
-    except BadRecord as error:
-        raise BadRecord(f"{path} ({INDEX} line {line}) {error}") from None
-    except BROKEN as error:
-        raise BadRecord(
-            f"{path} ({INDEX} line {line}) cannot be read: "
-            f"{error or type(error).__name__}; replace the file or remove its row"
-        ) from error
-
-
-def _check_size(image: Image.Image) -> None:
-    width, height = image.size
-    if not width or not height:
-        raise BadRecord(f"has no pixels ({width} x {height}); remove its row")
-    if width * height > MAX_PIXELS:
-        raise BadRecord(
-            f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down or "
-            f"cut it into tiles"
-        )
-
-
-def _read_mask(path: Path) -> np.ndarray:
-    """Mask values `[h, w]`, one of the integer dtypes, all in 0..65535."""
-    with Image.open(path) as mask:
-        _check_size(mask)
-        if mask.format == "JPEG":
-            raise BadRecord("is a JPEG, which changes mask values; save masks as PNG")
-        if mask.mode not in MASK_MODES:
-            raise BadRecord(
-                f"has colours (mode {mask.mode}) instead of class ids; docs/data.md "
-                f"shows how to turn colours into ids"
-            )
-        if mask.format == "PNG" and mask.tile[0][3] in ("L;2", "L;4"):
-            # Pillow stretches these to 0..255, which would change the ids.
-            raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
-        if mask.format == "GIF" and mask.mode == "P" and _is_grey(mask):
-            # Encoders renumber the colours of a grey GIF, but keep its grey values.
-            return np.array(mask.convert("L"))
-        values = np.array(mask)
-    if mask.mode == "1":
-        return values * np.uint8(255)
-    if mask.mode == "I" and not 0 <= values.min() <= values.max() <= MAX_VALUE:
-        raise BadRecord(f"has values outside 0 to {MAX_VALUE}; save it with 16 bits")
-    return values
-
-
-def _is_grey(image: Image.Image) -> bool:
-    palette = np.array(image.getpalette()).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
-
-
-def _read_image(path: Path, mask_path: Path, size: tuple[int, ...]) -> np.ndarray:
-    """An image uint8 `[h, w, 3]` of the size `(h, w)` of its mask."""
-    with Image.open(path) as image:
-        _check_size(image)
-        image.load()  # turns a TIFF by itself
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turned = image.size[::-1] if orientation >= 5 else image.size
-        if orientation != 1 and turned == size[::-1]:
-            ImageOps.exif_transpose(image, in_place=True)
-        if image.size != size[::-1]:
-            raise BadRecord(
-                f"is {image.width} x {image.height}, but its mask {mask_path} is "
-                f"{size[1]} x {size[0]}; scale the mask (nearest) to the image's size"
-            )
-        return _to_rgb(image)
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode in GREY_16:
-        values = np.asarray(image)
-        if image.mode == "I" and not 0 <= values.min() <= values.max() <= MAX_VALUE:
-            raise BadRecord(f"has values outside 0 to {MAX_VALUE}; save it with 8 bits")
-        # Pillow clips 16 bits to 8; keep the upper 8, as it does for 16-bit RGB.
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-    if image.mode == "F":
-        raise BadRecord("has floating-point pixels; save it with 8 bits per channel")
-    if "transparency" in image.info:  # Pillow warns when it is dropped directly
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
 
 
 def _check_strict(row: Row, values: np.ndarray, table: Table) -> None:
