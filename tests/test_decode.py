@@ -11,7 +11,7 @@ from PIL import Image
 
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.data.sources.indexed import Indexed
-from tests.folders import SIZE, mask_values, one, picture
+from tests.folders import SIZE, mask_values, one, picture, write
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
