@@ -21,10 +21,13 @@ def get_config(argument=None):
     c = common.base()
     c.model = {
         "size": "ti16",
+        "width": 96,
         "depth": 6,
-        "canvas": (256, 128),
-        "pos_grid": 8,
-        "merge_after": 1,
+        "heads": 2,
+        "patch": 8,
+        "canvas": (192, 96),
+        "pos_grid": 12,
+        "merge_after": 0,
         "taps": (2, 5),
         "decoder_width": 16,
         "dtype": "float32",
@@ -41,7 +44,7 @@ def get_config(argument=None):
         },
         shapes={
             "type": "shapes",
-            "size": (128, 128),
+            "size": (96, 96),
             "length": 1_000_000,
             "weight": 0.2,
         },

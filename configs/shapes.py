@@ -41,12 +41,13 @@ def get_config(argument=None):
             "part": 1,
         },
     }
-    c.view.crop_scale = (0.6, 1.0)
+    c.view.crop_scale = (0.8, 1.0)
     c.view.vertical_flip = 0.5
     c.view.jitter_prob = 0.0
     c.context.same_image = 0.2
     c.context.mix_prob = 0.0
     c.recolor.max_colors = 3
+    c.recolor.all_prob = 0.7
     c.masking.half_prob = 1.0
     c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 4}
     c.optim.layer_decay = 1.0

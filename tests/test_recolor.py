@@ -57,6 +57,10 @@ def test_number_of_colours_is_bounded():
     many = sample(range(1, 40), 0)
     counts = {len(Recolor(max_colors=3)(many, many, rng).labels) for _ in range(60)}
     assert counts == {1, 2, 3}
+    every = Recolor(max_colors=3, all_prob=1.0)
+    assert {len(every(many, many, rng).labels) for _ in range(20)} == {3}
+    few = sample([4, 5], 0)
+    assert set(every(few, few, rng).labels) == {4, 5}
 
 
 def test_colours_are_apart_from_each_other_black_and_the_background():
@@ -72,7 +76,12 @@ def test_colours_are_apart_from_each_other_black_and_the_background():
 
 @pytest.mark.parametrize(
     "setting, value",
-    [("max_colors", 0), ("min_distance", -1.0), ("min_distance", 800.0)],
+    [
+        ("max_colors", 0),
+        ("all_prob", 1.5),
+        ("min_distance", -1.0),
+        ("min_distance", 800.0),
+    ],
 )
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(ValueError, match=setting):

@@ -31,16 +31,20 @@ class Recolored(NamedTuple):
 class Recolor:
     """Paints a random subset of the prompt's labels, in both targets alike.
 
-    max_colors: most labels asked for at once. min_distance: L1 distance, over RGB
+    max_colors: most labels asked for at once. all_prob: probability to ask for as many
+    as that allows; a random number otherwise. min_distance: L1 distance, over RGB
     0..255, between any two colours and to black.
     """
 
     max_colors: int = 10
+    all_prob: float = 0.0
     min_distance: float = 120.0
 
     def __post_init__(self):
         if self.max_colors < 1:
             raise ValueError(f"max_colors={self.max_colors}: must be >= 1")
+        if not 0 <= self.all_prob <= 1:
+            raise ValueError(f"all_prob={self.all_prob}: must be in [0, 1]")
         if not 0 <= self.min_distance <= 765:
             raise ValueError(f"min_distance={self.min_distance}: must be in [0, 765]")
 
@@ -75,6 +79,8 @@ class Recolor:
         shared = [label for label in prompt if label in query]
         first = int(rng.choice(shared or prompt))
         rest = [label for label in prompt if label != first]
-        count = int(rng.integers(1, min(self.max_colors, len(prompt)) + 1))
+        most = min(self.max_colors, len(prompt))
+        every = self.all_prob and rng.random() < self.all_prob
+        count = most if every else int(rng.integers(1, most + 1))
         others = rng.choice(rest, count - 1, replace=False) if rest else ()
         return (first, *(int(label) for label in others))

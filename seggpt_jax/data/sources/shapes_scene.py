@@ -21,8 +21,12 @@ _SIZES = (0.25, 0.5)  # of an object's box, in sqrt(h * w)
 _CROWDED = 0.42  # the largest box where there are four things or more
 _TRIES = 10  # places tried for a thing, to keep it in sight
 _OBJECTS = {"train": 128, "heldout": 40}  # appearances of the `object` task
-_THEME, _THEME_SIZE = 0.6, 5  # chance that a further class is a theme mate
-_STRIDED = 0.3  # chance that the theme is of the second grouping
+_THEME, _THEME_SIZE = 0.9, 3  # chance that a further class is a theme mate
+_STRIDED = 0.5  # chance that the theme is of the second grouping
+# One example tells that a shape or a texture is asked for, not a colour, only where
+# all else is the same in the whole image. Few and large things, as both need pixels.
+_SUBTLE = ("shape", "texture")
+_SUBTLE_COUNTS, _SUBTLE_SIZE = (2, 3), 0.35
 _LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
 _MAX_PARTS = max(map(len, forms.COMPOSITES.values()))
@@ -144,12 +148,13 @@ class Composer:
         known = members(self.task, self.split)
         first = self.pick(known) if primary is None else primary
         classes = self.classes(first, known)
-        shared = self.nuisance() if self.rng.random() < 0.5 else None
+        subtle = self.task in _SUBTLE
+        shared = self.nuisance() if subtle or self.rng.random() < 0.5 else None
         looks = [
             self.look(c, self.lit(shared) if shared else self.nuisance())
             for c in classes
         ]
-        smallest = 0.32 if self.task == "texture" else _SIZES[0]
+        smallest = _SUBTLE_SIZE if subtle else _SIZES[0]
         lows = [smallest] * len(classes)
         lows[0] = max(smallest, math.sqrt(AIM / looks[0][2]))
         places = self.places(lows)
@@ -183,8 +188,8 @@ class Composer:
         else:
             group = at * groups // n
             theme = known[-(-group * n // groups) : -(-(group + 1) * n // groups)]
-        counts = (3, 4, 5, 6) if self.task == "instance" else (2, 3, 4, 4, 5, 5)
-        count = self.pick(counts)
+        few = _SUBTLE_COUNTS if self.task in _SUBTLE else (2, 3, 4, 4, 5, 5)
+        count = self.pick((3, 4, 5, 6) if self.task == "instance" else few)
         found = [first] * min(self.copies(), count - 1)
         while len(found) < count:
             new = self.pick(theme if self.rng.random() < _THEME else known)
