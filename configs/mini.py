@@ -16,7 +16,7 @@ NOT_EPISODES = ("davis2016-val", "seggpt-examples")
 
 def get_config(argument=None):
     """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes."""
-    arg = parse_argument(argument, steps=12000, batch=16, tiny=False)
+    arg = parse_argument(argument, steps=8000, batch=8, tiny=False)
     steps = 60 if arg["tiny"] else arg["steps"]
     c = common.base()
     c.model = {
@@ -40,38 +40,41 @@ def get_config(argument=None):
             "split": "train",
             "exclude": ("seggpt-examples",),
             "exclude_classes": ("fray", "uneven"),
-            "weight": 0.8,
+            "weight": 0.6,
         },
         shapes={
             "type": "shapes",
             "size": (96, 96),
             "length": 1_000_000,
-            "weight": 0.2,
+            "weight": 0.4,
         },
     )
     c.group_power = 0.5
+    c.view.crop_scale = (0.5, 1.0)
+    c.view.jitter_prob = 0.3
     c.recolor.max_colors = 4
+    c.recolor.all_prob = 0.5
     c.masking.half_prob = 1.0
     c.context.mix_prob = 0.1
     c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 4}
     c.optim.layer_decay = 1.0
     c.optim.betas = (0.9, 0.98)
     c.optim.clip = 1.0
-    first = steps // 2
+    first = steps * 5 // 8
     c.stages = common.ordered(
         find=common.stage(
-            steps=first, lr=6e-4, warmup=first // 20, end_lr=6e-5, loss="l2",
+            steps=first, lr=8e-4, warmup=first // 20, end_lr=4e-5, loss="l2",
             max_foreground_weight=8.0, background_prob=0.7,
         ),
         paint=common.stage(
             steps=steps - first, lr=4e-4, warmup=first // 50, background_prob=0.3,
-            max_foreground_weight=2.0,
+            max_foreground_weight=4.0,
         ),
     )  # fmt: skip
     c.ema = 0.999
     c.log_every = 20
     c.save_every = 1000
-    c.eval_every = 0 if arg["tiny"] else 2000
+    c.eval_every = 0
     sets = {"type": "indexed", "folder": "*", "exclude": NOT_EPISODES}
     c.evals = common.ordered(
         heldout={

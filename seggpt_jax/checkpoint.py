@@ -1,17 +1,11 @@
-"""Training checkpoints (orbax) and released parameters (safetensors), both verified.
-
-Every checkpoint and release carries `SHA256SUMS`, which `sha256sum -c` reads too:
-orbax restores flipped bits and emptied folders without a word. This is the one module
-that knows orbax.
+"""Training checkpoints, verified: orbax restores flipped bits and emptied folders
+without a word. This is the one module that knows orbax.
 """
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import re
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,15 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 from jax.experimental import multihost_utils
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-SUMS = "SHA256SUMS"
+from seggpt_jax import sums
+
 # Orbax writes these two after the sums, while it commits; restoring needs neither.
-_ORBAX_LAST = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_MODEL, _CONFIG = "model.safetensors", "config.json"
+_AFTER_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _NONE = -1  # a step, where every process must be told that there is none
 
 _log = logging.getLogger(__name__)
@@ -171,7 +162,7 @@ class Checkpoints:
         # Orbax calls this on process 0 when all data is written and before it renames
         # the temporary folder: a checkpoint appears with its sums or not at all.
         (temporary,) = self.folder.glob(f"{self._writing}.*")
-        _write_sums(temporary)
+        sums.write(temporary, but=_AFTER_SUMS)
 
     @contextlib.contextmanager
     def _named_errors(self, step: int | None) -> Iterator[None]:
@@ -230,63 +221,6 @@ def restore_params(
     return params, meta
 
 
-def export_params(
-    path: str | os.PathLike, params: Mapping[str, Any], config: Mapping[str, Any]
-) -> None:
-    """Writes a release folder: `model.safetensors`, `config.json` and `SHA256SUMS`.
-
-    params: nested dicts of arrays; names in the file are joined by slashes. An existing
-    release at `path` is replaced; anything else there raises FileExistsError.
-    """
-    path = Path(path)
-    if path.exists() and not (path / SUMS).is_file():
-        raise FileExistsError(
-            f"{path} exists and is not a release; nothing was written"
-        )
-    flat = traverse_util.flatten_dict(params, sep="/")
-    # safetensors writes the memory of an array as it lies, whatever its strides.
-    arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
-        new = Path(temp) / "new"
-        new.mkdir()
-        try:
-            save_file(arrays, new / _MODEL)
-        except SafetensorError as error:
-            raise OSError(f"{path / _MODEL} could not be written: {error}") from error
-        (new / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
-        _write_sums(new)
-        if path.exists():
-            path.rename(Path(temp) / "old")
-        new.rename(path)
-
-
-def is_release(path: str | os.PathLike) -> bool:
-    """Whether a folder is a release, as `export_params` writes it."""
-    return (Path(path) / _MODEL).is_file()
-
-
-def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a release folder as `(params, config)`, params as nested NumPy dicts.
-
-    Raises FileNotFoundError when the folder is no release and ValueError, naming the
-    file, when one is missing or differs from its checksum.
-    """
-    path = Path(path)
-    for name in (SUMS, _MODEL, _CONFIG):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} is not a release: it has no {name}")
-    fault = _fault(path, {_MODEL, _CONFIG})
-    if fault:
-        raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
-    try:
-        flat = load_file(path / _MODEL)
-        config = json.loads((path / _CONFIG).read_text())
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"release {path} cannot be read: {error}") from error
-    return traverse_util.unflatten_dict(flat, sep="/"), config
-
-
 def _steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
@@ -298,7 +232,7 @@ def _newest_intact(folder: Path) -> tuple[int, list[str]]:
     bad: list[str] = []
     for step in reversed(_steps(folder)):
         saved = folder / str(step)
-        fault = _fault(saved, set(_files(saved)) - set(_ORBAX_LAST))
+        fault = sums.fault(saved, set(sums.files(saved)) - set(_AFTER_SUMS))
         if fault is None:
             return step, bad
         bad.append(f"step {step}: {fault}")
@@ -312,53 +246,6 @@ def _all_bad(folder: Path, bad: list[str]) -> str:
         f"no checkpoint in {folder} is intact:\n{listed}\nRepair one from a copy, or "
         "delete the folder (or choose another workdir) to start from step 0"
     )
-
-
-def _files(folder: Path) -> list[str]:
-    """Names of all files below `folder`, relative to it, but for the sums."""
-    paths = [p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS]
-    return sorted(str(p.relative_to(folder)) for p in paths)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _write_sums(folder: Path) -> None:
-    names = [name for name in _files(folder) if name not in _ORBAX_LAST]
-    lines = [f"{_sha256(folder / name)}  {name}" for name in names]
-    # The last line, a comment to sha256sum, tells a list that was cut short.
-    (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
-
-
-def _fault(folder: Path, required: set[str]) -> str | None:
-    """What is wrong with a folder that has sums: the file and the reason, or None."""
-    try:
-        text = (folder / SUMS).read_text()
-    except FileNotFoundError:
-        return f"{SUMS} is missing"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"{SUMS} cannot be read ({error})"
-    sums = {n: s for s, n in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.MULTILINE)}
-    if not sums or not text.endswith(f"\n# {len(sums)} files\n"):
-        return f"{SUMS} is torn or edited"
-    if unlisted := sorted(required - sums.keys()):
-        return f"{unlisted[0]} is not listed in {SUMS}"
-    for name, expected in sums.items():
-        path = folder / name
-        if not path.exists():
-            return f"{name} is missing"
-        try:
-            if _sha256(path) != expected:
-                size = path.stat().st_size
-                return f"{name} ({size} bytes) differs from its sha256 in {SUMS}"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-    return None
 
 
 def _check_same_model(path: Path, saved_tree: Any, abstract_state: Any) -> None:

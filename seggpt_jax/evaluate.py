@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from seggpt_jax import checkpoint, sharding
+from seggpt_jax import checkpoint, release, sharding
 from seggpt_jax.config import (
     check_names,
     construct,
@@ -82,8 +82,8 @@ def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     """Parameters, placed on the mesh, and step of a training run (its EMA if it has
     one) or of a release (step 0). ValueError lists every name and shape that differs
     from the model's."""
-    if checkpoint.is_release(path):
-        params, step = checkpoint.load_params(path)[0], 0
+    if release.is_release(path):
+        params, step = release.load_params(path)[0], 0
     else:
         params, meta = _saved_params(path)
         step = meta["step"]

@@ -21,12 +21,15 @@ _SIZES = (0.25, 0.5)  # of an object's box, in sqrt(h * w)
 _CROWDED = 0.42  # the largest box where there are four things or more
 _TRIES = 10  # places tried for a thing, to keep it in sight
 _OBJECTS = {"train": 128, "heldout": 40}  # appearances of the `object` task
-_THEME, _THEME_SIZE = 0.9, 3  # chance that a further class is a theme mate
-_STRIDED = 0.5  # chance that the theme is of the second grouping
+_COUNTS = (2, 3, 4, 4, 5, 5)  # things in a scene
+_INSTANCES = (3, 4, 5, 6)
+_THEME = 0.6, 5  # chance that a further class is a theme mate, and classes of a theme
+_STRIDED = 0.4  # chance that the theme is of the second grouping
 # One example tells that a shape or a texture is asked for, not a colour, only where
-# all else is the same in the whole image. Few and large things, as both need pixels.
+# all else is the same in the whole image; and another image must show most of the
+# same few classes, large enough, to teach what tells them apart.
 _SUBTLE = ("shape", "texture")
-_SUBTLE_COUNTS, _SUBTLE_SIZE = (2, 3), 0.35
+_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZE = (0.9, 3), (2, 3), 0.35
 _LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
 _MAX_PARTS = max(map(len, forms.COMPOSITES.values()))
@@ -182,17 +185,19 @@ class Composer:
         so that two scenes of a class share more than that class, but not all.
         """
         n, at = len(known), known.index(first)
-        groups = max(1, round(n / _THEME_SIZE))
+        subtle = self.task in _SUBTLE
+        chance, size = _SUBTLE_THEME if subtle else _THEME
+        groups = max(1, round(n / size))
         if self.rng.random() < _STRIDED:
             theme = known[at % groups :: groups]
         else:
             group = at * groups // n
             theme = known[-(-group * n // groups) : -(-(group + 1) * n // groups)]
-        few = _SUBTLE_COUNTS if self.task in _SUBTLE else (2, 3, 4, 4, 5, 5)
-        count = self.pick((3, 4, 5, 6) if self.task == "instance" else few)
+        many = _INSTANCES if self.task == "instance" else _COUNTS
+        count = self.pick(_SUBTLE_COUNTS if subtle else many)
         found = [first] * min(self.copies(), count - 1)
         while len(found) < count:
-            new = self.pick(theme if self.rng.random() < _THEME else known)
+            new = self.pick(theme if self.rng.random() < chance else known)
             if new not in found:
                 found += [new] * self.copies()
         return found[:count]

@@ -1,0 +1,57 @@
+"""Checksums of a folder, in `SHA256SUMS`, which `sha256sum -c` reads too."""
+
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+
+
+def files(folder: Path) -> list[str]:
+    """Names of all files below `folder`, relative to it, but for the sums."""
+    paths = [p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS]
+    return sorted(str(p.relative_to(folder)) for p in paths)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write(folder: Path, but: Collection[str] = ()) -> None:
+    """Writes the sums of all files below a folder, `but` for some."""
+    names = [name for name in files(folder) if name not in but]
+    lines = [f"{_sha256(folder / name)}  {name}" for name in names]
+    # The last line, a comment to sha256sum, tells a list that was cut short.
+    (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
+
+
+def fault(folder: Path, required: Collection[str]) -> str | None:
+    """What is wrong with a folder that should have sums, the file and the reason, or
+    None. The `required` files must be listed."""
+    try:
+        text = (folder / SUMS).read_text()
+    except FileNotFoundError:
+        return f"{SUMS} is missing"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{SUMS} cannot be read ({error})"
+    sums = {n: s for s, n in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.MULTILINE)}
+    if not sums or not text.endswith(f"\n# {len(sums)} files\n"):
+        return f"{SUMS} is torn or edited"
+    if unlisted := sorted(set(required) - sums.keys()):
+        return f"{unlisted[0]} is not listed in {SUMS}"
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        try:
+            if _sha256(path) != expected:
+                size = path.stat().st_size
+                return f"{name} ({size} bytes) differs from its sha256 in {SUMS}"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return None
