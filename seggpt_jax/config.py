@@ -8,12 +8,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def suggest(name: str, choices: Iterable[str]) -> str:
+def suggest(name: object, choices: Iterable[object]) -> str:
     """`; did you mean 'x'? Choices: ...` for an unknown name."""
-    choices = sorted(choices)
-    close = difflib.get_close_matches(name, choices, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"; {hint}Choices: {', '.join(choices)}"
+    choices = sorted(map(str, choices))
+    close = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f"did you mean {close[0]!r}? Choices" if close else "choices"
+    return f"; {hint}: {shorten(choices, 20)}"
+
+
+def shorten(values: Iterable[object], limit: int = 10) -> str:
+    """The first values of a listing, and how many more there are."""
+    values = list(values)
+    more = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return (", ".join(map(str, values[:limit])) or "nothing") + more
 
 
 def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from jax.sharding import Mesh
 
 from seggpt_jax import checkpoint, release, sharding
 from seggpt_jax.config import (
-    check_names,
     construct,
     plain,
     read_settings,
@@ -73,8 +72,6 @@ def build_model(settings: Any) -> SegGPT:
     settings = dict(plain(settings))
     require("size" in settings, "model.size", None, "given")
     size = settings.pop("size")
-    names = [field.name for field in dataclasses.fields(SegGPTConfig)]
-    check_names("model", settings, ["size", *names])
     return SegGPT(SegGPTConfig.of(size, **settings))
 
 

@@ -103,7 +103,7 @@ def test_groups_name_what_is_wrong(change, message):
     "settings, message",
     [
         ({"width": 16}, "setting model.size = None: must be given"),
-        ({"size": "ti15"}, "model size 'ti15' is not one of ti16, s16"),
+        ({"size": "ti15"}, "model size 'ti15' is unknown; did you mean 'ti16'"),
         ({"size": "ti16", "widht": 16}, "model.widht is unknown; did you mean 'width'"),
     ],
 )

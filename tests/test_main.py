@@ -86,7 +86,7 @@ def refused(config, workdir):
     "settings, message",
     [
         ({"mode": "trian"}, "mode 'trian' is unknown; did you mean 'train'?"),
-        ({"model__size": "l61"}, "model size 'l61' is not one of ti16, s16, b16, l16"),
+        ({"model__size": "l61"}, "model size 'l61' is unknown; did you mean 'l16'?"),
         ({"model__dtype": "int8"}, "model.dtype 'int8' is not one of float32"),
         ({"sources__shapes__weight": -1.0}, "sources.shapes.weight = -1.0: must be a"),
         ({"sources__shapes__type": "shape"}, "type has no 'shape'; did you mean 'shap"),

@@ -270,14 +270,14 @@ def test_every_part_can_fill_its_share():
     ("settings", "message"),
     [
         ({"tasks": {"shapes": 1}}, "has no 'shapes'; did you mean 'shape'"),
-        ({"tasks": {"objekt": 1}}, "object, instance"),
+        ({"tasks": {"objekt": 1}}, "instance, object"),
         ({"tasks": {"shape": 0}}, "weight 0 of 'shape'"),
         ({"tasks": {"shape": 1, "part": -0.5}}, "weight -0.5 of 'part'"),
         ({"tasks": {}}, "tasks: empty"),
         ({"size": (16, 64)}, r"size: \(16, 64\) .* at least 32"),
         ({"size": (32, 65)}, "at most 2 times"),
         ({"size": (64, 64, 3)}, r"must be \(h, w\)"),
-        ({"split": "test"}, "has no 'test'; there is: train, heldout"),
+        ({"split": "test"}, "has no 'test'; choices: heldout, train"),
         ({"length": 0}, "length: 0"),
         ({"seed": -1}, "seed: -1"),
         ({"noise": 100}, "noise: 100"),
@@ -290,7 +290,7 @@ def test_bad_settings_are_named(settings, message):
 
 def test_bad_lookups_are_named():
     source = Shapes(length=10, tasks={"shape": 1})
-    with pytest.raises(ValueError, match="no 'object'; there is: shape"):
+    with pytest.raises(ValueError, match="no 'object'; choices: shape"):
         source.indices_of("object")
     with pytest.raises(ValueError, match="class id 255"):
         task_of(255)

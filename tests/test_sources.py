@@ -47,7 +47,7 @@ def test_shapes_needs_no_data():
     "change, message",
     [
         ({"type": "indexd"}, r"sources.x.type .*'indexd'; did you mean 'indexed'\?"),
-        ({"type": None}, r"sources.x.type has no None; there is: indexed, shapes"),
+        ({"type": None}, r"sources.x.type has no None; choices: ade20k, "),
         ({"spilt": "train"}, r"sources.x: .* has no 'spilt'; did you mean 'split'\?"),
         ({"root": "pets"}, r"sources.x: type 'indexed' has no 'root'.*folder"),
         ({"exclude": ["pets"]}, r"sources.x: type 'indexed' has no 'exclude'"),

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from seggpt_jax.canvas import patchify, unpatchify
+from seggpt_jax.config import check_names, suggest
 from seggpt_jax.models import transformer
 from seggpt_jax.models.attention import IMPLEMENTATIONS
 from seggpt_jax.models.resample import cubic_matrix
@@ -60,13 +61,9 @@ class SegGPTConfig:
     def of(cls, size: str, **settings) -> "SegGPTConfig":
         """A row of `SIZES` with some settings replaced."""
         if size not in SIZES:
-            raise ValueError(f"model size {size!r} is not one of {', '.join(SIZES)}")
+            raise ValueError(f"model size {size!r} is unknown{suggest(size, SIZES)}")
         width, depth, heads = SIZES[size]
-        names = [f.name for f in dataclasses.fields(cls)]
-        if unknown := set(settings) - set(names):
-            raise ValueError(
-                f"unknown model settings {sorted(unknown)}; choices: {', '.join(names)}"
-            )
+        check_names("model", settings, [f.name for f in dataclasses.fields(cls)])
         row = {"width": width, "depth": depth, "heads": heads}
         return cls(**(row | settings))
 

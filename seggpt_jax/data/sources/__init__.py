@@ -3,13 +3,14 @@
 How to bring data: docs/data.md.
 """
 
-import difflib
 import importlib
 import inspect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from seggpt_jax.config import suggest
 
 TYPES = {
     "indexed": "seggpt_jax.data.sources.indexed:Indexed",
@@ -65,7 +66,9 @@ def open_groups(
             continue
         if kind not in TYPES:
             choices = [*TYPES, *sorted(PLANNED)]
-            raise ValueError(f"sources.{group}.type {hint(kind, choices)}")
+            raise ValueError(
+                f"sources.{group}.type has no {kind!r}{suggest(kind, choices)}"
+            )
         _check_settings(group, kind, settings)
         if kind != "indexed":
             calls.append((group, group, kind, settings))
@@ -83,21 +86,6 @@ def open_groups(
     for group, name, kind, settings in calls:
         groups[group][name] = _load(kind)(**settings)
     return groups
-
-
-def hint(value: object, choices: Iterable[str]) -> str:
-    """Says that `choices` lack `value`, what was probably meant, and what there is."""
-    choices = list(choices)
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    meant = f"did you mean {close[0]!r}? There " if close else "there "
-    return f"has no {value!r}; {meant}is: {shorten(choices, 20)}"
-
-
-def shorten(values: Iterable[object], limit: int = 10) -> str:
-    """The first values of a listing, and how many more there are."""
-    values = list(values)
-    more = f" and {len(values) - limit} more" if len(values) > limit else ""
-    return (", ".join(map(str, values[:limit])) or "nothing") + more
 
 
 def _load(kind: str) -> type:
@@ -118,7 +106,8 @@ def _check_settings(group: str, kind: str, settings: Mapping[str, Any]) -> None:
     for setting in settings:
         if setting not in allowed:
             raise ValueError(
-                f"sources.{group}: type {kind!r} {hint(setting, sorted(allowed))}"
+                f"sources.{group}: type {kind!r} has no {setting!r}"
+                f"{suggest(setting, allowed)}"
             )
     if absent := sorted(required - settings.keys()):
         raise ValueError(
@@ -154,7 +143,10 @@ def _expand(
     hidden = settings.pop("exclude_classes", ())
     for name in exclude:
         if name not in listed:
-            raise ValueError(f"sources.{group}.exclude: {sets} {hint(name, listed)}")
+            raise ValueError(
+                f"sources.{group}.exclude: {sets} has no {name!r}"
+                f"{suggest(name, listed)}"
+            )
 
     chosen: dict[str, dict[str, Any]] = {}
     classes: set[str] = set()
@@ -174,9 +166,11 @@ def _expand(
                 chosen[name] = {**settings, "root": root, "exclude_classes": hide}
     if not chosen:
         what = f"sources.{group}.split: {data_dir}"
-        raise ValueError(f"{what} {hint(settings['split'], sorted(found))}")
+        raise ValueError(
+            f"{what} has no {settings['split']!r}{suggest(settings['split'], found)}"
+        )
     for name in hidden:
         if name not in classes:
             what = f"sources.{group}.exclude_classes: {data_dir}"
-            raise ValueError(f"{what} {hint(name, sorted(classes))}")
+            raise ValueError(f"{what} has no {name!r}{suggest(name, classes)}")
     return chosen

@@ -12,6 +12,7 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
+from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_image, read_mask
 from seggpt_jax.data.sample import (
     BACKGROUND,
@@ -21,7 +22,6 @@ from seggpt_jax.data.sample import (
     BadRecord,
     Sample,
 )
-from seggpt_jax.data.sources import hint, shorten
 
 INDEX, CLASSES, SETS = "index.tsv", "classes.tsv", "sets.tsv"
 INDEX_COLUMNS = ("split", "image", "mask", "width", "height", "classes")
@@ -290,7 +290,9 @@ def _read_tables(
     if not found:
         raise ValueError(f"{root / INDEX} has no rows; it needs a line per image")
     if not rows:
-        raise ValueError(f"split: {root / INDEX} {hint(split, sorted(found))}")
+        raise ValueError(
+            f"split: {root / INDEX} has no {split!r}{suggest(split, found)}"
+        )
 
     hidden = _choose(exclude_classes, names, "exclude_classes", root)
     kept = _choose(names if classes is None else classes, names, "classes", root)
@@ -350,7 +352,8 @@ def _choose(
     for item in wanted:
         if item not in names:
             raise ValueError(
-                f"{setting}: {root / CLASSES} {hint(item, names.values())}"
+                f"{setting}: {root / CLASSES} has no {item!r}"
+                f"{suggest(item, names.values())}"
             )
     return [i for i in names if i in wanted]
 

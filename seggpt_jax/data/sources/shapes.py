@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seggpt_jax.config import suggest
 from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, INSTANCE, Sample
-from seggpt_jax.data.sources import hint
 from seggpt_jax.data.sources import shapes_draw as draw
 from seggpt_jax.data.sources.shapes_scene import (
     CATEGORIES,
@@ -118,7 +118,9 @@ class Shapes:
     def indices_of(self, task: str) -> Indices:
         """All indices of a task."""
         if task not in self.tasks:
-            raise ValueError(f"task: {self.name} {hint(task, self.tasks)}")
+            raise ValueError(
+                f"task: {self.name} has no {task!r}{suggest(task, self.tasks)}"
+            )
         slots, period = self._slots[task], len(self._pattern)
         laps, rest = divmod(self.length, period)
         count = laps * len(slots) + sum(slot < rest for slot in slots)
@@ -184,7 +186,10 @@ def _check(source: Shapes) -> None:
     if source.length < 1:
         raise ValueError(f"length: {source.length} must be 1 or more")
     if source.split not in SPLITS:
-        raise ValueError(f"split: {source.name} {hint(source.split, SPLITS)}")
+        raise ValueError(
+            f"split: {source.name} has no {source.split!r}"
+            f"{suggest(source.split, SPLITS)}"
+        )
     size = tuple(source.size)
     if len(size) != 2 or min(size) < MIN_SIDE or max(size) > MAX_ASPECT * min(size):
         raise ValueError(
@@ -199,7 +204,9 @@ def _check(source: Shapes) -> None:
         raise ValueError(f"tasks: empty; choose from {', '.join(TASKS)}")
     for task, weight in source.tasks.items():
         if task not in TASKS:
-            raise ValueError(f"tasks: {source.name} {hint(task, TASKS)}")
+            raise ValueError(
+                f"tasks: {source.name} has no {task!r}{suggest(task, TASKS)}"
+            )
         if not 0.01 <= weight <= 1000:
             raise ValueError(f"tasks: weight {weight} of {task!r} must be 0.01 to 1000")
 
