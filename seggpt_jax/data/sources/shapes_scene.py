@@ -29,7 +29,7 @@ _STRIDED = 0.4  # chance that the theme is of the second grouping
 # all else is the same in the whole image; and another image must show most of the
 # same few classes, large enough, to teach what tells them apart.
 _SUBTLE = ("shape", "texture")
-_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZE = (0.9, 3), (2, 3), 0.35
+_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2, 3), (0.4, 0.52)
 _LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
 _MAX_PARTS = max(map(len, forms.COMPOSITES.values()))
@@ -157,10 +157,10 @@ class Composer:
             self.look(c, self.lit(shared) if shared else self.nuisance())
             for c in classes
         ]
-        smallest = _SUBTLE_SIZE if subtle else _SIZES[0]
+        smallest, largest = _SUBTLE_SIZES if subtle else _SIZES
         lows = [smallest] * len(classes)
         lows[0] = max(smallest, math.sqrt(AIM / looks[0][2]))
-        places = self.places(lows)
+        places = self.places(lows, largest)
         # The first thing is drawn last: nothing hides the class that must be in sight.
         order = [*self.rng.permutation(len(classes) - 1).tolist(), -1]
         things, labels = [], []
@@ -268,12 +268,14 @@ class Composer:
             names.append(name)
         return tuple(pieces), tuple(names), draw.coverage(owner)[part]
 
-    def places(self, lows: Sequence[float]) -> list[tuple[float, float, float]]:
+    def places(
+        self, lows: Sequence[float], largest: float
+    ) -> list[tuple[float, float, float]]:
         """x, y and size of every thing, inside the image; overlaps are kept small."""
-        high = _SIZES[1] if len(lows) < 4 else _CROWDED
+        high = largest if len(lows) < 4 else _CROWDED
         placed: list[tuple[float, float, float]] = []
         for low in lows:
-            size = self.between(min(low, _SIZES[1]), max(low, high))
+            size = self.between(min(low, largest), max(low, high))
             tries = []
             for _ in range(_TRIES):
                 x = self.between(size / 2, self.width - size / 2)
