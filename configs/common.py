@@ -87,6 +87,17 @@ def base() -> ConfigDict:
     return c
 
 
+def from_scratch() -> ConfigDict:
+    """`base` for a small model that starts from random parameters."""
+    c = base()
+    c.optim.layer_decay = 1.0
+    c.optim.betas = (0.9, 0.98)
+    c.optim.clip = 1.0
+    c.masking.half_prob = 1.0
+    c.loader = ConfigDict({"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 4})
+    return c
+
+
 def stage(**settings) -> ConfigDict:
     """A stage of training: the paper's loss unless told otherwise."""
     values = {

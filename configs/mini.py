@@ -18,7 +18,7 @@ def get_config(argument=None):
     """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes."""
     arg = parse_argument(argument, steps=8000, batch=8, tiny=False)
     steps = 60 if arg["tiny"] else arg["steps"]
-    c = common.base()
+    c = common.from_scratch()
     c.model = {
         "size": "ti16",
         "width": 96,
@@ -54,12 +54,8 @@ def get_config(argument=None):
     c.view.jitter_prob = 0.3
     c.recolor.max_colors = 4
     c.recolor.all_prob = 0.5
-    c.masking.half_prob = 1.0
     c.context.mix_prob = 0.1
-    c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 4}
-    c.optim.layer_decay = 1.0
-    c.optim.betas = (0.9, 0.98)
-    c.optim.clip = 1.0
+    c.loader.batch_size = arg["batch"]
     first = steps * 5 // 8
     c.stages = common.ordered(
         find=common.stage(
@@ -85,7 +81,6 @@ def get_config(argument=None):
             },
             "episodes": 4 if arg["tiny"] else 40,
             "batch_size": 4 if arg["tiny"] else 20,
-            "min_pixels": 64,
         },
     )
     return c

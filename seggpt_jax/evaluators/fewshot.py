@@ -71,6 +71,8 @@ class Evaluator:
             wrong_sources, tasks,
         )  # fmt: skip
         at_least(len(self._episodes.pools), episodes=episodes)
+        for task in range(len(self._episodes.pools)):
+            self._episodes.draw(task)  # what cannot be drawn is said before training
         self._predict_fn, self._put = predict_fn, put
         self._name, self._count, self._batch_size = name, episodes, batch_size
         self._shots, self._seed = tuple(shots), seed
