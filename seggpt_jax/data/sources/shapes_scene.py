@@ -276,13 +276,16 @@ class Composer:
         placed: list[tuple[float, float, float]] = []
         for low in lows:
             size = self.between(min(low, largest), max(low, high))
-            tries = []
-            for _ in range(_TRIES):
-                x = self.between(size / 2, self.width - size / 2)
-                y = self.between(size / 2, self.height - size / 2)
-                tries.append((sum(_hidden((x, y, size), p) for p in placed), x, y))
-            _, x, y = min(tries)
-            placed.append((x, y, size))
+            room = size / 2
+            spots = [
+                (
+                    self.between(room, self.width - room),
+                    self.between(room, self.height - room),
+                    size,
+                )
+                for _ in range(_TRIES)
+            ]
+            placed.append(min(spots, key=lambda s: sum(_hidden(s, p) for p in placed)))
         return placed
 
     def place(self, pieces, spot: tuple[float, float, float]) -> draw.Thing:
