@@ -33,11 +33,11 @@ def get_config(argument=None):
         "length": 1_000_000,
         "size": (64, 64),
         "tasks": {
-            "object": 2,
+            "object": 3,
             "colour": 2,
             "instance": 2,
-            "shape": 4,
-            "texture": 4,
+            "shape": 3,
+            "texture": 5,
             "part": 1,
         },
     }
@@ -57,14 +57,14 @@ def get_config(argument=None):
         ),
         paint=common.stage(
             steps=arg["steps"] - first, lr=6e-4, warmup=min(50, first // 4),
-            background_prob=0.3, max_foreground_weight=2.5,
+            background_prob=0.3, loss="l2", max_foreground_weight=1.5,
         ),
     )  # fmt: skip
     c.ema = 0.998
     c.cpu_devices = 2  # a little faster than one that uses both cores
     c.log_every = 50
     c.save_every = 1000
-    c.eval_every = 2000
+    c.eval_every = 4000
     c.evals.heldout = {
         "type": "fewshot",
         "sources": {

@@ -65,13 +65,22 @@ def _crosses(u, v):
     return (np.minimum(x, y) < 0.13) & (np.maximum(x, y) < 0.4)
 
 
+def _slanted(texture: Texture) -> Texture:
+    return lambda u, v: texture(0.75 * (u + v), 0.75 * (u - v))
+
+
+# No texture is the mirror image of another one: augmentation flips images.
 TEXTURES: dict[str, Texture] = {
     "flat": lambda u, v: np.zeros(np.broadcast(u, v).shape, bool),
     "banded": lambda u, v: _frac(v) < 0.5,
     "striped": lambda u, v: _frac(u) < 0.5,
+    "slanted": _slanted(lambda u, v: _frac(u) < 0.5),
     "finely banded": lambda u, v: _frac(2 * v) < 0.5,
     "finely striped": lambda u, v: _frac(2 * u) < 0.5,
-    "slanted": lambda u, v: _frac(0.8 * (u + v)) < 0.5,
+    "finely slanted": _slanted(lambda u, v: _frac(1.6 * u) < 0.5),
+    "ruled": lambda u, v: _frac(v) < 0.22,
+    "pinstriped": lambda u, v: _frac(u) < 0.22,
+    "slashed": _slanted(lambda u, v: _frac(u) < 0.22),
     "zigzag": lambda u, v: _frac(v + np.abs(1.2 * _frac(0.8 * u) - 0.6)) < 0.5,
     "wavy": lambda u, v: _frac(u + 0.22 * np.sin(4 * v)) < 0.5,
     "checkered": _checker,
@@ -79,12 +88,13 @@ TEXTURES: dict[str, Texture] = {
     "harlequin": lambda u, v: _checker(0.7 * u + 0.45 * v, 0.7 * u - 0.45 * v),
     "triangular": lambda u, v: _frac(v) > np.abs(2 * _frac(u) - 1),
     "gridded": _grid,
-    "latticed": lambda u, v: _grid(0.75 * (u + v), 0.75 * (u - v)),
+    "latticed": _slanted(_grid),
     "bricked": _brick,
     "plaid": lambda u, v: 0.5 * (_frac(u) < 0.5) + 0.5 * (_frac(v) < 0.5),
     "scaly": _scales,
     "dotted": lambda u, v: _dots(u, v, 0.33),
     "peppered": lambda u, v: _dots(1.8 * u, 1.8 * v, 0.33),
+    "freckled": lambda u, v: _dots(u, v, 0.2),
     "crossed": _crosses,
     "speckled": _speckle,
     "camouflaged": _camouflage,
@@ -96,8 +106,9 @@ TEXTURES: dict[str, Texture] = {
     "quartered": lambda u, v: (u > 0) ^ (v > 0),
 }
 HELDOUT_TEXTURES = frozenset(
-    {"finely striped", "wavy", "harlequin", "bricked", "crossed", "ringed", "quartered"}
-)
+    {"finely striped", "pinstriped", "wavy", "harlequin", "bricked", "crossed",
+     "ringed", "quartered"}
+)  # fmt: skip
 # These belong to the object's middle: no phase, and their period follows its size.
 CENTRED = frozenset({"shaded", "glowing", "ringed", "rayed", "halved", "quartered"})
 

@@ -73,7 +73,7 @@ _CROSS = _poly((-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM),
                (-1, -_ARM), (-_ARM, -_ARM))  # fmt: skip
 _SALTIRE = _CROSS @ np.array([[1, 1], [-1, 1]], np.float32)
 
-# No shape or texture is the mirror image of another one: augmentation flips images.
+# No shape is the mirror image of another one: augmentation flips images.
 # Neighbours look alike, so that scenes built from neighbours are hard ones.
 SHAPES: dict[str, np.ndarray] = {
     name: _fit(outline)

@@ -27,9 +27,10 @@ _THEME = 0.6, 5  # chance that a further class is a theme mate, and classes of a
 _STRIDED = 0.4  # chance that the theme is of the second grouping
 # One example tells that a shape or a texture is asked for, not a colour, only where
 # all else is the same in the whole image; and another image must show most of the
-# same few classes, large enough, to teach what tells them apart.
+# same few classes, few things and large ones, to teach what tells them apart.
 _SUBTLE = ("shape", "texture")
-_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2, 3), (0.4, 0.52)
+_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2,), (0.48, 0.6)
+_PLAIN = 0.7  # share of the scenes of shapes without a texture
 _LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
 _MAX_PARTS = max(map(len, forms.COMPOSITES.values()))
@@ -227,7 +228,9 @@ class Composer:
         hue, count = self.between(0, 360), _MAX_PARTS if self.task == "part" else 1
         hues = (hue + 360 * k / count + self.between(-25, 25) for k in range(count))
         tones = tuple(self.tones(self.random_hsv(hue)) for hue in hues)
-        return _Nuisance(self.pick(shapes), self.pick(textures), tones)
+        plain = self.task == "shape" and self.rng.random() < _PLAIN
+        texture = "flat" if plain else self.pick(textures)
+        return _Nuisance(self.pick(shapes), texture, tones)
 
     def lit(self, nuisance: _Nuisance) -> _Nuisance:
         """The same look in another light, so that things that touch stay apart."""
