@@ -1,18 +1,42 @@
 """Prediction: paint the query's target from one prompt or several."""
 
 import functools
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from seggpt_jax.canvas import query_half, stitch
+from seggpt_jax.models import prompted
 from seggpt_jax.models.seggpt import SegGPT
 
 Array = jax.Array | np.ndarray
-ENSEMBLES = ("none", "feature")
+ENSEMBLES = ("none", "feature", "spatial", "both")
+_SIDE = 2  # of the grids of "both": the only size the paper gives scores for
+
+
+class PredictFns(NamedTuple):
+    """Prediction in two steps, so that prompts are encoded once.
+
+    encode_prompts: `(params, images [b, p, h, w, 3], targets, kind [b]) -> prompts`.
+    predict: `(params, prompts, queries [b, h, w, 3]) -> painting [b, h, w, 3]`; the
+    prompts of one row (b = 1) serve any number of queries.
+    """
+
+    encode_prompts: Callable[..., prompted.Prompts]
+    predict: Callable[..., jax.Array]
+
+
+def make_predict_fns(model: SegGPT, ensemble: str = "feature") -> PredictFns:
+    """The jitted two-step form of `make_predict_fn`."""
+    _check(ensemble)
+    return PredictFns(
+        jax.jit(functools.partial(_encode, model, ensemble)),
+        jax.jit(functools.partial(_paint, model)),
+    )
 
 
 def make_predict_fn(
@@ -22,37 +46,59 @@ def make_predict_fn(
 
     images, targets: prompts `[b, p, h, w, 3]`; queries `[b, h, w, 3]`, all
     ImageNet-normalised; kind `[b]`. Returns `[b, h, w, 3]`, normalised, float32.
-    With more than one prompt, `feature` averages the query's features over the prompts
-    after every attention (paper section 3.4); `none` takes one prompt only.
+    ensemble: what makes one of several prompts (paper section 3.4). `feature` averages
+    the query's features over them after every attention; `spatial` tiles them into one
+    grid of as many rows as columns, made as small as one prompt; `both` averages over
+    grids of 2 x 2; `none` takes one prompt only. Cells left over show prompts again.
     """
+    _check(ensemble)
+
+    def fn(params, images, targets, queries, kind):
+        prompts = _encode(model, ensemble, params, images, targets, kind)
+        return _paint(model, params, prompts, queries)
+
+    return jax.jit(fn)
+
+
+def _check(ensemble: str):
     if ensemble not in ENSEMBLES:
         raise ValueError(f"ensemble {ensemble!r} is not one of {', '.join(ENSEMBLES)}")
-    return jax.jit(functools.partial(_predict, model, ensemble))
 
 
-def _predict(
+def _encode(
     model: SegGPT,
     ensemble: str,
     params,
     images: Float[Array, "b p h w 3"],
     targets: Float[Array, "b p h w 3"],
-    queries: Float[Array, "b h w 3"],
     kind: Int[Array, " b"],
+) -> prompted.Prompts:
+    count = images.shape[1]
+    if count > 1 and ensemble == "none":
+        raise ValueError(
+            f"{count} prompts need an ensemble: {', '.join(ENSEMBLES[1:])}"
+        )
+    if count > 1 and ensemble in ("spatial", "both"):
+        side = _SIDE if ensemble == "both" else math.ceil(math.sqrt(count))
+        images = tile(images, side, "linear")
+        targets = tile(targets, side, "nearest")
+    return prompted.encode(params, model.config, images, targets, kind)
+
+
+def _paint(
+    model: SegGPT, params, prompts: prompted.Prompts, queries: Float[Array, "b h w 3"]
 ) -> Float[Array, "b h w 3"]:
-    b, p, h, w, _ = images.shape
-    if p > 1 and ensemble == "none":
-        raise ValueError(f"{p} prompts need an ensemble; choices: {ENSEMBLES[1:]}")
-    repeated = jnp.repeat(queries, p, axis=0)
-    prompts, painted = (x.reshape(b * p, h, w, 3) for x in (images, targets))
-    # The query half of the target is hidden: what stands there is never read.
-    canvases = stitch(prompts, repeated), stitch(painted, painted)
-    patch = model.config.patch
-    grid = (2 * h // patch, w // patch)
-    hidden = jnp.broadcast_to(jnp.asarray(query_half(grid)), (b * p, *grid))
-    kinds = jnp.repeat(kind, p, axis=0)
-    painting, _ = model.apply(
-        {"params": params}, *canvases, hidden, kinds, prompts=p, query_only=True
-    )
-    # All rows of an ensemble agree but for the pixels at the seam; the release and we
-    # take the first prompt's.
-    return painting.reshape(b, p, h, w, 3)[:, 0]
+    return prompted.paint(params, model.config, prompts, queries)
+
+
+def tile(x: Float[Array, "b p h w c"], side: int, method: str):
+    """Grids of `side` x `side` prompts, each resized to one prompt: `[b, g, h, w, c]`.
+
+    The last grid is filled up with prompts from the first on.
+    """
+    b, count, h, w, c = x.shape
+    grids = math.ceil(count / side**2)
+    cells = jnp.asarray(x)[:, np.arange(grids * side**2) % count]
+    cells = cells.reshape(b, grids, side, side, h, w, c).transpose(0, 1, 2, 4, 3, 5, 6)
+    whole = cells.reshape(b, grids, side * h, side * w, c)
+    return jax.image.resize(whole, (b, grids, h, w, c), method)

@@ -246,8 +246,12 @@ def _embed(p, images, targets, hidden, kind, patch, dtype):
     both = jnp.concatenate([images, targets]).astype(dtype)
     x, y = jnp.split(transformer.linear(p["patch_embed"], patchify(both, patch)), 2)
     y = jnp.where(hidden[..., None], p["mask_token"].astype(dtype), y)
-    positions = position_embedding(p["pos_embed"], x.shape[1:3])
-    shared = positions[None] + p["kind_tokens"][kind][:, None, None, :]
-    streams = p["stream_tokens"].reshape(2, 1, 1, 1, -1)
-    added = (shared[None] + streams).astype(dtype)
+    added = added_tokens(p, x.shape[1:3], kind).astype(dtype)
     return jnp.concatenate([x + added[0], y + added[1]])
+
+
+def added_tokens(p, grid, kind) -> Float[Array, "2 b h w d"]:
+    """Position, kind and stream tokens of a canvas: the image's, then the target's."""
+    positions = position_embedding(p["pos_embed"], grid)
+    shared = positions[None] + p["kind_tokens"][kind][:, None, None, :]
+    return shared[None] + p["stream_tokens"].reshape(2, 1, 1, 1, -1)

@@ -79,20 +79,37 @@ def init_blocks(key, depth: int, width: int, heads: int, mlp: int, grid):
     }
 
 
-def attention(p, x: Float[Array, "b h w d"], impl: str) -> Float[Array, "b h w d"]:
-    """Multi-head self-attention over a grid of tokens."""
+def project_qkv(p, x: Float[Array, "b h w d"]) -> Float[Array, "3 b n t k"]:
+    """Queries, keys and values of every head."""
     b, h, w, d = x.shape
     kernel = p["qkv"]["kernel"].astype(x.dtype)
     bias = p["qkv"]["bias"].astype(x.dtype)
     qkv = jnp.einsum("btd,dsnk->sbntk", x.reshape(b, h * w, d), kernel)
-    q, k, v = qkv + bias[:, None, :, None, :]
+    return qkv + bias[:, None, :, None, :]
+
+
+def project(p, y: Float[Array, "*b n k"]) -> Float[Array, "*b d"]:
+    """Mixes the heads' outputs."""
+    y = jnp.einsum("...nk,nkd->...d", y, p["proj"]["kernel"].astype(y.dtype))
+    return y + p["proj"]["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+def attention(p, x: Float[Array, "b h w d"], impl: str) -> Float[Array, "b h w d"]:
+    """Multi-head self-attention over a grid of tokens."""
+    b, h, w, d = x.shape
+    q, k, v = project_qkv(p, x)
     rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), h)
     rel_w = relative_positions(p["rel_pos_w"].astype(x.dtype), w)
     with jax.named_scope("attend"):
         y = attend(q, k, v, rel_h, rel_w, impl=impl)
-    y = jnp.einsum("bntk,nkd->btd", y, p["proj"]["kernel"].astype(x.dtype))
-    y = y + p["proj"]["bias"].astype(x.dtype)[None, None, :]
-    return y.reshape(b, h, w, d)
+    return project(p, y.swapaxes(1, 2)).reshape(b, h, w, d)
+
+
+def mlp(p, x):
+    """The second half of a block, before the residual."""
+    with jax.named_scope("mlp"):
+        y = linear(p["mlp"]["fc1"], layer_norm(p["norm2"], x))
+        return linear(p["mlp"]["fc2"], jax.nn.gelu(y, approximate=False))
 
 
 def average_query_half(x: Float[Array, "b h w d"], prompts: int):
@@ -124,10 +141,7 @@ def block(p, x, rate, key, *, impl: str, prompts: int):
     keys = (None, None) if key is None else jax.random.split(key)
     y = attention(p["attn"], layer_norm(p["norm1"], x), impl)
     x = x + drop_path(average_query_half(y, prompts), rate, keys[0])
-    with jax.named_scope("mlp"):
-        y = linear(p["mlp"]["fc1"], layer_norm(p["norm2"], x))
-        y = linear(p["mlp"]["fc2"], jax.nn.gelu(y, approximate=False))
-    return x + drop_path(y, rate, keys[1])
+    return x + drop_path(mlp(p, x), rate, keys[1])
 
 
 def cut_layers(tree, stops: Sequence[int]) -> list:

@@ -1,0 +1,135 @@
+"""The forward pass with its prompts factored out: the same function, at less cost.
+
+What the plain model computes over and over is computed once (docs/design.md section 6):
+the target stream never sees the query before the streams merge, so it belongs to the
+prompts; in a feature ensemble the query's tokens are the same for every prompt; the
+last block and the decoder only make what the query's painting is read from.
+
+Tokens are `[b, p + 1, h, w, d]`: the halves of p prompts, then that of the query.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from seggpt_jax.canvas import patchify
+from seggpt_jax.models import transformer
+from seggpt_jax.models.attention import attend, relative_positions
+from seggpt_jax.models.seggpt import SegGPTConfig, added_tokens, decode
+
+
+class Prompts(NamedTuple):
+    """Encoded prompts, on a grid of h x w patches.
+
+    image: their embedded images. target: the target stream at the merge: theirs and,
+    last, that of the query's hidden target. kind: as given.
+    """
+
+    image: Float[Array, "b p h w d"]
+    target: Float[Array, "b p+1 h w d"]
+    kind: Int[Array, " b"]
+
+
+def encode(p, c: SegGPTConfig, images, targets, kind) -> Prompts:
+    """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`."""
+    dtype = jnp.dtype(c.dtype)
+    image = _patches(p, images, c)
+    above, below = _added(p, image, kind)
+    target = _patches(p, targets, c) + above[1][:, None]
+    hidden = jnp.broadcast_to(p["mask_token"].astype(dtype), below[1].shape) + below[1]
+    x = jnp.concatenate([target, hidden[:, None]], axis=1)
+    first = transformer.cut_layers(p["blocks"], [c.merge_after + 1])[0]
+    return Prompts(image + above[0][:, None], _run(first, x, c), kind)
+
+
+def paint(p, c: SegGPTConfig, prompts: Prompts, queries) -> Float[Array, "b H W 3"]:
+    """Paints queries `[b, H, W, 3]` by prompts of as many rows, or of one for all."""
+    b = len(queries)
+    prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (b, *x.shape[1:])), prompts)
+    query = _patches(p, queries[:, None], c)
+    _, below = _added(p, query, prompts.kind)
+    x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
+    tapped, start, merge, last = [], 0, c.merge_after + 1, c.taps[-1]
+    stops = sorted({merge, max(last, merge), *(tap + 1 for tap in c.taps)})
+    parts = transformer.cut_layers(p["blocks"], stops)
+    for stop, part in zip(stops, parts, strict=True):
+        if start == last and start >= merge:
+            rows = _last_block(part, x, c)
+        else:
+            x = _run(part, x, c)
+            x = (x + prompts.target) * 0.5 if stop == merge else x
+            rows = _painted_rows(x)
+        if stop - 1 in c.taps:
+            tapped.append(transformer.layer_norm(p["norm"], rows))
+        start = stop
+    return decode(p["decoder"], jnp.concatenate(tapped, axis=-1), c.patch)[:, c.patch :]
+
+
+def _patches(p, images: Float[Array, "b p H W 3"], c: SegGPTConfig):
+    b, count, h, w, _ = images.shape
+    x = patchify(images.reshape(b * count, h, w, 3).astype(c.dtype), c.patch)
+    x = transformer.linear(p["patch_embed"], x)
+    return x.reshape(b, count, *x.shape[1:])
+
+
+def _added(p, tokens, kind):
+    """What is added to the prompt's and to the query's half, `[2, b, h, w, d]` each:
+    first that of the image stream, then that of the target stream."""
+    _, _, h, w, _ = tokens.shape
+    added = added_tokens(p, (2 * h, w), kind).astype(tokens.dtype)
+    return added[:, :, :h], added[:, :, h:]
+
+
+def _run(blocks, x, c: SegGPTConfig):
+    """Blocks stacked on a layer axis; the query's tokens attend with every prompt."""
+
+    def step(x, p):
+        above, below = _attention(p["attn"], transformer.layer_norm(p["norm1"], x), c)
+        x = x + transformer.project(p["attn"], jnp.concatenate([above, below], axis=1))
+        return x + transformer.mlp(p, x), None
+
+    return jax.lax.scan(step, x, blocks)[0]
+
+
+def _painted_rows(x):
+    """The rows that the decoder reads: the query's, and one above for its 3x3
+    convolution, the first prompt's as in the released script. `[b, 1 + h, w, d]`."""
+    return jnp.concatenate([x[:, 0, -1:], x[:, -1]], axis=1)
+
+
+def _last_block(blocks, x, c: SegGPTConfig):
+    """`_painted_rows` after one more block, nothing else of which is made."""
+    p = jax.tree.map(lambda leaf: leaf[0], blocks)
+    rows = _painted_rows(x)
+    above, below = _attention(
+        p["attn"], transformer.layer_norm(p["norm1"], x), c, above=1
+    )
+    y = jnp.concatenate([above[:, 0], below[:, 0]], axis=1)
+    rows = rows + transformer.project(p["attn"], y)
+    return rows + transformer.mlp(p, rows)
+
+
+def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
+    """Heads' outputs for the last `above` rows of every prompt, and for the query
+    averaged over the prompts: `[b, p, above, w, n, k]` and `[b, 1, h, w, n, k]`."""
+    b, count, h, w, d = x.shape
+    skip = h - (h if above is None else above)
+    rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]
+    rel_w = relative_positions(p["rel_pos_w"].astype(x.dtype), w)
+
+    def canvases(z, skip=0):
+        """Every prompt with the query below it, `[b * p, heads, tokens, k]`."""
+        z = z.reshape(b, count, *z.shape[1:])
+        query = jnp.broadcast_to(z[:, -1:], z[:, :-1].shape)
+        z = jnp.concatenate([z[:, :-1, :, skip * w :], query], axis=3)
+        return z.reshape(-1, *z.shape[2:])
+
+    q, k, v = transformer.project_qkv(p, x.reshape(b * count, h, w, d))
+    y = attend(
+        canvases(q, skip), canvases(k), canvases(v), rel_h, rel_w, impl=c.attention
+    )
+    y = y.swapaxes(1, 2).reshape(b, count - 1, -1, w, q.shape[1], q.shape[3])
+    prompt, query = y[:, :, : h - skip], y[:, :, h - skip :]
+    return prompt, query.mean(1, keepdims=True)

@@ -1,0 +1,187 @@
+"""Prediction computes the plain model's function, at less cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seggpt_jax.canvas import query_half, stitch
+from seggpt_jax.predict import make_predict_fn, make_predict_fns, tile
+from tests.models import random_params, small
+
+# The same sums in another order, on outputs of scale 1.
+EXACT = {"atol": 1e-5, "rtol": 0}
+
+
+def episode(b: int, p: int, size=(16, 16), seed: int = 0):
+    """Prompts' images and targets, queries, kinds of both sorts."""
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=(*shape, *size, 3)).astype(np.float32)  # noqa: E731
+    kind = ((np.arange(b) + seed) % 2).astype(np.int32)
+    return draw(b, p), draw(b, p), draw(b), kind
+
+
+def definition(model, params, images, targets, queries, kind):
+    """The plain model on p copies of every query, as the released script does it."""
+    b, p, h, w, _ = images.shape
+    prompts, painted = (x.reshape(b * p, h, w, 3) for x in (images, targets))
+    canvases = stitch(prompts, np.repeat(queries, p, 0)), stitch(painted, painted)
+    grid = (2 * h // model.config.patch, w // model.config.patch)
+    hidden = jnp.broadcast_to(jnp.asarray(query_half(grid)), (b * p, *grid))
+    painting, _ = jax.jit(
+        lambda params: model.apply(
+            {"params": params}, *canvases, hidden, np.repeat(kind, p), prompts=p
+        )
+    )(params)
+    return painting.reshape(b, p, 2 * h, w, 3)[:, 0, h:]
+
+
+@pytest.mark.parametrize(
+    ("b", "p", "size"),
+    [
+        (1, 1, (20, 12)), (1, 2, (28, 36)), (1, 3, (16, 16)), (1, 8, (20, 12)),
+        (4, 1, (16, 16)), (4, 2, (20, 12)), (4, 3, (28, 36)), (4, 8, (16, 16)),
+    ],
+)  # fmt: skip
+def test_equals_the_plain_model(b, p, size):
+    """Both kinds, and canvases that the tables must be interpolated for."""
+    model = small()
+    params, args = random_params(model), episode(b, p, size)
+    np.testing.assert_allclose(
+        make_predict_fn(model)(params, *args),
+        definition(model, params, *args), **EXACT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"depth": 1, "merge_after": 0, "taps": (0,)},
+        {"depth": 2, "merge_after": 0, "taps": (0, 1)},
+        {"depth": 4, "merge_after": 2, "taps": (2, 3)},
+        {"depth": 4, "merge_after": 0, "taps": (1,)},
+        {"depth": 4, "merge_after": 1, "taps": (1,)},
+        {"depth": 4, "merge_after": 0, "taps": (2, 3)},
+    ],
+)
+def test_equals_the_plain_model_wherever_it_merges_and_taps(geometry):
+    model = small(**geometry)
+    params, args = random_params(model), episode(2, 2)
+    np.testing.assert_allclose(
+        make_predict_fn(model)(params, *args),
+        definition(model, params, *args), **EXACT,
+    )  # fmt: skip
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    b=st.integers(1, 3), p=st.integers(1, 4), rows=st.integers(1, 6),
+    cols=st.integers(1, 6), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_equals_the_plain_model_at_any_size(b, p, rows, cols, seed):
+    model = small()
+    params = random_params(model, seed=seed)
+    args = episode(b, p, (4 * rows, 4 * cols), seed)
+    np.testing.assert_allclose(
+        make_predict_fn(model)(params, *args),
+        definition(model, params, *args), **EXACT,
+    )  # fmt: skip
+
+
+def test_encoded_prompts_serve_any_query():
+    model = small()
+    params, (images, targets, queries, kind) = random_params(model), episode(4, 3)
+    encode, predict = make_predict_fns(model)
+    prompts = encode(params, images[:1], targets[:1], kind[:1])
+    got = predict(params, prompts, queries)
+    for query, painting in zip(queries, got, strict=True):
+        alone = definition(
+            model, params, images[:1], targets[:1], query[None], kind[:1]
+        )
+        np.testing.assert_allclose(painting, alone[0], **EXACT)
+
+
+def test_encoding_never_sees_a_query_and_painting_no_prompt():
+    """The shapes say what is computed once: nothing of the query is in `prompts`."""
+    model = small()
+    images, targets, queries, kind = episode(1, 2)
+    encode, predict = make_predict_fns(model)
+    params = random_params(model)
+    prompts = encode(params, images, targets, kind)
+    assert prompts.target.shape == (1, 3, 4, 4, 24)  # two prompts, and a hidden target
+    assert predict(params, prompts, queries).shape == (1, 16, 16, 3)
+
+
+def test_copies_of_a_prompt_are_that_prompt():
+    model = small()
+    params, (images, targets, queries, kind) = random_params(model), episode(1, 1)
+    predict = make_predict_fn(model)
+    copies = (np.repeat(x, 5, axis=1) for x in (images, targets))
+    np.testing.assert_allclose(
+        predict(params, *copies, queries, kind),
+        predict(params, images, targets, queries, kind), **EXACT,
+    )  # fmt: skip
+
+
+def test_order_of_prompts_only_matters_at_the_seam():
+    """The first pixel row sees the first prompt through the decoder's convolution."""
+    model = small()
+    params, (images, targets, queries, kind) = random_params(model), episode(1, 3)
+    predict = make_predict_fn(model)
+    first = predict(params, images, targets, queries, kind)
+    other = predict(params, images[:, ::-1], targets[:, ::-1], queries, kind)
+    np.testing.assert_allclose(first[:, 1:], other[:, 1:], **EXACT)
+    assert np.abs(first[:, 0] - other[:, 0]).max() > 1e-4
+
+
+def test_a_grid_shows_every_prompt_in_its_cell():
+    """Prompts of one colour each: quarters, and what is left over starts again."""
+    x = np.arange(6, dtype=np.float32)[None, :, None, None, None]
+    x = np.broadcast_to(x, (1, 6, 8, 8, 3))
+    for method in ("linear", "nearest"):
+        grids = np.asarray(tile(x, 2, method))
+        assert grids.shape == (1, 2, 8, 8, 3)
+        corners = grids[0, :, 1::6, 1::6, 0]
+        np.testing.assert_allclose(
+            corners, [[[0, 1], [2, 3]], [[4, 5], [0, 1]]], **EXACT
+        )
+
+
+@pytest.mark.parametrize(("ensemble", "p", "side"), [("spatial", 5, 3), ("both", 5, 2)])
+def test_spatial_ensembles_are_prompts_of_tiles(ensemble, p, side):
+    model = small()
+    params, (images, targets, queries, kind) = random_params(model), episode(2, p)
+    tiles = tile(images, side, "linear"), tile(targets, side, "nearest")
+    assert tiles[0].shape[1] == (1 if ensemble == "spatial" else 2)
+    np.testing.assert_allclose(
+        make_predict_fn(model, ensemble)(params, images, targets, queries, kind),
+        make_predict_fn(model)(params, *tiles, queries, kind), **EXACT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ensemble", ["none", "feature", "spatial", "both"])
+def test_one_prompt_needs_no_ensemble(ensemble):
+    model = small()
+    params, args = random_params(model), episode(1, 1)
+    np.testing.assert_allclose(
+        make_predict_fn(model, ensemble)(params, *args),
+        definition(model, params, *args), **EXACT,
+    )  # fmt: skip
+
+
+def test_bad_ensembles_are_named():
+    with pytest.raises(ValueError, match="one of none, feature, spatial, both"):
+        make_predict_fn(small(), "mean")
+    with pytest.raises(ValueError, match="2 prompts need an ensemble: feature, spat"):
+        make_predict_fn(small(), "none")(random_params(small()), *episode(1, 2))
+
+
+def test_bfloat16_is_close_to_float32():
+    """bf16 keeps 8 bits: errors of a percent of the outputs' scale through 4 blocks."""
+    params, args = random_params(small(), scale=0.1), episode(2, 2)
+    exact = make_predict_fn(small())(params, *args)
+    fast = make_predict_fn(small(dtype="bfloat16"))(params, *args)
+    assert fast.dtype == jnp.float32
+    assert np.abs(fast - exact).max() < 0.05 * np.abs(exact).max()
