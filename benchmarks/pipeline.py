@@ -8,12 +8,7 @@ recolour, stitch, hide, batch.
 """
 
 import argparse
-import datetime
-import json
-import platform
 import resource
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.rows import report
 from seggpt_jax.data import pipeline
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
@@ -117,13 +113,6 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
             yield {"benchmark": "pipeline", "size": args.size, **how, **result}
 
 
-def cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=448, help="pixels of one image")
@@ -132,17 +121,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40, help="counted per row")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parser.parse_args()
-    where = {
-        "cpu": cpu_model(),
-        "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks.pipeline", *sys.argv[1:]]),
-    }
-    for row in rows(args):
-        line = json.dumps(row | where)
-        print(line, flush=True)
-        if args.out:
-            with args.out.open("a") as file:
-                file.write(line + "\n")
+    report("benchmarks.pipeline", rows(args), args.out)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,11 @@ def build_model(settings: Any) -> SegGPT:
     return SegGPT(SegGPTConfig.of(size, **settings))
 
 
+def abstract_params(model: SegGPT) -> Any:
+    """Shapes and types of a model's parameters."""
+    return jax.eval_shape(model.init, jax.random.key(0), *_inputs(model))["params"]
+
+
 def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     """Parameters, placed on the mesh, and step of a training run (its EMA if it has
     one) or of a release (step 0). ValueError lists every name and shape that differs
@@ -84,7 +89,7 @@ def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     else:
         params, meta = _saved_params(path)
         step = meta["step"]
-    abstract = jax.eval_shape(model.init, jax.random.key(0), *_inputs(model))["params"]
+    abstract = abstract_params(model)
     ours, theirs = named_leaves(abstract), named_leaves(params)
     problems = [f"missing: {name}" for name in ours if name not in theirs]
     problems += [f"unexpected: {name}" for name in theirs if name not in ours]
