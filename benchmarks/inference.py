@@ -4,7 +4,8 @@
 
 Each side runs in a process of its own, with the same random weights, on the same
 random images; the other waits meanwhile. `cached` is a query whose prompts are encoded
-already, `whole` encodes them too. Peak memory is that of the process, parameters included.
+already, `whole` encodes them too. Peak memory is that of the process, parameters
+included.
 """
 
 import argparse
