@@ -161,15 +161,17 @@ def measure(config, count: int, repeats: int) -> dict[str, Any]:
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from seggpt_jax.models.seggpt import SegGPTConfig
 
-    config = SegGPTConfig.of(args.size)
+    config = SegGPTConfig.of(args.size, attention=args.attention)
     for count in args.prompts:
         head = {"benchmark": "inference", "model": args.size, "prompts": count}
+        head |= {"attention": args.attention}
         yield head | {"repeats": args.repeats} | measure(config, count, args.repeats)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="l16", help="of the model")
+    parser.add_argument("--attention", default="heads", help="of this project")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=5, help="rounds of all sides")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")

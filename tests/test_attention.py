@@ -1,11 +1,12 @@
-"""The definition of attention, against a loop over tokens written down separately."""
+"""The definition of attention, against a loop over tokens written down separately,
+and every implementation against the definition."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seggpt_jax.models.attention import attend, relative_positions
+from seggpt_jax.models.attention import IMPLEMENTATIONS, attend, relative_positions
 
 
 def by_hand(q, k, v, table_h, table_w, grid):
@@ -38,6 +39,39 @@ def test_definition_equals_a_loop_over_tokens(grid):
             wanted = by_hand(q[b, n], k[b, n], v[b, n], *tables, grid)
             # float32 against float64, logits up to about 20.
             np.testing.assert_allclose(out[b, n], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", [name for name in IMPLEMENTATIONS if name != "xla"])
+@pytest.mark.parametrize("rows", [0, 3])
+def test_implementations_equal_the_definition_and_its_gradients(impl, rows):
+    """Also where only the lower rows of the canvas ask."""
+    rng = np.random.default_rng(4)
+    h, w, width = 6, 3, 8
+    q, k, v = (jnp.asarray(x, jnp.float32)
+               for x in rng.normal(size=(3, 2, 2, h * w, width)))  # fmt: skip
+    q = q[:, :, rows * w :]
+    rel_h, rel_w = (
+        relative_positions(
+            jnp.asarray(rng.normal(size=(2 * n - 1, width)), jnp.float32), n
+        )
+        for n in (h, w)
+    )
+    args = q, k, v, rel_h[rows:], rel_w
+    weight = jnp.asarray(rng.normal(size=q.shape), jnp.float32)
+
+    def both(impl):
+        def loss(*args):
+            out = attend(*args, impl=impl)
+            return (out * weight).sum(), out
+
+        return jax.jit(jax.value_and_grad(loss, range(5), has_aux=True))(*args)
+
+    (_, wanted), wanted_grads = both("xla")
+    (_, got), grads = both(impl)
+    # float32 sums in another order, on values up to 3.
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    for ours, theirs in zip(grads, wanted_grads, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-5)
 
 
 def test_a_subset_of_query_rows_sees_all_keys():

@@ -72,7 +72,7 @@ class SegGPTConfig:
         set_("canvas", tuple(self.canvas))
         set_("taps", tuple(self.taps) or quarters(self.depth))
         self._choice("dtype", ("float32", "bfloat16"))
-        self._choice("attention", IMPLEMENTATIONS)
+        self._choice("attention", tuple(IMPLEMENTATIONS))
         self._choice("remat", tuple(transformer.REMAT))
         rows, cols = self.canvas
         if rows < 1 or cols < 1 or rows % (2 * self.patch) or cols % self.patch:
