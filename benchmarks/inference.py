@@ -4,8 +4,8 @@
 
 Each side runs in a process of its own, with the same random weights, on the same
 random images; the other waits meanwhile. `cached` is a query whose prompts are encoded
-already, `whole` encodes them too. Peak memory is that of the process, parameters
-included.
+already, `whole` encodes them too. Peak memory is that of the process, the making of the
+weights included.
 """
 
 import argparse
@@ -18,9 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.rows import report
+from seggpt_jax import evaluate
+from seggpt_jax.models.params import to_torch
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.predict import make_predict_fns
 
 # A port whose threads spin while it waits would slow down the other side.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -29,10 +34,6 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 def random_params(model, seed: int = 0):
     """Normal of deviation 0.02, norms around 1: activations as of a trained model."""
-    import jax
-
-    from seggpt_jax import evaluate
-
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -52,11 +53,6 @@ def episode(config, count: int):
 
 
 def build_ours(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
-    import jax
-
-    from seggpt_jax.models.seggpt import SegGPT
-    from seggpt_jax.predict import make_predict_fns
-
     model = SegGPT(config)
     params = jax.device_put(random_params(model))
     images, targets, query, kind = jax.device_put(episode(config, count))
@@ -73,9 +69,6 @@ def build_ours(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
 def build_port(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
     import torch
     from transformers import SegGptConfig, SegGptForImageSegmentation
-
-    from seggpt_jax.models.params import to_torch
-    from seggpt_jax.models.seggpt import SegGPT
 
     state = to_torch(config, random_params(SegGPT(config)), "hf")
     with torch.device("meta"):
@@ -118,7 +111,7 @@ def serve(side: str, config: Any, count: int, line) -> None:
     """A process: builds one side, then runs what it is told to and says how long."""
     runs = SIDES[side](config, count)
     outputs = {name: run() for name, run in runs.items()}  # compiled and warm
-    line.send(outputs)
+    line.send(outputs["whole"])
     while (name := line.recv()) is not None:
         begin = time.perf_counter()
         runs[name]()
@@ -154,13 +147,11 @@ def measure(config, count: int, repeats: int) -> dict[str, Any]:
         row[f"{side}_peak_mib"] = round(line.recv())
     for process in processes:
         process.join()
-    apart = np.abs(outputs["ours"]["whole"] - outputs["port"]["whole"]).max()
+    apart = np.abs(outputs["ours"] - outputs["port"]).max()
     return row | {"max_difference": float(apart)}
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from seggpt_jax.models.seggpt import SegGPTConfig
-
     config = SegGPTConfig.of(args.size, attention=args.attention)
     for count in args.prompts:
         head = {"benchmark": "inference", "model": args.size, "prompts": count}

@@ -32,7 +32,8 @@ class PredictFns(NamedTuple):
 
 def make_predict_fns(model: SegGPT, ensemble: str = "feature") -> PredictFns:
     """The jitted two-step form of `make_predict_fn`."""
-    _check(ensemble)
+    if ensemble not in ENSEMBLES:
+        raise ValueError(f"ensemble {ensemble!r} is not one of {', '.join(ENSEMBLES)}")
     return PredictFns(
         jax.jit(functools.partial(_encode, model, ensemble)),
         jax.jit(functools.partial(_paint, model)),
@@ -51,18 +52,13 @@ def make_predict_fn(
     grid of as many rows as columns, made as small as one prompt; `both` averages over
     grids of 2 x 2; `none` takes one prompt only. Cells left over show prompts again.
     """
-    _check(ensemble)
+    encode_prompts, predict = make_predict_fns(model, ensemble)
 
     def fn(params, images, targets, queries, kind):
-        prompts = _encode(model, ensemble, params, images, targets, kind)
-        return _paint(model, params, prompts, queries)
+        prompts = encode_prompts(params, images, targets, kind)
+        return predict(params, prompts, queries)
 
     return jax.jit(fn)
-
-
-def _check(ensemble: str):
-    if ensemble not in ENSEMBLES:
-        raise ValueError(f"ensemble {ensemble!r} is not one of {', '.join(ENSEMBLES)}")
 
 
 def _encode(

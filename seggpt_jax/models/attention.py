@@ -47,8 +47,9 @@ def attend(
     return IMPLEMENTATIONS[impl](q, k, v, rel_h, rel_w)
 
 
-def _attend_xla(q, k, v, rel_h, rel_w):
-    b, n, _, width = q.shape
+def _logits(q, k, rel_h, rel_w):
+    """`[b, n, q, t]`, in float32."""
+    b, n, queries, width = q.shape
     (qh, h, _), (qw, w, _) = rel_h.shape, rel_w.shape
     f32 = {"preferred_element_type": jnp.float32}
     logits = jnp.einsum("bnqk,bntk->bnqt", q * width**-0.5, k, **f32)
@@ -57,34 +58,29 @@ def _attend_xla(q, k, v, rel_h, rel_w):
     by_col = jnp.einsum("bnijk,jwk->bnijw", grid, rel_w, **f32)
     logits = logits.reshape(b, n, qh, qw, h, w)
     logits = logits + by_row[..., :, None] + by_col[..., None, :]
-    weights = jax.nn.softmax(logits.reshape(b, n, qh * qw, h * w), axis=-1)
+    return logits.reshape(b, n, queries, h * w)
+
+
+def _attend_xla(q, k, v, rel_h, rel_w):
+    weights = jax.nn.softmax(_logits(q, k, rel_h, rel_w), axis=-1)
     return jnp.einsum("bnqt,bntk->bnqk", weights.astype(v.dtype), v)
 
 
 def _attend_heads(q, k, v, rel_h, rel_w):
     """One head of one row at a time, for CPUs: its logits stay in the cache, and the
     weights are normalised after they are applied, on far fewer numbers."""
-    b, n, queries, width = q.shape
-    (qh, h, _), (qw, w, _) = rel_h.shape, rel_w.shape
-    f32 = {"preferred_element_type": jnp.float32}
 
     def one(head):
         q, k, v = head
-        logits = jnp.einsum("qk,tk->qt", q * width**-0.5, k, **f32)
-        grid = q.reshape(qh, qw, width)
-        by_row = jnp.einsum("ijk,ihk->ijh", grid, rel_h, **f32)
-        by_col = jnp.einsum("ijk,jwk->ijw", grid, rel_w, **f32)
-        logits = logits.reshape(qh, qw, h, w)
-        logits = logits + by_row[..., :, None] + by_col[..., None, :]
-        logits = logits.reshape(queries, h * w)
+        logits = _logits(q[None, None], k[None, None], rel_h, rel_w)[0, 0]
         top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
         weights = jnp.exp(logits - top)
         total = weights.sum(-1, keepdims=True)
-        y = jnp.einsum("qt,tk->qk", weights.astype(v.dtype), v, **f32)
+        y = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
         return (y / total).astype(v.dtype)
 
-    heads = (x.reshape(b * n, *x.shape[2:]) for x in (q, k, v))
-    return jax.lax.map(one, tuple(heads)).reshape(b, n, queries, width)
+    heads = tuple(x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
+    return jax.lax.map(one, heads).reshape(q.shape)
 
 
 IMPLEMENTATIONS = {"xla": _attend_xla, "heads": _attend_heads}
