@@ -1,12 +1,24 @@
 """The definition of attention, against a loop over tokens written down separately,
 and every implementation against the definition."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seggpt_jax.models.attention import IMPLEMENTATIONS, attend, relative_positions
+from seggpt_jax.models import attention, kernels
+from seggpt_jax.models.attention import attend, relative_positions
+
+# Kernels for hardware that is not here: cuDNN's by jax's own body of the same function,
+# the TPU's by the interpreter of its language.
+RUNNABLE = {
+    "heads": kernels.attend_heads,
+    "cudnn": functools.partial(kernels.attend_cudnn, implementation="xla"),
+    "cudnn_bias": functools.partial(kernels.attend_cudnn_bias, implementation="xla"),
+    "splash": functools.partial(kernels.attend_splash, interpret=True),
+}
 
 
 def by_hand(q, k, v, table_h, table_w, grid):
@@ -41,7 +53,7 @@ def test_definition_equals_a_loop_over_tokens(grid):
             np.testing.assert_allclose(out[b, n], wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("impl", [name for name in IMPLEMENTATIONS if name != "xla"])
+@pytest.mark.parametrize("impl", [n for n in attention.IMPLEMENTATIONS if n != "xla"])
 @pytest.mark.parametrize("rows", [0, 3])
 def test_implementations_equal_the_definition_and_its_gradients(impl, rows):
     """Also where only the lower rows of the canvas ask."""
@@ -59,15 +71,15 @@ def test_implementations_equal_the_definition_and_its_gradients(impl, rows):
     args = q, k, v, rel_h[rows:], rel_w
     weight = jnp.asarray(rng.normal(size=q.shape), jnp.float32)
 
-    def both(impl):
+    def both(function):
         def loss(*args):
-            out = attend(*args, impl=impl)
+            out = function(*args)
             return (out * weight).sum(), out
 
         return jax.jit(jax.value_and_grad(loss, range(5), has_aux=True))(*args)
 
-    (_, wanted), wanted_grads = both("xla")
-    (_, got), grads = both(impl)
+    (_, wanted), wanted_grads = both(kernels.attend_xla)
+    (_, got), grads = both(RUNNABLE[impl])
     # float32 sums in another order, on values up to 3.
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     for ours, theirs in zip(grads, wanted_grads, strict=True):
@@ -114,10 +126,22 @@ def test_shift_of_all_logits_changes_nothing():
     )
 
 
+def test_auto_takes_the_fastest_of_the_backend_and_says_so_once(caplog):
+    attention.choose.cache_clear()
+    x, rel = jnp.zeros((1, 1, 4, 2)), jnp.zeros((2, 2, 2))
+    with caplog.at_level("INFO", logger="absl"):
+        for _ in range(2):
+            attend(x, x, x, rel, rel)
+    assert [r.getMessage() for r in caplog.records] == [
+        "attention on cpu: heads (the fastest measured)"
+    ]
+    assert attention.choose("unheard of") == "xla"
+
+
 def test_unknown_implementation_names_the_choices():
     x = jnp.zeros((1, 1, 4, 2))
     rel = jnp.zeros((2, 2, 2))
-    with pytest.raises(ValueError, match="'flash' is not one of xla"):
+    with pytest.raises(ValueError, match="'flash' is not one of auto, xla"):
         attend(x, x, x, rel, rel, impl="flash")
 
 

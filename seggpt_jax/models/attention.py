@@ -4,12 +4,30 @@
 implementation is tested against it, forward and backward.
 """
 
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Array, Float
 
+from seggpt_jax.models import kernels
 from seggpt_jax.models.resample import linear_matrix
+
+IMPLEMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({
+    "xla": kernels.attend_xla,
+    "heads": kernels.attend_heads,
+    "cudnn": kernels.attend_cudnn,
+    "cudnn_bias": kernels.attend_cudnn_bias,
+    "splash": kernels.attend_splash,
+})  # fmt: skip
+CHOICES = ("auto", *IMPLEMENTATIONS)
+# The fastest that was measured on a backend (benchmarks/results/attention.jsonl). One
+# that was not measured yet takes the definition.
+_FASTEST = {"cpu": "heads"}
 
 
 def relative_positions(
@@ -33,54 +51,25 @@ def attend(
     rel_h: Float[Array, "qh h k"],
     rel_w: Float[Array, "qw w k"],
     *,
-    impl: str = "xla",
+    impl: str = "auto",
 ) -> Float[Array, "b n q k"]:
     """softmax(q k / sqrt(width) + q rel_h + q rel_w) v, softmax in float32.
 
     Tokens run row by row: queries over a grid of `qh * qw`, keys over `h * w`. Only the
     q k term is scaled; the positional terms use q as it is (docs/parity.md).
+    impl: one of `CHOICES`.
     """
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"attention {impl!r} is not one of {', '.join(IMPLEMENTATIONS)}"
-        )
+    if impl not in CHOICES:
+        raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
+    if impl == "auto":
+        impl = choose(jax.default_backend())
     return IMPLEMENTATIONS[impl](q, k, v, rel_h, rel_w)
 
 
-def _logits(q, k, rel_h, rel_w):
-    """`[b, n, q, t]`, in float32."""
-    b, n, queries, width = q.shape
-    (qh, h, _), (qw, w, _) = rel_h.shape, rel_w.shape
-    f32 = {"preferred_element_type": jnp.float32}
-    logits = jnp.einsum("bnqk,bntk->bnqt", q * width**-0.5, k, **f32)
-    grid = q.reshape(b, n, qh, qw, width)
-    by_row = jnp.einsum("bnijk,ihk->bnijh", grid, rel_h, **f32)
-    by_col = jnp.einsum("bnijk,jwk->bnijw", grid, rel_w, **f32)
-    logits = logits.reshape(b, n, qh, qw, h, w)
-    logits = logits + by_row[..., :, None] + by_col[..., None, :]
-    return logits.reshape(b, n, queries, h * w)
-
-
-def _attend_xla(q, k, v, rel_h, rel_w):
-    weights = jax.nn.softmax(_logits(q, k, rel_h, rel_w), axis=-1)
-    return jnp.einsum("bnqt,bntk->bnqk", weights.astype(v.dtype), v)
-
-
-def _attend_heads(q, k, v, rel_h, rel_w):
-    """One head of one row at a time, for CPUs: its logits stay in the cache, and the
-    weights are normalised after they are applied, on far fewer numbers."""
-
-    def one(head):
-        q, k, v = head
-        logits = _logits(q[None, None], k[None, None], rel_h, rel_w)[0, 0]
-        top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-        weights = jnp.exp(logits - top)
-        total = weights.sum(-1, keepdims=True)
-        y = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-        return (y / total).astype(v.dtype)
-
-    heads = tuple(x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
-    return jax.lax.map(one, heads).reshape(q.shape)
-
-
-IMPLEMENTATIONS = {"xla": _attend_xla, "heads": _attend_heads}
+@functools.cache
+def choose(backend: str) -> str:
+    """What `auto` stands for on a backend ("cpu", "gpu", "tpu"); logged once."""
+    impl = _FASTEST.get(backend, "xla")
+    measured = "the fastest measured" if backend in _FASTEST else "none measured yet"
+    logging.info("attention on %s: %s (%s)", backend, impl, measured)
+    return impl

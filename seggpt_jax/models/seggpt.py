@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from seggpt_jax.canvas import patchify, unpatchify
 from seggpt_jax.config import check_names, suggest
 from seggpt_jax.models import transformer
-from seggpt_jax.models.attention import IMPLEMENTATIONS
+from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.models.resample import cubic_matrix
 
 Array = jax.Array | np.ndarray
@@ -53,7 +53,7 @@ class SegGPTConfig:
     decoder_width: int = 64
     drop_path: float = 0.0
     dtype: str = "float32"
-    attention: str = "xla"
+    attention: str = "auto"
     remat: str = "none"
     scan: bool = True
 
@@ -72,7 +72,7 @@ class SegGPTConfig:
         set_("canvas", tuple(self.canvas))
         set_("taps", tuple(self.taps) or quarters(self.depth))
         self._choice("dtype", ("float32", "bfloat16"))
-        self._choice("attention", tuple(IMPLEMENTATIONS))
+        self._choice("attention", CHOICES)
         self._choice("remat", tuple(transformer.REMAT))
         rows, cols = self.canvas
         if rows < 1 or cols < 1 or rows % (2 * self.patch) or cols % self.patch:

@@ -1,0 +1,138 @@
+"""Implementations of `attention.attend`, which has their contract.
+
+The bias of decomposed relative positions is a sum of a term per row and one per column
+of the key, so it can be carried by q and k themselves: q gets its product with every
+row's and every column's embedding, k a one-hot of its row and of its column. Any fused
+kernel without a bias then computes the same function.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_LANES = 128  # splash wants whole blocks of so many tokens
+_ONE_BLOCK = 2048  # keys that fit a TPU core's memory at once
+_NEVER = -3e4  # a logit whose weight is 0, in bfloat16 too
+
+
+def attend_xla(q, k, v, rel_h, rel_w):
+    """The definition."""
+    weights = jax.nn.softmax(_logits(q, k, rel_h, rel_w), axis=-1)
+    return jnp.einsum("bnqt,bntk->bnqk", weights.astype(v.dtype), v)
+
+
+def attend_heads(q, k, v, rel_h, rel_w):
+    """One head of one row at a time, for CPUs: its logits stay in the cache, and the
+    weights are normalised after they are applied, on far fewer numbers."""
+
+    def one(head):
+        q, k, v = head
+        logits = _logits(q[None, None], k[None, None], rel_h, rel_w)[0, 0]
+        top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+        weights = jnp.exp(logits - top)
+        total = weights.sum(-1, keepdims=True)
+        y = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+        return (y / total).astype(v.dtype)
+
+    heads = tuple(x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
+    return jax.lax.map(one, heads).reshape(q.shape)
+
+
+def attend_cudnn(q, k, v, rel_h, rel_w, implementation="cudnn"):
+    """cuDNN's fused kernel over widened q and k, for NVIDIA GPUs and half precision.
+
+    It wants q, k and v of one width, a multiple of 8: 152 for ViT-L.
+    """
+    width = v.shape[-1]
+    q, k = widen(q, k, rel_h, rel_w)
+    most = q.shape[-1] + -q.shape[-1] % 8
+    q, k, v = (_pad(x, -1, most).swapaxes(1, 2) for x in (q, k, v))
+    y = jax.nn.dot_product_attention(q, k, v, scale=1.0, implementation=implementation)
+    return y.swapaxes(1, 2)[..., :width]
+
+
+def attend_cudnn_bias(q, k, v, rel_h, rel_w, implementation="cudnn"):
+    """cuDNN's fused kernel with the bias written out, for NVIDIA GPUs and half
+    precision: narrower products, more memory."""
+    b, n, queries, _ = q.shape
+    by_row, by_col = _positional(q, rel_h, rel_w)
+    bias = (by_row[..., :, None] + by_col[..., None, :]).reshape(b, n, queries, -1)
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    return jax.nn.dot_product_attention(
+        q, k, v, bias.astype(q.dtype), implementation=implementation
+    ).swapaxes(1, 2)
+
+
+def attend_splash(q, k, v, rel_h, rel_w, interpret=False):
+    """jax's splash kernel over widened q and k, for TPUs.
+
+    Tokens are filled up to whole blocks; one more feature keeps those away.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as splash,
+    )
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_mask as masks,
+    )
+
+    (_, heads, queries, _), tokens = q.shape, k.shape[2]
+    q, k = widen(q, k, rel_h, rel_w)
+    rows = queries + -queries % _LANES
+    keys = tokens + -tokens % _LANES
+    block = keys if keys <= _ONE_BLOCK else _LANES
+    q = _pad(jnp.concatenate([q, jnp.ones_like(q[..., :1])], -1), 2, rows)
+    k = _pad(_pad(k, -1, k.shape[-1] + 1), 2, keys)
+    k = k.at[:, :, tokens:, -1].set(_NEVER)
+    kernel = splash.make_splash_mha(
+        masks.MultiHeadMask([masks.FullMask((rows, keys))] * heads),
+        block_sizes=splash.BlockSizes(
+            block_q=_LANES, block_kv=block, block_kv_compute=block,
+            block_q_dkv=_LANES, block_kv_dkv=block, block_kv_dkv_compute=block,
+            use_fused_bwd_kernel=True,
+        ),
+        head_shards=1, q_seq_shards=1, interpret=interpret,
+    )  # fmt: skip
+    return jax.vmap(kernel)(q, k, _pad(v, 2, keys))[:, :, :queries]
+
+
+def widen(q, k, rel_h, rel_w):
+    """q and k of width k + h + w whose plain product are the logits, bias and all."""
+    b, n, queries, width = q.shape
+    h, w = rel_h.shape[1], rel_w.shape[1]
+    by_row, by_col = (
+        x.reshape(b, n, queries, -1).astype(q.dtype)
+        for x in _positional(q, rel_h, rel_w)
+    )
+    row, col = np.divmod(np.arange(h * w), w)
+    place = np.concatenate([np.eye(h)[row], np.eye(w)[col]], axis=1)
+    place = jnp.broadcast_to(jnp.asarray(place, k.dtype), (*k.shape[:3], h + w))
+    q = jnp.concatenate([q * width**-0.5, by_row, by_col], axis=-1)
+    return q, jnp.concatenate([k, place], axis=-1)
+
+
+def _logits(q, k, rel_h, rel_w):
+    """`[b, n, q, t]`, in float32."""
+    b, n, queries, width = q.shape
+    logits = jnp.einsum(
+        "bnqk,bntk->bnqt", q * width**-0.5, k, preferred_element_type=jnp.float32
+    )
+    by_row, by_col = _positional(q, rel_h, rel_w)
+    logits = logits.reshape(*by_row.shape[:4], by_row.shape[-1], by_col.shape[-1])
+    logits = logits + by_row[..., :, None] + by_col[..., None, :]
+    return logits.reshape(b, n, queries, -1)
+
+
+def _positional(q, rel_h, rel_w):
+    """Terms of every query with the rows `[b, n, qh, qw, h]` and the columns of keys,
+    `[b, n, qh, qw, w]`, in float32."""
+    grid = q.reshape(*q.shape[:2], len(rel_h), len(rel_w), q.shape[-1])
+    f32 = {"preferred_element_type": jnp.float32}
+    by_row = jnp.einsum("bnijk,ihk->bnijh", grid, rel_h, **f32)
+    return by_row, jnp.einsum("bnijk,jwk->bnijw", grid, rel_w, **f32)
+
+
+def _pad(x, axis: int, size: int):
+    """Zeros at the end of an axis, up to a size."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, size - x.shape[axis])
+    return jnp.pad(x, widths)
