@@ -78,7 +78,9 @@ def _encode(
         side = _SIDE if ensemble == "both" else math.ceil(math.sqrt(count))
         images = tile(images, side, "linear")
         targets = tile(targets, side, "nearest")
-    return prompted.encode(params, model.config, images, targets, kind)
+    encoded = prompted.encode(params, model.config, images, targets, kind)
+    weight = jnp.full(images.shape[:2], 1 / images.shape[1])
+    return prompted.join(params, model.config, encoded, weight)
 
 
 def _paint(

@@ -20,28 +20,66 @@ from seggpt_jax.models.attention import attend, relative_positions
 from seggpt_jax.models.seggpt import SegGPTConfig, added_tokens, decode
 
 
+class Encoded(NamedTuple):
+    """Prompts, each encoded for itself, on a grid of h x w patches.
+
+    image: their embedded images. target: the target stream after the first block, on
+    their own half. drawn: what attention draws from each of them there for the query's
+    half, before it is mixed. kind: as given.
+    """
+
+    image: Float[Array, "b p h w d"]
+    target: Float[Array, "b p h w d"]
+    drawn: Float[Array, "b p h w d"]
+    kind: Int[Array, " b"]
+
+
 class Prompts(NamedTuple):
-    """Encoded prompts, on a grid of h x w patches.
+    """Prompts encoded together, ready for queries.
 
     image: their embedded images. target: the target stream at the merge: theirs and,
-    last, that of the query's hidden target. kind: as given.
+    last, that of the query's hidden target. weight: of each in the feature ensemble;
+    sums to 1. kind: as given.
     """
 
     image: Float[Array, "b p h w d"]
     target: Float[Array, "b p+1 h w d"]
+    weight: Float[Array, "b p"]
     kind: Int[Array, " b"]
 
 
-def encode(p, c: SegGPTConfig, images, targets, kind) -> Prompts:
-    """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`."""
-    dtype = jnp.dtype(c.dtype)
+def encode(p, c: SegGPTConfig, images, targets, kind) -> Encoded:
+    """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`.
+
+    A prompt's own half never sees the others in the first block, so this much can be
+    kept when prompts come and go.
+    """
     image = _patches(p, images, c)
     above, below = _added(p, image, kind)
     target = _patches(p, targets, c) + above[1][:, None]
-    hidden = jnp.broadcast_to(p["mask_token"].astype(dtype), below[1].shape) + below[1]
-    x = jnp.concatenate([target, hidden[:, None]], axis=1)
-    first = transformer.cut_layers(p["blocks"], [c.merge_after + 1])[0]
-    return Prompts(image + above[0][:, None], _run(first, x, c), kind)
+    x = jnp.concatenate([target, _hidden(p, below, c)], axis=1)
+    first, _ = _first_blocks(p, c)
+    block = jax.tree.map(lambda leaf: leaf[0], first)
+    y, drawn = _attention(block["attn"], transformer.layer_norm(block["norm1"], x), c)
+    target = target + transformer.project(block["attn"], y)
+    target = target + transformer.mlp(block, target)
+    return Encoded(
+        image + above[0][:, None], target, drawn.reshape(target.shape), kind
+    )
+
+
+def join(p, c: SegGPTConfig, prompts: Encoded, weight) -> Prompts:
+    """The ensemble of encoded prompts by weights `[b, p]`, which are 1 / p each in the
+    paper; one whose weight is 0 is as if it were not there."""
+    b, _, h, w, d = prompts.target.shape
+    first, rest = _first_blocks(p, c)
+    block = jax.tree.map(lambda leaf: leaf[0], first)
+    below = _added(p, prompts.target, prompts.kind)[1]
+    drawn = _mean(prompts.drawn, weight).reshape(b, 1, h, w, c.heads, d // c.heads)
+    query = _hidden(p, below, c) + transformer.project(block["attn"], drawn)
+    query = query + transformer.mlp(block, query)
+    x = jnp.concatenate([prompts.target, query], axis=1)
+    return Prompts(prompts.image, _run(rest, x, c, weight), weight, prompts.kind)
 
 
 def paint(p, c: SegGPTConfig, prompts: Prompts, queries) -> Float[Array, "b H W 3"]:
@@ -56,9 +94,9 @@ def paint(p, c: SegGPTConfig, prompts: Prompts, queries) -> Float[Array, "b H W 
     parts = transformer.cut_layers(p["blocks"], stops)
     for stop, part in zip(stops, parts, strict=True):
         if start == last and start >= merge:
-            rows = _last_block(part, x, c)
+            rows = _last_block(part, x, c, prompts.weight)
         else:
-            x = _run(part, x, c)
+            x = _run(part, x, c, prompts.weight)
             x = (x + prompts.target) * 0.5 if stop == merge else x
             rows = _painted_rows(x)
         if stop - 1 in c.taps:
@@ -82,12 +120,24 @@ def _added(p, tokens, kind):
     return added[:, :, :h], added[:, :, h:]
 
 
-def _run(blocks, x, c: SegGPTConfig):
+def _hidden(p, below, c: SegGPTConfig) -> Float[Array, "b 1 h w d"]:
+    """The query's half of the target stream, all of it hidden."""
+    token = jnp.broadcast_to(p["mask_token"].astype(c.dtype), below[1].shape)
+    return (token + below[1])[:, None]
+
+
+def _first_blocks(p, c: SegGPTConfig):
+    """The first block, and those after it up to the merge, stacked."""
+    return transformer.cut_layers(p["blocks"], [1, c.merge_after + 1])
+
+
+def _run(blocks, x, c: SegGPTConfig, weight):
     """Blocks stacked on a layer axis; the query's tokens attend with every prompt."""
 
     def step(x, p):
         above, below = _attention(p["attn"], transformer.layer_norm(p["norm1"], x), c)
-        x = x + transformer.project(p["attn"], jnp.concatenate([above, below], axis=1))
+        y = jnp.concatenate([above, _mean(below, weight)], axis=1)
+        x = x + transformer.project(p["attn"], y)
         return x + transformer.mlp(p, x), None
 
     return jax.lax.scan(step, x, blocks)[0]
@@ -99,21 +149,27 @@ def _painted_rows(x):
     return jnp.concatenate([x[:, 0, -1:], x[:, -1]], axis=1)
 
 
-def _last_block(blocks, x, c: SegGPTConfig):
+def _last_block(blocks, x, c: SegGPTConfig, weight):
     """`_painted_rows` after one more block, nothing else of which is made."""
     p = jax.tree.map(lambda leaf: leaf[0], blocks)
     rows = _painted_rows(x)
     above, below = _attention(
         p["attn"], transformer.layer_norm(p["norm1"], x), c, above=1
     )
-    y = jnp.concatenate([above[:, 0], below[:, 0]], axis=1)
+    y = jnp.concatenate([above[:, 0], _mean(below, weight)[:, 0]], axis=1)
     rows = rows + transformer.project(p["attn"], y)
     return rows + transformer.mlp(p, rows)
 
 
+def _mean(x: Float[Array, "b p *rest"], weight) -> Float[Array, "b 1 *rest"]:
+    """The feature ensemble: a weighted mean over prompts."""
+    weight = weight.reshape(*weight.shape, *(1,) * (x.ndim - 2)).astype(x.dtype)
+    return (x * weight).sum(1, keepdims=True)
+
+
 def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
-    """Heads' outputs for the last `above` rows of every prompt, and for the query
-    averaged over the prompts: `[b, p, above, w, n, k]` and `[b, 1, h, w, n, k]`."""
+    """Heads' outputs for the last `above` rows of every prompt, and for the query with
+    every prompt: `[b, p, above, w, n, k]` and `[b, p, h, w, n, k]`."""
     b, count, h, w, d = x.shape
     skip = h - (h if above is None else above)
     rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]
@@ -131,5 +187,4 @@ def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
         canvases(q, skip), canvases(k), canvases(v), rel_h, rel_w, impl=c.attention
     )
     y = y.swapaxes(1, 2).reshape(b, count - 1, -1, w, q.shape[1], q.shape[3])
-    prompt, query = y[:, :, : h - skip], y[:, :, h - skip :]
-    return prompt, query.mean(1, keepdims=True)
+    return y[:, :, : h - skip], y[:, :, h - skip :]
