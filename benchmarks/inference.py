@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from benchmarks.rows import report
-from seggpt_jax import evaluate
+from seggpt_jax import evaluate, torch_bridge
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fns
@@ -67,41 +67,10 @@ def build_ours(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def build_port(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
-    import torch
-    from transformers import SegGptConfig, SegGptForImageSegmentation
-
     state = to_torch(config, random_params(SegGPT(config)), "hf")
-    with torch.device("meta"):
-        port = SegGptForImageSegmentation(
-            SegGptConfig(
-                hidden_size=config.width,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.heads,
-                image_size=config.canvas,
-                patch_size=config.patch,
-                pretrain_image_size=config.pos_grid * config.patch,
-                mlp_dim=config.mlp_ratio * config.width,
-                merge_index=config.merge_after,
-                intermediate_hidden_state_indices=config.taps,
-                decoder_hidden_size=config.decoder_width,
-            )
-        ).eval()
-    tensors = {name: torch.from_numpy(leaf) for name, leaf in state.items()}
-    port.load_state_dict(tensors, assign=True)
-
-    def tensor(x):
-        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-
+    port = torch_bridge.build_port(config, state)
     images, targets, query, _ = episode(config, count)
-    args = tensor(np.repeat(query, count, 0)), tensor(images[0]), tensor(targets[0])
-
-    def whole() -> np.ndarray:
-        with torch.inference_mode():
-            out = port(*args, embedding_type="semantic", feature_ensemble=count > 1)
-        painting = out.pred_masks.numpy().transpose(0, 2, 3, 1)
-        return painting[:1, painting.shape[1] // 2 :]
-
-    return {"whole": whole}
+    return {"whole": lambda: torch_bridge.run_port(port, images[0], targets[0], query)}
 
 
 SIDES = {"ours": build_ours, "port": build_port}

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from seggpt_jax import checkpoint, release, sharding
+from seggpt_jax import pretrained, sharding
 from seggpt_jax.config import (
     construct,
     plain,
@@ -69,10 +69,8 @@ def evaluate(config, workdir: str) -> dict[str, float]:
 
 def build_model(settings: Any) -> SegGPT:
     """The model of `config.model`: a size's row with the other settings on top."""
-    settings = dict(plain(settings))
     require("size" in settings, "model.size", None, "given")
-    size = settings.pop("size")
-    return SegGPT(SegGPTConfig.of(size, **settings))
+    return SegGPT(SegGPTConfig.read(settings))
 
 
 def abstract_params(model: SegGPT) -> Any:
@@ -81,15 +79,13 @@ def abstract_params(model: SegGPT) -> Any:
 
 
 def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
-    """Parameters, placed on the mesh, and step of a training run (its EMA if it has
-    one) or of a release (step 0). ValueError lists every name and shape that differs
+    """Parameters, placed on the mesh, and their step (0 if they have none), from
+    whatever `pretrained.load` reads. ValueError lists every name and shape that differs
     from the model's."""
-    if release.is_release(path):
-        params, step = release.load_params(path)[0], 0
-    else:
-        params, meta = _saved_params(path)
-        step = meta["step"]
-    abstract = abstract_params(model)
+    weights = pretrained.load(path)
+    for note in weights.notes:
+        logging.info("%s: %s", path, note)
+    params, abstract = weights.params, abstract_params(model)
     ours, theirs = named_leaves(abstract), named_leaves(params)
     problems = [f"missing: {name}" for name in ours if name not in theirs]
     problems += [f"unexpected: {name}" for name in theirs if name not in ours]
@@ -101,14 +97,7 @@ def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     if problems:
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
-    return jax.device_put(cast, sharding.place(abstract, mesh)), step
-
-
-def _saved_params(path: str) -> tuple[Any, Mapping[str, Any]]:
-    try:
-        return checkpoint.restore_params(path, which="ema")
-    except ValueError:  # this run kept no average
-        return checkpoint.restore_params(path, which="params")
+    return jax.device_put(cast, sharding.place(abstract, mesh)), weights.step
 
 
 def _inputs(model: SegGPT) -> tuple[jax.Array, ...]:

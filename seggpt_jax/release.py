@@ -1,9 +1,10 @@
 """Released parameters: a folder with safetensors, the model's config and checksums."""
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +26,42 @@ def export_params(
     params: nested dicts of arrays; names in the file are joined by slashes. An existing
     release at `path` is replaced; anything else there raises FileExistsError.
     """
-    path = Path(path)
-    if path.exists() and not (path / sums.SUMS).is_file():
-        raise FileExistsError(
-            f"{path} exists and is not a release; nothing was written"
-        )
     flat = traverse_util.flatten_dict(params, sep="/")
     # safetensors writes the memory of an array as it lies, whatever its strides.
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
+    with new_folder(path) as new:
+        save_file(arrays, new / _MODEL)
+        (new / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
+        sums.write(new)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A folder to write into, which becomes `path` when all went well.
+
+    A release that is at `path` is replaced; anything else there raises FileExistsError.
+    """
+    path = Path(path)
+    if path.exists() and not is_release(path):
+        raise FileExistsError(
+            f"{path} exists and is not a release; nothing was written"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
         new = Path(temp) / "new"
         new.mkdir()
         try:
-            save_file(arrays, new / _MODEL)
+            yield new
         except SafetensorError as error:
             raise OSError(f"{path / _MODEL} could not be written: {error}") from error
-        (new / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
-        sums.write(new)
         if path.exists():
             path.rename(Path(temp) / "old")
         new.rename(path)
 
 
 def is_release(path: str | os.PathLike) -> bool:
-    """Whether a folder is a release, as `export_params` writes it."""
-    return (Path(path) / _MODEL).is_file()
+    """Whether a folder is a release, whole or not, as `export_params` writes it."""
+    return (Path(path) / sums.SUMS).is_file()
 
 
 def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -190,6 +190,13 @@ def read_geometry(state: Mapping[str, np.ndarray]) -> tuple[str, SegGPTConfig]:
             "not a SegGPT state dict (official or transformers names): the geometry "
             f"cannot be read without {', '.join(missing)}"
         )
+    ranks = (4, 3, 2, 4, 2, 2, 2)
+    if wrong := [
+        f"{name} is {state[name].shape}"
+        for name, rank in zip(wanted, ranks, strict=True)
+        if state[name].ndim != rank or 0 in state[name].shape
+    ]:
+        raise ValueError(f"the geometry cannot be read: {', '.join(wrong)}")
     patch_embed, pos, embed, conv, rel_h, rel_w, fc1 = (state[n].shape for n in wanted)
     pattern = re.escape(names["blocks/norm1/scale"]).replace(r"\#", r"(\d+)")
     numbers = [int(m[1]) for name in state if (m := re.fullmatch(pattern, name))]

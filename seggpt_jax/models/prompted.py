@@ -63,9 +63,7 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> Encoded:
     y, drawn = _attention(block["attn"], transformer.layer_norm(block["norm1"], x), c)
     target = target + transformer.project(block["attn"], y)
     target = target + transformer.mlp(block, target)
-    return Encoded(
-        image + above[0][:, None], target, drawn.reshape(target.shape), kind
-    )
+    return Encoded(image + above[0][:, None], target, drawn.reshape(target.shape), kind)
 
 
 def join(p, c: SegGPTConfig, prompts: Encoded, weight) -> Prompts:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from seggpt_jax.canvas import patchify, unpatchify
-from seggpt_jax.config import check_names, suggest
+from seggpt_jax.config import check_names, construct, plain, suggest
 from seggpt_jax.models import transformer
 from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.models.resample import cubic_matrix
@@ -66,6 +66,19 @@ class SegGPTConfig:
         check_names("model", settings, [f.name for f in dataclasses.fields(cls)])
         row = {"width": width, "depth": depth, "heads": heads}
         return cls(**(row | settings))
+
+    @classmethod
+    def read(cls, settings) -> "SegGPTConfig":
+        """Of the settings that a config or a release stores: a `size` of `SIZES` with
+        others on top, or every one of them."""
+        settings = plain(settings)
+        if "size" in settings:
+            return cls.of(settings.pop("size"), **settings)
+        return construct(cls, "model", settings)
+
+    def replace(self, **settings) -> "SegGPTConfig":
+        """A copy with some settings replaced."""
+        return dataclasses.replace(self, **settings)
 
     def __post_init__(self):
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731

@@ -1,0 +1,95 @@
+"""Weights from one form to another, checked against PyTorch where it is installed."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from seggpt_jax import pretrained, release, torch_bridge
+from seggpt_jax.config import suggest
+from seggpt_jax.models.params import to_torch
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.predict import make_predict_fn
+
+FORMS = ("ours", "official", "hf")
+_OFFICIAL = "seggpt.pth"
+
+
+def convert(
+    source: str | os.PathLike, output: str | os.PathLike, to: str = "ours"
+) -> Iterator[str]:
+    """Writes the weights at `source` as a folder; yields what to tell the user.
+
+    source: whatever `pretrained.load` reads. to: `ours`, a release; `official`, a .pth
+    file as the authors'; `hf`, a folder that transformers loads. Nothing is left of an
+    output that failed, and only a release is replaced.
+    """
+    if to not in FORMS:
+        raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
+    output = Path(output)
+    weights = pretrained.load(source)
+    config, params = weights.config, weights.params
+    count = sum(np.size(x) for x in _leaves(params))
+    yield (f"{source}: {config.depth} blocks of width {config.width}, "
+           f"{count:,} parameters")  # fmt: skip
+    yield from weights.notes
+    if to == "ours":
+        release.export_params(output, params, dataclasses.asdict(config))
+    else:
+        _export_torch(output, config, params, to)
+        yield "the unused position of the cls token is written as zeros"
+    yield f"wrote {output} ({to})"
+    yield check(output, config, params)
+
+
+def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
+    """Reads what was written, and holds its forward pass against PyTorch's."""
+    again = pretrained.load(path)
+    if not all(map(np.array_equal, _leaves(again.params), _leaves(params))):
+        raise ValueError(f"{path} reads back differently from what was written")
+    if not torch_bridge.installed("torch", "transformers"):
+        return (
+            "read back, equal; not checked against PyTorch: pip install "
+            "'seggpt_jax[torch]' for that"
+        )
+    rng = np.random.default_rng(0)
+    half = (config.canvas[0] // 2, config.canvas[1])
+    images, targets, query = rng.standard_normal((3, 1, *half, 3), np.float32)
+    state = to_torch(again.config, again.params, "hf")
+    theirs = torch_bridge.run_port(
+        torch_bridge.build_port(config, state), images, targets, query
+    )
+    ours = make_predict_fn(SegGPT(dataclasses.replace(config, dtype="float32")))(
+        again.params, images[None], targets[None], query, np.zeros(1, np.int32)
+    )
+    apart = float(np.abs(np.asarray(ours) - theirs).max())
+    scale = float(np.abs(theirs).max())
+    return (
+        f"checked against PyTorch: paintings of a random pair differ by at most "
+        f"{apart:.1e}, on values up to {scale:.2g}"
+    )
+
+
+def _export_torch(output: Path, config: SegGPTConfig, params, layout: str) -> None:
+    state = to_torch(config, params, layout)
+    with release.new_folder(output) as folder:
+        if layout == "official":
+            torch_bridge.save_state(folder / _OFFICIAL, state)
+            return
+        settings = {
+            "architectures": ["SegGptForImageSegmentation"],
+            "model_type": "seggpt",
+            **torch_bridge.port_config(config),
+        }
+        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _leaves(tree) -> list[np.ndarray]:
+    if not isinstance(tree, dict):
+        return [np.asarray(tree)]
+    return [leaf for key in sorted(tree) for leaf in _leaves(tree[key])]

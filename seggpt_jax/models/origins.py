@@ -1,0 +1,72 @@
+"""State dicts of the models that SegGPT starts from, completed to SegGPT's own.
+
+Painter has no kind tokens; MAE has an encoder only. What they lack is filled in, so
+that `params.from_torch` can be as strict with them as with a SegGPT.
+"""
+
+import re
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from seggpt_jax.models.params import to_torch
+from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig
+
+_KIND_TOKENS = "type_token_cls", "type_token_ins"
+_MAE_ONLY = r"cls_token|mask_token|decoder_.*"
+_ENCODER = r"patch_embed\..*|pos_embed|blocks\.\d+\.(?!attn\.rel_pos).*|norm\..*"
+_BLOCK = re.compile(r"blocks\.(\d+)\.norm1\.weight")
+
+
+def complete(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """A state dict of SegGPT, Painter or MAE -> one of SegGPT, and what was filled in.
+
+    Only the names and shapes tell which one it is. The sentence is empty for SegGPT.
+    """
+    state = dict(state)
+    if any(name.startswith("model.") for name in state):
+        return state, ""
+    if not any(".attn.rel_pos_" in name for name in state):
+        return _complete_mae(state)
+    if not any(name in state for name in _KIND_TOKENS) and "pos_embed" in state:
+        width = state["pos_embed"].shape[-1]
+        zeros = np.zeros((1, 1, 1, width), np.float32)
+        return state | dict.fromkeys(_KIND_TOKENS, zeros), (
+            "Painter: it has no kind tokens; both start at zero, so that the function "
+            "is Painter's"
+        )
+    return state, ""
+
+
+def _complete_mae(state: dict[str, np.ndarray]):
+    numbers = [int(m[1]) for name in state if (m := _BLOCK.fullmatch(name))]
+    patch_embed, pos = state.get("patch_embed.proj.weight"), state.get("pos_embed")
+    if not numbers or patch_embed is None or pos is None:
+        return state, ""  # nothing known: from_torch says what is missing
+    width, _, patch, _ = patch_embed.shape
+    depth = max(numbers) + 1
+    known = {(w, d): heads for w, d, heads in SIZES.values()}
+    heads = known.get((width, depth), max(1, width // 64))
+    pos_grid = round((pos.shape[1] - 1) ** 0.5)
+    config = SegGPTConfig(
+        width,
+        depth,
+        heads,
+        patch,
+        canvas=(56 * patch, 28 * patch),
+        pos_grid=pos_grid,
+        merge_after=min(2, depth // 4 - 1),
+    )
+    model, (rows, cols) = SegGPT(config), config.canvas
+    canvas = np.zeros((1, rows, cols, 3), np.float32)
+    hidden, kind = np.zeros((1, *config.grid), bool), np.zeros(1, np.int32)
+    # Nothing is computed but the initial values.
+    init = jax.jit(lambda key: model.init(key, canvas, canvas, hidden, kind)["params"])
+    fresh = to_torch(config, jax.device_get(init(jax.random.key(0))))
+    kept = {n: x for n, x in state.items() if not re.fullmatch(_MAE_ONLY, n)}
+    filled = {n: x for n, x in fresh.items() if not re.fullmatch(_ENCODER, n)}
+    return filled | kept, (
+        "MAE: only the encoder; relative positions start at zero, tokens and decoder "
+        "at random (seed 0). For training, not for use"
+    )

@@ -1,0 +1,165 @@
+"""Parameters from wherever they lie: ours, a training run's, or PyTorch's."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from seggpt_jax import checkpoint, release, torch_bridge
+from seggpt_jax.config import plain, shorten
+from seggpt_jax.models.origins import complete
+from seggpt_jax.models.params import from_torch
+from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.workdir import CONFIG
+
+_BUNDLED = Path(__file__).parent / "bundled"
+_TORCH = (".pth", ".pt", ".bin")
+_INDEX = "model.safetensors.index.json"
+
+
+class Weights(NamedTuple):
+    """A model's geometry and parameters.
+
+    params: nested dicts of NumPy arrays. step: of the training run that they are from,
+    if they are. notes: what a user should know of how they were read, a sentence each.
+    """
+
+    config: SegGPTConfig
+    params: Any
+    step: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def bundled() -> list[str]:
+    """Names of the parameters that come with the package."""
+    return sorted(p.name for p in _BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
+
+
+def load(path: str | os.PathLike) -> Weights:
+    """Reads parameters, whichever form they have.
+
+    path: a bundled name; a release folder; a training run's workdir or its checkpoints;
+    a folder or `.safetensors` file of transformers; a `.pth` file of SegGPT, Painter or
+    MAE, or a folder that holds one. Raises FileNotFoundError or ValueError, naming the
+    file.
+    """
+    path = Path(path)
+    if not path.exists():
+        if len(path.parts) == 1 and str(path) in bundled():
+            path = _BUNDLED / path
+        else:
+            raise FileNotFoundError(
+                f"{path} is neither a file, nor a folder, nor a bundled model "
+                f"({shorten(bundled())})"
+            )
+    if path.is_file():
+        return _load_state(path, _read_file(path))
+    if release.is_release(path):
+        params, settings = release.load_params(path)
+        return Weights(SegGPTConfig.read(settings), params)
+    if (path / CONFIG).is_file() and (found := _transformers_files(path)):
+        return _load_transformers(path, found)
+    found = [p for p in path.iterdir() if p.suffix in _TORCH]
+    return _load_state(found[0], _read_file(found[0])) if found else _load_run(path)
+
+
+def _load_run(path: Path) -> Weights:
+    """A training run, by its workdir or the checkpoints in it; the average if it has
+    one."""
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    settings = folder.parent / CONFIG
+    if not settings.is_file():
+        raise FileNotFoundError(
+            f"{path} holds no model: neither a release nor a training run (with "
+            f"{CONFIG} and checkpoints/) nor a folder of transformers"
+        )
+    config = SegGPTConfig.read(_read_json(settings)["model"])
+    try:
+        params, meta = checkpoint.restore_params(str(folder), which="ema")
+    except ValueError:  # this run kept no average
+        params, meta = checkpoint.restore_params(str(folder), which="params")
+    return Weights(config, params, meta["step"])
+
+
+def _load_transformers(path: Path, files: list[Path]) -> Weights:
+    weights = _load_state(path, _merge(files))
+    settings = plain(_read_json(path / CONFIG))
+    # Which blocks are tapped and merged is not in the tensors.
+    names = {"merge_after": "merge_index", "taps": "intermediate_hidden_state_indices"}
+    known = {ours: settings[name] for ours, name in names.items() if name in settings}
+    try:
+        return weights._replace(config=weights.config.replace(**known))
+    except ValueError as error:
+        raise ValueError(f"{path / CONFIG}: {error}") from error
+
+
+def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
+    state, filled = complete(state)
+    try:
+        config, params = from_torch(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    notes = [filled] if filled else []
+    cls = state.get("pos_embed", state.get("model.embeddings.position_embeddings"))
+    if cls is not None and np.any(cls[0, 0]):
+        notes.append("the unused position of the cls token was dropped")
+    return Weights(config, params, notes=tuple(notes))
+
+
+def _transformers_files(path: Path) -> list[Path]:
+    """The files of a transformers folder that hold tensors, or none."""
+    if (path / _INDEX).is_file():
+        names = sorted(set(_read_json(path / _INDEX)["weight_map"].values()))
+        return [path / name for name in names]
+    names = ["model.safetensors", "pytorch_model.bin"]
+    return [path / name for name in names if (path / name).is_file()][:1]
+
+
+def _merge(files: list[Path]) -> dict[str, np.ndarray]:
+    """The tensors of several files; prefixes of wrappers are taken off."""
+    state: dict[str, np.ndarray] = {}
+    doubled = []
+    for file in files:
+        tensors = _read_file(file)
+        doubled += [name for name in tensors if name in state]
+        state |= tensors
+    if doubled:
+        raise ValueError(f"{files[0].parent}: doubled tensors: {', '.join(doubled)}")
+    return state
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix in _TORCH:
+        state = torch_bridge.load_state(path)
+    elif path.suffix == ".safetensors":
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        if any("/" in name for name in state):
+            raise ValueError(f"{path} is a part of a release: give its folder")
+    else:
+        choices = ", ".join((".safetensors", *_TORCH))
+        raise ValueError(f"{path} is not a file of weights ({choices})")
+    return _unwrap(path, state)
+
+
+def _unwrap(path: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes the prefix `module.` of DistributedDataParallel off."""
+    names = [name.removeprefix("module.") for name in state]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"{path}: doubled tensors: {', '.join(doubled)}")
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error

@@ -1,0 +1,127 @@
+"""Everything that needs PyTorch: its files, and the transformers port to check against.
+
+PyTorch is not needed for anything else; `pip install 'seggpt_jax[torch]'` brings it.
+"""
+
+import argparse
+import importlib.util
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seggpt_jax.models.seggpt import SegGPTConfig
+
+_REMEDY = "pip install 'seggpt_jax[torch]'"
+
+
+def installed(*names: str) -> bool:
+    """Whether packages can be imported, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+def load_state(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a `.pth` file, which is never unpickled as code.
+
+    A state dict itself, or one under `model` or `state_dict`. ValueError for anything
+    else, and for a file that holds code.
+    """
+    _require(path, "torch")
+    import torch
+
+    # Training scripts leave their arguments in checkpoints; these are only values.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path} is damaged or holds code beside weights, and was not loaded; "
+                "save its state_dict alone, or as .safetensors"
+            ) from error
+        except Exception as error:  # on damaged bytes its reader raises anything
+            reason = str(error).splitlines()[0] if str(error) else "it is empty"
+            raise ValueError(f"{path} cannot be read: {reason}") from error
+    for key in ("model", "state_dict"):
+        if isinstance(saved, Mapping) and isinstance(saved.get(key), Mapping):
+            saved = saved[key]
+            break
+    if not isinstance(saved, Mapping) or not all(map(torch.is_tensor, saved.values())):
+        raise ValueError(
+            f"{path} holds no state dict, neither itself nor under 'model' or "
+            "'state_dict'"
+        )
+    return {str(name): _to_numpy(x) for name, x in saved.items()}
+
+
+def save_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Writes a `.pth` file as the authors': the state dict under `model`."""
+    _require(path, "torch")
+    import torch
+
+    tensors = {name: torch.from_numpy(np.array(x)) for name, x in state.items()}
+    torch.save({"model": tensors}, path)
+
+
+def port_config(config: SegGPTConfig) -> dict[str, Any]:
+    """The settings of transformers' SegGptConfig for a model of this geometry."""
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "image_size": list(config.canvas),
+        "patch_size": config.patch,
+        "pretrain_image_size": config.pos_grid * config.patch,
+        "mlp_dim": config.mlp_ratio * config.width,
+        "merge_index": config.merge_after,
+        "intermediate_hidden_state_indices": list(config.taps),
+        "decoder_hidden_size": config.decoder_width,
+    }
+
+
+def build_port(config: SegGPTConfig, state: Mapping[str, np.ndarray]):
+    """transformers' model with the very tensors of a state dict in `hf` layout."""
+    import torch
+    from transformers import SegGptConfig, SegGptForImageSegmentation
+
+    with torch.device("meta"):
+        port = SegGptForImageSegmentation(SegGptConfig(**port_config(config)))
+    # Torch warns of arrays that are read-only, as those of jax are.
+    tensors = {
+        n: torch.from_numpy(np.require(x, requirements="W")) for n, x in state.items()
+    }
+    port.load_state_dict(tensors, assign=True)
+    return port.eval()
+
+
+def run_port(port, images, targets, query) -> np.ndarray:
+    """The port's painting of one query `[1, h, w, 3]` by prompts `[p, h, w, 3]`."""
+    import torch
+
+    def tensor(x):
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+
+    queries = np.repeat(query, len(images), 0)
+    with torch.inference_mode():
+        out = port(
+            *map(tensor, (queries, images, targets)),
+            embedding_type="semantic", feature_ensemble=len(images) > 1,
+        )  # fmt: skip
+    painting = out.pred_masks.numpy().transpose(0, 2, 3, 1)
+    return painting[:1, painting.shape[1] // 2 :]
+
+
+def _to_numpy(tensor) -> np.ndarray:
+    import torch
+
+    if tensor.dtype == torch.bfloat16:  # NumPy has no such type; float32 holds it all
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def _require(path: Path, *names: str) -> None:
+    if not installed(*names):
+        raise ValueError(
+            f"{path} needs PyTorch: {_REMEDY}, or use a .safetensors file instead"
+        )
