@@ -1,3 +1,13 @@
 """SegGPT in JAX: training, evaluation, tuning and inference."""
 
+import importlib
+
 __version__ = "0.1.0"
+__all__ = ["Predictor", "Result"]
+
+
+def __getattr__(name: str):
+    # Only who asks for it waits for jax: data workers import this package too.
+    if name in __all__:
+        return getattr(importlib.import_module("seggpt_jax.inference"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ Colours are RGB, 0..255. Distances between colours are L1 over the three channel
 as in Painter's decoder.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,9 +57,41 @@ def random_palette(
     return np.array(chosen[len(apart_from) :], np.uint8).reshape(count, 3)
 
 
+@functools.cache
+def spread_palette(count: int) -> np.ndarray:
+    """`count` fixed colours uint8 `[count, 3]`, as far from black and from each other
+    (L1) as they can be, taken one by one: a longer palette begins with a shorter one.
+    """
+    steps = np.linspace(0, 255, 9).round().astype(np.int32)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    if count >= len(grid):
+        raise ValueError(f"{count} labels: there are colours for {len(grid) - 1}")
+    gaps = grid.sum(-1)  # to black
+    chosen = []
+    for _ in range(count):
+        at = int(gaps.argmax())
+        chosen.append(grid[at])
+        gaps = np.minimum(gaps, np.abs(grid - grid[at]).sum(-1))
+    palette = np.array(chosen, np.uint8).reshape(count, 3)
+    palette.flags.writeable = False  # it is kept for the next call
+    return palette
+
+
+def memberships(painting: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """How much each colour of a palette `[c, 3]` every pixel `[..., 3]` has:
+    float32 `[..., c]`, summing to 1, the nearest colour (L1) the most.
+
+    Inversely proportional to the squared distance, as memberships of fuzzy c-means.
+    """
+    # A colour at a time: many of them at once would take three times the memory.
+    gaps = [np.abs(painting - c).sum(-1) for c in palette.astype(np.float32)]
+    near = 1 / np.maximum(np.stack(gaps, -1), 1e-3, dtype=np.float32) ** 2
+    return near / near.sum(-1, keepdims=True)
+
+
 def paint(
     segments: np.ndarray,
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     palette: np.ndarray,
     background: Sequence[int] = BLACK,
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from seggpt_jax import colors
 from seggpt_jax.models import prompted
 from seggpt_jax.models.seggpt import SegGPT
 
@@ -87,6 +88,74 @@ def _paint(
     model: SegGPT, params, prompts: prompted.Prompts, queries: Float[Array, "b h w 3"]
 ) -> Float[Array, "b h w 3"]:
     return prompted.paint(params, model.config, prompts, queries)
+
+
+class Memory(NamedTuple):
+    """What tracking remembers: the first prompts, which stay, then the last frames.
+
+    encoded: `[1, first + last, ...]`. seen: frames remembered since the start.
+    """
+
+    encoded: prompted.Encoded
+    seen: Int[Array, ""]
+
+
+class TrackFns(NamedTuple):
+    """Tracking (paper section 3.4): every frame is painted by the first prompts and by
+    the last frames with what was painted on them, in a feature ensemble.
+
+    start: `(params, images [1, p, h, w, 3], targets, kind [1]) -> memory`.
+    step: `(params, memory, frame [1, h, w, 3], palette uint8 [c, 3]) -> painting,
+    memory`; the frame is remembered with the nearest colours of the palette, and the
+    memory that was passed in is used up.
+    """
+
+    start: Callable[..., Memory]
+    step: Callable[..., tuple[jax.Array, Memory]]
+
+
+def make_track_fns(model: SegGPT, last: int = 8) -> TrackFns:
+    """Jitted tracking that remembers the `last` frames (8 in the paper)."""
+    if last < 0:
+        raise ValueError(f"memory of {last} frames: must be 0 or more")
+    return TrackFns(
+        jax.jit(functools.partial(_start, model, last)),
+        jax.jit(functools.partial(_step, model, last), donate_argnums=1),
+    )
+
+
+def _start(model: SegGPT, last: int, params, images, targets, kind) -> Memory:
+    encoded = prompted.encode(params, model.config, images, targets, kind)
+
+    def with_room(x):
+        return jnp.pad(x, [(0, 0), (0, last), *[(0, 0)] * (x.ndim - 2)])
+
+    tokens = {name: with_room(getattr(encoded, name)) for name in prompted.PER_PROMPT}
+    return Memory(encoded._replace(**tokens), jnp.zeros((), jnp.int32))
+
+
+def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
+    encoded, seen = memory
+    slots = encoded.image.shape[1]
+    first = slots - last
+    known = jnp.arange(slots) < first + seen
+    weight = (known / (first + jnp.minimum(seen, last)))[None]
+    prompts = prompted.join(params, model.config, encoded, weight)
+    painting = prompted.paint(params, model.config, prompts, frame)
+    if last:
+        labels = colors.decode(colors.denormalize(painting), palette[None])
+        target = colors.normalize(palette[labels])
+        new = prompted.encode(
+            params, model.config, frame[:, None], target[:, None], encoded.kind
+        )
+        tokens = {
+            name: jax.lax.dynamic_update_slice_in_dim(
+                getattr(encoded, name), getattr(new, name), first + seen % last, axis=1
+            )
+            for name in prompted.PER_PROMPT
+        }
+        encoded = encoded._replace(**tokens)
+    return painting, Memory(encoded, seen + 1)
 
 
 def tile(x: Float[Array, "b p h w c"], side: int, method: str):

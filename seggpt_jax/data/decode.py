@@ -23,7 +23,9 @@ BROKEN = (
 
 
 @contextlib.contextmanager
-def naming_errors(where: str) -> Iterator[None]:
+def naming_errors(
+    where: str, remedy: str = "replace the file or remove its row"
+) -> Iterator[None]:
     """Turns whatever Pillow raises on a damaged file into a `BadRecord` that begins
     with `where`; a `BadRecord` without a name gets it."""
     try:
@@ -32,12 +34,12 @@ def naming_errors(where: str) -> Iterator[None]:
         raise BadRecord(f"{where} {error}") from None
     except BROKEN as error:
         raise BadRecord(
-            f"{where} cannot be read: {error or type(error).__name__}; replace the "
-            "file or remove its row"
+            f"{where} cannot be read: {error or type(error).__name__}; {remedy}"
         ) from error
 
 
-def _check_size(image: Image.Image) -> None:
+def check_size(image: Image.Image) -> None:
+    """Refuses, before anything is decoded, what has no pixels or far too many."""
     width, height = image.size
     if not width or not height:
         raise BadRecord(f"has no pixels ({width} x {height}); remove its row")
@@ -48,10 +50,17 @@ def _check_size(image: Image.Image) -> None:
         )
 
 
+def check_depth(mask: Image.Image) -> None:
+    """Refuses grey of 2 or 4 bits: Pillow stretches it to 0..255, which changes ids."""
+    tile = getattr(mask, "tile", None)
+    if mask.format == "PNG" and tile and tile[0][3] in ("L;2", "L;4"):
+        raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
+
+
 def read_mask(path: Path) -> np.ndarray:
     """Mask values `[h, w]`, one of the integer dtypes, all in 0..65535."""
     with Image.open(path) as mask:
-        _check_size(mask)
+        check_size(mask)
         if mask.format == "JPEG":
             raise BadRecord("is a JPEG, which changes mask values; save masks as PNG")
         if mask.mode not in MASK_MODES:
@@ -59,9 +68,7 @@ def read_mask(path: Path) -> np.ndarray:
                 f"has colours (mode {mask.mode}) instead of class ids; docs/data.md "
                 f"shows how to turn colours into ids"
             )
-        if mask.format == "PNG" and mask.tile[0][3] in ("L;2", "L;4"):
-            # Pillow stretches these to 0..255, which would change the ids.
-            raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
+        check_depth(mask)
         if mask.format == "GIF" and mask.mode == "P" and _is_grey(mask):
             # Encoders renumber the colours of a grey GIF, but keep its grey values.
             return np.array(mask.convert("L"))
@@ -81,7 +88,7 @@ def _is_grey(image: Image.Image) -> bool:
 def read_image(path: Path, mask_path: Path, size: tuple[int, ...]) -> np.ndarray:
     """An image uint8 `[h, w, 3]` of the size `(h, w)` of its mask."""
     with Image.open(path) as image:
-        _check_size(image)
+        check_size(image)
         image.load()  # turns a TIFF by itself
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         turned = image.size[::-1] if orientation >= 5 else image.size
@@ -92,10 +99,11 @@ def read_image(path: Path, mask_path: Path, size: tuple[int, ...]) -> np.ndarray
                 f"is {image.width} x {image.height}, but its mask {mask_path} is "
                 f"{size[1]} x {size[0]}; scale the mask (nearest) to the image's size"
             )
-        return _to_rgb(image)
+        return to_rgb(image)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Any picture as uint8 `[h, w, 3]`; transparency is dropped."""
     if image.mode in GREY_16:
         values = np.asarray(image)
         if image.mode == "I" and not 0 <= values.min() <= values.max() <= MAX_VALUE:

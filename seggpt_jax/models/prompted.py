@@ -34,6 +34,9 @@ class Encoded(NamedTuple):
     kind: Int[Array, " b"]
 
 
+PER_PROMPT = ("image", "target", "drawn")  # the fields with an axis of prompts
+
+
 class Prompts(NamedTuple):
     """Prompts encoded together, ready for queries.
 

@@ -1,0 +1,381 @@
+"""`Predictor`: show images with their segmentation, and segment others the same way."""
+
+import dataclasses
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeGuard, cast
+
+import jax
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from seggpt_jax import colors, images, pretrained, tiles, video
+from seggpt_jax.config import suggest
+from seggpt_jax.images import Picture
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.predict import make_predict_fns, make_track_fns
+from seggpt_jax.trees import map_named
+
+KINDS = {"category": 0, "instance": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A segmented image.
+
+    segments: labels int32 `[h, w]` at the image's size, 0 background. colors: the same
+    in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in every
+    pixel, 0..1, `[h, w]`. scores: label -> mean confidence over its pixels, of the
+    labels found. painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the
+    model's size, or `[t, H, W, 3]` of t tiles.
+    """
+
+    segments: np.ndarray
+    colors: np.ndarray
+    confidence: np.ndarray
+    scores: dict[int, float]
+    painting: np.ndarray
+
+
+class _Prompts(NamedTuple):
+    """images, targets: normalised `[1, p, h, w, 3]`. kind: `[1]`. labels: `[c]`, 0
+    first, and their palette `[c, 3]`."""
+
+    images: np.ndarray
+    targets: np.ndarray
+    kind: np.ndarray
+    labels: np.ndarray
+    palette: np.ndarray
+
+
+class _Job(NamedTuple):
+    """An image on its way: its size, its tiles, and these at the model's size."""
+
+    size: tuple[int, int]
+    boxes: list[tiles.Box]
+    queries: np.ndarray
+
+
+class Predictor:
+    """Segments images and videos the way its prompts show.
+
+        predictor = Predictor.from_pretrained("runs/mini")
+        predictor.set_prompts("cat.jpg", "cat-mask.png")
+        segments = predictor("other.jpg").segments
+
+    Args:
+      config, params: the model; `from_pretrained` reads them.
+      ensemble: what makes one of several prompts: `feature`, `spatial` or `both`
+        (`predict.make_predict_fn`).
+      batch_size: images, or tiles, at once; 0: 1 on a CPU, 8 elsewhere.
+      tile: side of overlapping tiles that images are cut into, in their own pixels;
+        0 takes every image whole, as the paper does.
+      overlap: share of a tile's side that it has in common with the next.
+
+    Raises ValueError for a setting that is out of range.
+    """
+
+    def __init__(
+        self,
+        config: SegGPTConfig,
+        params: Any,
+        *,
+        ensemble: str = "feature",
+        batch_size: int = 0,
+        tile: int = 0,
+        overlap: float = 0.25,
+    ):
+        if batch_size < 0 or tile < 0 or not 0 <= overlap < 1:
+            raise ValueError(
+                f"batch_size {batch_size}, tile {tile}, overlap {overlap}: must be 0 "
+                "or more, 0 or more, and in [0, 1)"
+            )
+        self.config = config
+        self._model = SegGPT(config)
+        self._params = jax.device_put(map_named(_in_dtype(config.dtype), params))
+        self._fns = make_predict_fns(self._model, ensemble)
+        self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
+        self._tile, self._overlap = tile, overlap
+        self._prompts: _Prompts | None = None
+        self._encoded: Any = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike,
+        *,
+        dtype: str = "float32",
+        attention: str = "auto",
+        **settings,
+    ) -> "Predictor":
+        """Of whatever `pretrained.load` reads: a bundled name, a release, a training
+        run, a `.pth` or `.safetensors` file, a folder of transformers.
+
+        dtype: `float32`, or `bfloat16`. attention: `models.attention.CHOICES`.
+        """
+        weights = pretrained.load(path)
+        for note in weights.notes:
+            logging.info("%s: %s", path, note)
+        config = weights.config.replace(dtype=dtype, attention=attention)
+        return cls(config, weights.params, **settings)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns that images are resized to."""
+        return self.config.canvas[0] // 2, self.config.canvas[1]
+
+    @property
+    def palette(self) -> dict[int, tuple[int, int, int]]:
+        """Label -> colour of the prompts; 0, the background, is black."""
+        prompts = self._prompted()
+        return {
+            int(label): (int(r), int(g), int(b))
+            for label, (r, g, b) in zip(prompts.labels, prompts.palette, strict=True)
+        }
+
+    def set_prompts(
+        self,
+        pictures: Picture | Sequence[Picture],
+        targets: Picture | Sequence[Picture],
+        kind: str = "category",
+    ) -> None:
+        """Encodes prompts, for all images that follow.
+
+        pictures: one or several, as `images.read_rgb` takes them. targets: as many
+        segmentations, as `images.read_target` takes them: either label maps or masks,
+        whose labels share one palette of colours far apart, or paintings, which are
+        used as they are and whose colours get the labels 1, 2, ... by frequency.
+        kind: `category`, or `instance` where labels number instances.
+
+        Raises ValueError that names the prompt; the prompts before then stay.
+        """
+        prompts = self._read_prompts(_listed(pictures), _listed(targets), kind)
+        self._encoded = self._fns.encode_prompts(
+            self._params, prompts.images, prompts.targets, prompts.kind
+        )
+        self._prompts = prompts
+
+    def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
+        """Segments one image -> `Result`; a list -> a list; an iterator -> a generator,
+        which reads the next images while the device is busy with these."""
+        self._prompted()
+        if _is_picture(pictures):
+            return next(self._segment([pictures]))
+        results = self._segment(cast(Iterable[Picture], pictures))
+        return list(results) if isinstance(pictures, (list, tuple)) else results
+
+    def track(
+        self,
+        frames: str | os.PathLike | Iterable[Picture],
+        first: Picture | None = None,
+        *,
+        memory: int = 8,
+        kind: str = "instance",
+    ) -> Iterator[Result]:
+        """Segments a video, all objects in one pass; yields a `Result` per frame.
+
+        frames: a video file, decoded as it goes, or images. first: the segmentation of
+        the first frame, as `set_prompts` takes it; without it, the prompts that are set
+        start the video. memory: so many last frames serve as prompts too, with what was
+        segmented on them (paper section 3.4).
+        """
+        if isinstance(frames, (str, os.PathLike)):
+            frames = video.read_frames(frames)
+        pictures = iter(frames)
+        if first is None:
+            return self._track(pictures, self._prompted(), memory)
+        start = images.read_rgb(_first(pictures), "frame 1")
+        prompts = self._read_prompts([start], [first], kind)
+        given = self._given(start.shape[:2], first, prompts)
+        return itertools.chain([given], self._track(pictures, prompts, memory))
+
+    def _read_prompts(self, pictures, targets, kind: str) -> _Prompts:
+        if kind not in KINDS:
+            raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
+        if not pictures or len(pictures) != len(targets):
+            raise ValueError(
+                f"{len(pictures)} prompt images, {len(targets)} targets: one target "
+                "for every image is wanted, and at least one"
+            )
+        shown, marks = [], []
+        for i, (picture, target) in enumerate(zip(pictures, targets, strict=True), 1):
+            shown.append(images.read_rgb(picture, f"prompt image {i}"))
+            marks.append(images.read_target(target, f"prompt target {i}"))
+            _check_aspect(shown[-1], marks[-1], i)
+        if len({mark.ndim for mark in marks}) > 1:
+            raise ValueError("prompt targets: some hold labels and some colours")
+        if marks[0].ndim == 3:
+            flat = np.concatenate([mark.reshape(-1, 3) for mark in marks])
+            palette = images.colors_of(flat[:, None])
+            labels = np.arange(1, len(palette) + 1)
+            painted = marks
+        else:
+            labels = np.setdiff1d(np.concatenate([np.unique(m) for m in marks]), [0])
+            palette = colors.spread_palette(len(labels))
+            painted = [colors.paint(mark, labels, palette)[0] for mark in marks]
+        if not len(labels):
+            raise ValueError("prompt targets are empty: they show no label at all")
+        rows = [images.resize_image(x, self.size) for x in shown]
+        targets = [images.resize_target(x, self.size) for x in painted]
+        return _Prompts(
+            colors.normalize(np.stack(rows))[None],
+            colors.normalize(np.stack(targets))[None],
+            np.array([KINDS[kind]], np.int32),
+            np.concatenate([[0], labels]).astype(np.int32),
+            np.concatenate([[colors.BLACK], palette]).astype(np.uint8),
+        )
+
+    def _prompted(self) -> _Prompts:
+        if self._prompts is None:
+            raise ValueError("no prompts yet: call set_prompts first")
+        return self._prompts
+
+    def _segment(self, pictures: Iterable[Picture]) -> Iterator[Result]:
+        prompts, encoded = self._prompted(), self._encoded
+        jobs: deque[_Job] = deque()  # images of which not every tile is painted
+
+        def paint(queries):
+            return self._fns.predict(self._params, encoded, queries)
+
+        painted: list[np.ndarray] = []
+        for count, paintings in _overlapped(self._batches(pictures, jobs), paint):
+            painted += list(_in_range(paintings)[:count])
+            while jobs and len(painted) >= len(jobs[0].boxes):
+                job = jobs.popleft()
+                own, painted = painted[: len(job.boxes)], painted[len(job.boxes) :]
+                yield _decode(job, np.stack(own), prompts)
+
+    def _batches(self, pictures: Iterable[Picture], jobs: deque[_Job]):
+        """Batches of tiles, the last one filled up, and how many of each count."""
+        rows: list[np.ndarray] = []
+        for number, picture in enumerate(pictures, start=1):
+            job = self._job(images.read_rgb(picture, f"image {number}"))
+            jobs.append(job)
+            rows += list(job.queries)
+            while len(rows) >= self._batch_size:
+                yield self._batch_size, np.stack(rows[: self._batch_size])
+                rows = rows[self._batch_size :]
+        if rows:
+            filled = [*rows, *[rows[-1]] * (self._batch_size - len(rows))]
+            yield len(rows), np.stack(filled)
+
+    def _job(self, image: np.ndarray, whole: bool = False) -> _Job:
+        size = image.shape[0], image.shape[1]
+        boxes = tiles.cut(size, 0 if whole else self._tile, self._overlap)
+        cells = [image[b.top : b.bottom, b.left : b.right] for b in boxes]
+        resized = np.stack([images.resize_image(cell, self.size) for cell in cells])
+        return _Job(size, boxes, colors.normalize(resized))
+
+    def _track(self, pictures, prompts: _Prompts, memory: int) -> Iterator[Result]:
+        fns = make_track_fns(self._model, memory)
+        state = fns.start(self._params, prompts.images, prompts.targets, prompts.kind)
+        jobs: deque[_Job] = deque()
+
+        def frames():
+            for number, picture in enumerate(pictures, start=1):
+                jobs.append(
+                    self._job(images.read_rgb(picture, f"frame {number}"), True)
+                )
+                yield 1, jobs[-1].queries
+
+        def step(frame):
+            nonlocal state
+            painting, state = fns.step(self._params, state, frame, prompts.palette)
+            return painting
+
+        for _, paintings in _overlapped(frames(), step):
+            yield _decode(jobs.popleft(), _in_range(paintings), prompts)
+
+    def _given(
+        self, size: tuple[int, int], first: Picture, prompts: _Prompts
+    ) -> Result:
+        """The first frame's own segmentation as its result."""
+        target = images.read_target(first)
+        if target.ndim == 3:
+            target = prompts.labels[colors.decode(np.float32(target), prompts.palette)]
+        shape = Image.fromarray(target.astype(np.int32))
+        segments = np.asarray(shape.resize(size[::-1], Image.Resampling.NEAREST))
+        found = np.setdiff1d(np.unique(segments), [0])
+        return Result(
+            segments=segments,
+            colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
+            confidence=np.ones(size, np.float32),
+            scores=dict.fromkeys(found.tolist(), 1.0),
+            painting=_in_range(prompts.targets[0])[0],
+        )
+
+
+def _decode(job: _Job, paintings: np.ndarray, prompts: _Prompts) -> Result:
+    """Paintings `[t, H, W, 3]` in 0..255 of an image's tiles -> its result."""
+    shares = [colors.memberships(painting, prompts.palette) for painting in paintings]
+    index, confidence = tiles.blend(shares, job.boxes, job.size)
+    sums = np.bincount(index.ravel(), confidence.ravel(), len(prompts.labels))
+    counts = np.bincount(index.ravel(), minlength=len(prompts.labels))
+    return Result(
+        segments=prompts.labels[index],
+        colors=prompts.palette[index],
+        confidence=confidence,
+        scores={
+            int(prompts.labels[k]): float(sums[k] / counts[k])
+            for k in np.flatnonzero(counts)
+            if k
+        },
+        painting=paintings[0] if len(paintings) == 1 else paintings,
+    )
+
+
+def _overlapped(
+    batches: Iterator[tuple[int, np.ndarray]], run: Callable[..., jax.Array]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Runs every batch on the device while the next is read in a thread and the one
+    before is given out."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(next, batches, None)
+        running: tuple[int, jax.Array] | None = None
+        while (batch := ahead.result()) is not None:
+            ahead = pool.submit(next, batches, None)
+            started = batch[0], run(batch[1])
+            if running:
+                yield running[0], np.asarray(running[1])
+            running = started
+        if running:
+            yield running[0], np.asarray(running[1])
+
+
+def _in_range(paintings: np.ndarray) -> np.ndarray:
+    return np.clip(colors.denormalize(paintings), 0, 255)
+
+
+def _in_dtype(dtype: str):
+    """Kernels in the type that they are used in: the same numbers, half the memory."""
+    return lambda name, leaf: (
+        np.asarray(leaf).astype(dtype) if name.endswith("kernel") else leaf
+    )
+
+
+def _is_picture(pictures: Any) -> TypeGuard[Picture]:
+    one = isinstance(pictures, (str, os.PathLike, Image.Image))
+    return one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+
+
+def _listed(pictures: Any) -> list[Picture]:
+    return [pictures] if _is_picture(pictures) else list(pictures)
+
+
+def _first(pictures: Iterator[Picture]) -> Picture:
+    for picture in pictures:
+        return picture
+    raise ValueError("the video has no frames")
+
+
+def _check_aspect(image: np.ndarray, target: np.ndarray, number: int) -> None:
+    (h, w), (th, tw) = image.shape[:2], target.shape[:2]
+    if abs(h * tw - w * th) > 0.02 * h * tw:
+        raise ValueError(
+            f"prompt {number}: the image is {w} x {h}, its target {tw} x {th}; they "
+            "must show the same"
+        )

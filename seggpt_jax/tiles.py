@@ -1,0 +1,80 @@
+"""Large images in overlapping tiles, whose results blend without seams."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+
+class Box(NamedTuple):
+    """Rows top..bottom and columns left..right of an image, ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def cut(size: tuple[int, int], side: int, overlap: float) -> list[Box]:
+    """Tiles of `side` x `side` pixels, evenly spaced over an image of size (h, w).
+
+    Neighbours share at least `overlap` of their side. An image that is no larger than
+    a tile in one direction is not cut in it; side 0 does not cut at all.
+    """
+    starts = [_starts(length, side or length, overlap) for length in size]
+    return [
+        Box(y, x, min(y + (side or size[0]), size[0]), min(x + (side or size[1]),
+                                                          size[1]))
+        for y in starts[0]
+        for x in starts[1]
+    ]  # fmt: skip
+
+
+def _starts(length: int, side: int, overlap: float) -> list[int]:
+    if length <= side:
+        return [0]
+    count = 1 + math.ceil((length - side) / max(1, int(side * (1 - overlap))))
+    return np.linspace(0, length - side, count).round().astype(int).tolist()
+
+
+def blend(
+    maps: Sequence[np.ndarray], boxes: Sequence[Box], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of labels `[H, W, c]` per tile -> per pixel of the image of size (h, w):
+    the label of the largest share, int32 `[h, w]`, and that share, float32 `[h, w]`.
+
+    Shares are resized to their tile (bilinear) and averaged, with weights that fall to
+    the tiles' edges. Only labels that lead somewhere in a tile are looked at.
+    """
+    leading = np.unique(np.concatenate([np.unique(m.argmax(-1)) for m in maps]))
+    weights = [_hat(box) for box in boxes]
+    total = np.zeros(size, np.float32)
+    for box, weight in zip(boxes, weights, strict=True):
+        total[box.top : box.bottom, box.left : box.right] += weight
+    best, labels = np.zeros(size, np.float32), np.zeros(size, np.int32)
+    for label in leading.tolist():
+        share = np.zeros(size, np.float32)
+        for each, box, weight in zip(maps, boxes, weights, strict=True):
+            grown = resize(each[..., label], box.bottom - box.top, box.right - box.left)
+            share[box.top : box.bottom, box.left : box.right] += weight * grown
+        share /= total
+        labels = np.where(share > best, np.int32(label), labels)
+        best = np.maximum(best, share)
+    return labels, best
+
+
+def resize(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """float32 `[h, w]` -> `[height, width]`, bilinear."""
+    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _hat(box: Box) -> np.ndarray:
+    """Weights of a tile's pixels: 1 in the middle, falling to the edges, never 0."""
+    rows, cols = (
+        1 - np.abs(2 * (np.arange(n, dtype=np.float32) + 0.5) / n - 1)
+        for n in (box.bottom - box.top, box.right - box.left)
+    )
+    return rows[:, None] * cols[None, :]
