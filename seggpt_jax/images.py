@@ -101,14 +101,14 @@ def save_labels(path: Path, segments: np.ndarray, palette: dict[int, tuple]) -> 
     """Writes labels as a PNG: with the palette (as DAVIS has them) up to 255, with 16
     bits beyond."""
     if segments.max(initial=0) > 255:
-        Image.fromarray(segments.astype(np.uint16)).save(path)
+        Image.fromarray(segments.astype(np.uint16)).save(path, format="PNG")
         return
     image = Image.fromarray(segments.astype(np.uint8))
     table = np.zeros((256, 3), np.uint8)
     for label, color in palette.items():
         table[label] = color
     image.putpalette(table.tobytes())
-    image.save(path)
+    image.save(path, format="PNG")
 
 
 def _upright(
@@ -116,14 +116,15 @@ def _upright(
     check: Callable[[Image.Image], None] = lambda image: None,
 ) -> Image.Image:
     """Loaded, and turned as its EXIF says; `check` sees it before."""
-    image = picture if isinstance(picture, Image.Image) else Image.open(Path(picture))
-    check_size(image)
-    check(image)
-    kind = image.format
-    image.load()  # turns a TIFF by itself
-    image = ImageOps.exif_transpose(image)
-    image.format = kind
-    return image
+    if not isinstance(picture, Image.Image):
+        with Image.open(Path(picture)) as image:
+            return _upright(image, check)
+    check_size(picture)
+    check(picture)
+    picture.load()  # turns a TIFF by itself
+    turned = ImageOps.exif_transpose(picture)
+    turned.format = picture.format
+    return turned
 
 
 def _name(picture: Picture, name: str) -> str:

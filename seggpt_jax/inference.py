@@ -31,7 +31,7 @@ class Result:
     in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in every
     pixel, 0..1, `[h, w]`. scores: label -> mean confidence over its pixels, of the
     labels found. painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the
-    model's size, or `[t, H, W, 3]` of t tiles.
+    model's size, or `[t, H, W, 3]` of t tiles. palette: label -> colour.
     """
 
     segments: np.ndarray
@@ -39,6 +39,7 @@ class Result:
     confidence: np.ndarray
     scores: dict[int, float]
     painting: np.ndarray
+    palette: dict[int, tuple[int, int, int]]
 
 
 class _Prompts(NamedTuple):
@@ -50,6 +51,11 @@ class _Prompts(NamedTuple):
     kind: np.ndarray
     labels: np.ndarray
     palette: np.ndarray
+
+    def colors_by_label(self) -> dict[int, tuple[int, int, int]]:
+        """As a result carries it."""
+        rows = zip(self.labels.tolist(), self.palette.tolist(), strict=True)
+        return {label: (r, g, b) for label, (r, g, b) in rows}
 
 
 class _Job(NamedTuple):
@@ -131,11 +137,7 @@ class Predictor:
     @property
     def palette(self) -> dict[int, tuple[int, int, int]]:
         """Label -> colour of the prompts; 0, the background, is black."""
-        prompts = self._prompted()
-        return {
-            int(label): (int(r), int(g), int(b))
-            for label, (r, g, b) in zip(prompts.labels, prompts.palette, strict=True)
-        }
+        return self._prompted().colors_by_label()
 
     def set_prompts(
         self,
@@ -306,6 +308,7 @@ class Predictor:
             confidence=np.ones(size, np.float32),
             scores=dict.fromkeys(found.tolist(), 1.0),
             painting=_in_range(prompts.targets[0])[0],
+            palette=prompts.colors_by_label(),
         )
 
 
@@ -325,6 +328,7 @@ def _decode(job: _Job, paintings: np.ndarray, prompts: _Prompts) -> Result:
             if k
         },
         painting=paintings[0] if len(paintings) == 1 else paintings,
+        palette=prompts.colors_by_label(),
     )
 
 

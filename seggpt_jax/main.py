@@ -7,18 +7,16 @@ The same command goes on with a run that was stopped. Exit status: 0 done, or st
 SIGTERM and saved; 2 one `error:` line says what is wrong (--verbosity=1: and where).
 """
 
-import os
-import pathlib
 import re
 import sys
 import traceback
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
+from seggpt_jax.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
 
 MODES = {"train": train, "evaluate": evaluate}
@@ -58,21 +56,6 @@ def main(argv: list[str]):
         run(_CONFIG.value, _WORKDIR.value)
     except (ValueError, OSError, NonFinite) as error:
         _fail(str(error), show)
-
-
-def cut_cpu(devices: int):
-    """Cuts the CPU into devices that share a batch: with small matrices XLA keeps only
-    one core busy. Must come before jax looks for devices."""
-    if devices < 1:
-        raise ValueError(f"setting cpu_devices = {devices}: must be at least 1")
-    jax.config.update("jax_num_cpu_devices", devices)
-
-
-def cache_compiled():
-    """Keeps compiled programs on disk, unless jax has been told where already."""
-    if not jax.config.jax_compilation_cache_dir:
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(home / "seggpt_jax/xla"))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

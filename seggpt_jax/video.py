@@ -74,7 +74,8 @@ def writer(
     def write(frame: np.ndarray) -> None:
         # The codec takes even sides only.
         even = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]
-        stream.height, stream.width = even.shape[:2]
+        if not stream.codec_context.is_open:
+            stream.height, stream.width = even.shape[:2]
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
         container.mux(stream.encode(picture))
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from configs import vitl
-from seggpt_jax import main
+from seggpt_jax import main, runtime
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -64,11 +64,11 @@ def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkey
     try:
         jax.config.update("jax_compilation_cache_dir", None)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        main.cache_compiled()
+        runtime.cache_compiled()
         expected = str(tmp_path / "seggpt_jax" / "xla")
         assert jax.config.jax_compilation_cache_dir == expected
         monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-        main.cache_compiled()  # told already
+        runtime.cache_compiled()  # told already
         assert jax.config.jax_compilation_cache_dir == expected
     finally:
         jax.config.update("jax_compilation_cache_dir", folder)
