@@ -1,17 +1,19 @@
-"""Seconds per image of this project and of the transformers port, in turns, as JSON.
+"""Images per second of this project and of the transformers port, in turns, as JSON.
 
     python -m benchmarks.inference --out benchmarks/results/inference.jsonl
 
 Each side runs in a process of its own, with the same random weights, on the same
-random images; the other waits meanwhile. `cached` is a query whose prompts are encoded
-already, `whole` encodes them too. Peak memory is that of the process, the making of the
-weights included.
+random images; the other waits meanwhile. `cached` are queries whose prompts are encoded
+already, `whole` encodes them too. Peak memory is the process's own from when its
+weights are in place, compilation included. `share` is the counted work per second, of
+the matmul rate measured in the same process. With several prompts the port differs by
+design in one block (docs/parity.md), and so do the paintings.
 """
 
 import argparse
+import gc
 import multiprocessing
 import os
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.rows import report
@@ -30,6 +33,10 @@ from seggpt_jax.predict import make_predict_fns
 # A port whose threads spin while it waits would slow down the other side.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
+# Both sides hold their weights on one GPU.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+Runs = dict[str, Callable[[], np.ndarray]]
 
 
 def random_params(model, seed: int = 0):
@@ -43,60 +50,147 @@ def random_params(model, seed: int = 0):
     return jax.tree_util.tree_map_with_path(draw, evaluate.abstract_params(model))
 
 
-def episode(config, count: int):
-    """Prompts' images and targets `[1, p, h, w, 3]`, the query, and its kind."""
+def episode(config, count: int, batch: int):
+    """Prompts' images and targets `[1, p, h, w, 3]`, queries `[b, h, w, 3]`, a kind."""
     rng = np.random.default_rng(1)
     h, w = config.canvas[0] // 2, config.canvas[1]
     images, targets = rng.standard_normal((2, 1, count, h, w, 3), np.float32)
-    query = rng.standard_normal((1, h, w, 3), np.float32)
-    return images, targets, query, np.zeros(1, np.int32)
+    queries = rng.standard_normal((batch, h, w, 3), np.float32)
+    return images, targets, queries, np.zeros(1, np.int32)
 
 
-def build_ours(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
+def build_ours(config, count: int, batch: int) -> Callable[[], Runs]:
     model = SegGPT(config)
     params = jax.device_put(random_params(model))
-    images, targets, query, kind = jax.device_put(episode(config, count))
-    encode, predict = make_predict_fns(model)
-    prompts = encode(params, images, targets, kind)
-    return {
-        "cached": lambda: np.asarray(predict(params, prompts, query)),
-        "whole": lambda: np.asarray(
-            predict(params, encode(params, images, targets, kind), query)
-        ),
-    }
+    images, targets, queries, kind = jax.device_put(episode(config, count, batch))
+
+    def start() -> Runs:
+        encode, predict = make_predict_fns(model)
+        prompts = encode(params, images, targets, kind)
+        return {
+            "cached": lambda: np.asarray(predict(params, prompts, queries)),
+            "whole": lambda: np.asarray(
+                predict(params, encode(params, images, targets, kind), queries)
+            ),
+        }
+
+    return start
 
 
-def build_port(config, count: int) -> dict[str, Callable[[], np.ndarray]]:
+def build_port(config, count: int, batch: int) -> Callable[[], Runs]:
+    """The port on the same device and in the same type, compiled by torch on a GPU.
+
+    Its ensemble takes one query at a time.
+    """
+    import torch
+
     state = to_torch(config, random_params(SegGPT(config)), "hf")
     port = torch_bridge.build_port(config, state)
-    images, targets, query, _ = episode(config, count)
-    return {"whole": lambda: torch_bridge.run_port(port, images[0], targets[0], query)}
+    gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
+    where = {"device": "cuda" if gpu else "cpu", "dtype": getattr(torch, config.dtype)}
+    port = port.to(**where)
+    images, targets, queries, _ = episode(config, count, batch)
+
+    def rows(x):
+        return torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), **where)
+
+    shown, painted, asked = rows(images[0]), rows(targets[0]), rows(queries)
+
+    def once(queries, shown, painted):
+        return port(
+            queries, shown, painted, embedding_type="semantic",
+            feature_ensemble=count > 1,
+        ).pred_masks  # fmt: skip
+
+    def start() -> Runs:
+        run = torch.compile(once) if gpu else once
+
+        def whole() -> np.ndarray:
+            with torch.inference_mode():
+                if count == 1:
+                    expand = (batch, -1, -1, -1)
+                    out = run(asked, shown.expand(expand), painted.expand(expand))
+                else:
+                    each = [q.expand(count, -1, -1, -1) for q in asked[:, None]]
+                    out = torch.cat([run(q, shown, painted)[:1] for q in each])
+            out = out.float().cpu().numpy().transpose(0, 2, 3, 1)
+            return out[:, out.shape[1] // 2 :]
+
+        return {"whole": whole}
+
+    return start
 
 
 SIDES = {"ours": build_ours, "port": build_port}
 
 
-def serve(side: str, config: Any, count: int, line) -> None:
+def matmul_rate(dtype: str, seconds: float = 2.0) -> float:
+    """FLOP per second of the best of several products as large as the model's MLP."""
+    rows = 1568 if jax.default_backend() == "cpu" else 32 * 1568
+    a, b = jnp.ones((rows, 1024), dtype), jnp.ones((1024, 4096), dtype)
+    product = jax.jit(jnp.matmul)
+    best, stop = 0.0, time.perf_counter() + seconds
+    product(a, b).block_until_ready()
+    while time.perf_counter() < stop:
+        begin = time.perf_counter()
+        product(a, b).block_until_ready()
+        best = max(best, 2 * rows * 1024 * 4096 / (time.perf_counter() - begin))
+    return best
+
+
+def counted_flops(c: SegGPTConfig, prompts: int) -> float:
+    """What a cached query takes by the paper's function: 2 per multiplication and
+    addition, products only. The plain model takes 2.8e12 at ViT-L and 8 prompts."""
+    rows, cols = c.grid[0] // 2, c.grid[1]
+    half, d = rows * cols, c.width
+    painted = half + cols  # tokens that the decoder reads
+    logits = 4 * 2 * half * d  # of one query token with a canvas, and applied to v
+    positional = 2 * (2 * rows + cols) * d
+    linear = 24 * d**2 * (prompts + 1) * half
+    block = linear + prompts * 2 * half * (logits + positional)
+    last = 6 * d**2 * (prompts + 1) * half + 18 * d**2 * painted
+    last += prompts * painted * (logits + positional)
+    pixels, w = painted * c.patch**2, c.decoder_width
+    decoder = 2 * painted * len(c.taps) * d * c.patch**2 * w + pixels * 18 * w**2
+    return float((c.depth - 1) * block + last + decoder)
+
+
+def serve(side: str, config: Any, count: int, batch: int, line) -> None:
     """A process: builds one side, then runs what it is told to and says how long."""
-    runs = SIDES[side](config, count)
+    start = SIDES[side](config, count, batch)
+    gc.collect()
+    _forget_peak()
+    runs = start()
     outputs = {name: run() for name, run in runs.items()}  # compiled and warm
-    line.send(outputs["whole"])
+    peak = _peak_mib()
+    line.send((outputs["whole"], matmul_rate(config.dtype) if side == "ours" else None))
     while (name := line.recv()) is not None:
         begin = time.perf_counter()
         runs[name]()
         line.send(time.perf_counter() - begin)
-    line.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    line.send(max(peak, _peak_mib()))
 
 
-def measure(config, count: int, repeats: int) -> dict[str, Any]:
+def _forget_peak() -> None:
+    """Linux begins anew to note the most memory that this process had."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mib() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def measure(config, count: int, batch: int, repeats: int) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
-    lines, outputs, processes = {}, {}, []
+    lines, outputs, processes, rate = {}, {}, [], None
     for side in SIDES:
         lines[side], theirs = context.Pipe()
-        process = context.Process(target=serve, args=(side, config, count, theirs))
-        process.start()
-        processes.append(process)
-        outputs[side] = lines[side].recv()
+        args = side, config, count, batch, theirs
+        processes.append(context.Process(target=serve, args=args))
+        processes[-1].start()
+        outputs[side], measured = lines[side].recv()
+        rate = rate or measured
     runs = [("ours", "cached"), ("ours", "whole"), ("port", "whole")]
     seconds: dict[tuple[str, str], list[float]] = {run: [] for run in runs}
     for _ in range(repeats):
@@ -106,11 +200,14 @@ def measure(config, count: int, repeats: int) -> dict[str, Any]:
     row: dict[str, Any] = {}
     medians = {run: statistics.median(each) for run, each in seconds.items()}
     for (side, name), median in medians.items():
-        row[f"{side}_{name}_s"] = round(median, 3)
+        row[f"{side}_{name}_s"] = round(median, 4)
     for name in ("cached", "whole"):
         # Every round's own ratio: what slows the machine slows both sides of it.
         pairs = zip(seconds["port", "whole"], seconds["ours", name], strict=True)
         row[f"ratio_{name}"] = round(statistics.median(p / o for p, o in pairs), 2)
+    work = batch * counted_flops(config, count) / medians["ours", "cached"]
+    row |= {"gflops": round(work / 1e9), "matmul_gflops": round(rate / 1e9)}
+    row["share"] = round(work / rate, 3)
     for side, line in lines.items():
         line.send(None)
         row[f"{side}_peak_mib"] = round(line.recv())
@@ -121,18 +218,24 @@ def measure(config, count: int, repeats: int) -> dict[str, Any]:
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    config = SegGPTConfig.of(args.size, attention=args.attention)
-    for count in args.prompts:
-        head = {"benchmark": "inference", "model": args.size, "prompts": count}
-        head |= {"attention": args.attention}
-        yield head | {"repeats": args.repeats} | measure(config, count, args.repeats)
+    config = SegGPTConfig.of(args.size, attention=args.attention, dtype=args.dtype)
+    for batch in args.batch:
+        for count in args.prompts:
+            yield {
+                "benchmark": "inference", "model": args.size, "prompts": count,
+                "batch": batch, "dtype": args.dtype, "attention": args.attention,
+                "device": jax.devices()[0].device_kind, "repeats": args.repeats,
+                **measure(config, count, batch, args.repeats),
+            }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="l16", help="of the model")
-    parser.add_argument("--attention", default="heads", help="of this project")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--attention", default="auto", help="of this project")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="queries")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of all sides")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parser.parse_args()

@@ -1,0 +1,62 @@
+"""The benchmarks run, small, and their rows hold what they promise."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from benchmarks import inference
+from seggpt_jax import evaluate
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.predict import make_predict_fns
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("prompts", [1, 3])
+def test_counted_work_is_what_the_compiler_counts(prompts):
+    """Without loops, so that XLA's own count is whole: a model of one scanned block
+    and of few small operations beside the products."""
+    config = SegGPTConfig(
+        width=256, depth=2, heads=4, patch=4, canvas=(64, 32), merge_after=0,
+        taps=(0, 1), decoder_width=8, attention="xla",
+    )  # fmt: skip
+    model = SegGPT(config)
+    params = evaluate.abstract_params(model)
+    shown = jax.ShapeDtypeStruct((1, prompts, 32, 32, 3), "float32")
+    query = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    encode, predict = make_predict_fns(model)
+    encoded = jax.eval_shape(
+        encode, params, shown, shown, jax.ShapeDtypeStruct((1,), "int32")
+    )
+    compiled = predict.lower(params, encoded, query).compile()
+    counted = inference.counted_flops(config, prompts)
+    # XLA counts what is no product, too: norms, softmax, GELU and the head.
+    assert 0.9 < counted / compiled.cost_analysis()["flops"] < 1.02
+
+
+def test_the_call_for_a_gpu_runs(tmp_path):
+    """All of `gpu.sh`, but small and on the CPU."""
+    small = {"SIZE": "ti16", "DTYPE": "float32", "SHAPES": "shapes", "BATCHES": "1",
+             "PROMPTS": "1", "REPEATS": "1", "ATTENTION": "heads"}  # fmt: skip
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["benchmarks/gpu.sh", tmp_path], cwd=ROOT, env={**os.environ, **small,
+        "PATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [
+        json.loads(line)
+        for name in ("attention", "inference")
+        for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
+    ]
+    assert {row["benchmark"] for row in rows} == {"attention", "inference"}
+    for row in rows:
+        assert {"device", "date", "command"} <= set(row)
+        if row["benchmark"] == "inference":
+            assert row["max_difference"] < 1e-4 and 0 < row["share"] < 1
+            assert row["ours_peak_mib"] > 0 and row["ratio_cached"] > 0
