@@ -54,6 +54,8 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
             yield new
         except SafetensorError as error:
             raise OSError(f"{path / _MODEL} could not be written: {error}") from error
+        for file in new.iterdir():
+            file.chmod(0o644)  # safetensors lets nobody else read its files
         if path.exists():
             path.rename(Path(temp) / "old")
         new.rename(path)

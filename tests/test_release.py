@@ -26,6 +26,7 @@ def test_release_round_trip(tmp_path):
     assert config == {"size": "l16", "depth": 24}
     assert_same(params, jax.device_get(PARAMS))
     assert os.listdir(path.parent) == ["release"]
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", "SHA256SUMS"],
         cwd=path,
