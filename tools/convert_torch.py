@@ -1,6 +1,7 @@
 """Converts weights between this project, the authors' .pth and transformers.
 
-    python tools/convert_torch.py --input=FILE_OR_FOLDER --output=FOLDER [--to=ours|official|hf]
+    python tools/convert_torch.py --input=FILE_OR_FOLDER --output=FOLDER
+        [--to=ours|official|hf]
 
 The same as `seggpt convert`.
 """

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from seggpt_jax.canvas import patchify
@@ -61,8 +62,7 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> Encoded:
     above, below = _added(p, image, kind)
     target = _patches(p, targets, c) + above[1][:, None]
     x = jnp.concatenate([target, _hidden(p, below, c)], axis=1)
-    first, _ = _first_blocks(p, c)
-    block = jax.tree.map(lambda leaf: leaf[0], first)
+    block = _block(p, 0)
     y, drawn = _attention(block["attn"], transformer.layer_norm(block["norm1"], x), c)
     target = target + transformer.project(block["attn"], y)
     target = target + transformer.mlp(block, target)
@@ -73,14 +73,14 @@ def join(p, c: SegGPTConfig, prompts: Encoded, weight) -> Prompts:
     """The ensemble of encoded prompts by weights `[b, p]`, which are 1 / p each in the
     paper; one whose weight is 0 is as if it were not there."""
     b, _, h, w, d = prompts.target.shape
-    first, rest = _first_blocks(p, c)
-    block = jax.tree.map(lambda leaf: leaf[0], first)
+    block = _block(p, 0)
     below = _added(p, prompts.target, prompts.kind)[1]
     drawn = _mean(prompts.drawn, weight).reshape(b, 1, h, w, c.heads, d // c.heads)
     query = _hidden(p, below, c) + transformer.project(block["attn"], drawn)
     query = query + transformer.mlp(block, query)
     x = jnp.concatenate([prompts.target, query], axis=1)
-    return Prompts(prompts.image, _run(rest, x, c, weight), weight, prompts.kind)
+    x = _run(p, range(1, c.merge_after + 1), x, c, weight)
+    return Prompts(prompts.image, x, weight, prompts.kind)
 
 
 def paint(p, c: SegGPTConfig, prompts: Prompts, queries) -> Float[Array, "b H W 3"]:
@@ -92,12 +92,11 @@ def paint(p, c: SegGPTConfig, prompts: Prompts, queries) -> Float[Array, "b H W 
     x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
     tapped, start, merge, last = [], 0, c.merge_after + 1, c.taps[-1]
     stops = sorted({merge, max(last, merge), *(tap + 1 for tap in c.taps)})
-    parts = transformer.cut_layers(p["blocks"], stops)
-    for stop, part in zip(stops, parts, strict=True):
+    for stop in stops:
         if start == last and start >= merge:
-            rows = _last_block(part, x, c, prompts.weight)
+            rows = _last_block(_block(p, last), x, c, prompts.weight)
         else:
-            x = _run(part, x, c, prompts.weight)
+            x = _run(p, range(start, stop), x, c, prompts.weight)
             x = (x + prompts.target) * 0.5 if stop == merge else x
             rows = _painted_rows(x)
         if stop - 1 in c.taps:
@@ -127,21 +126,29 @@ def _hidden(p, below, c: SegGPTConfig) -> Float[Array, "b 1 h w d"]:
     return (token + below[1])[:, None]
 
 
-def _first_blocks(p, c: SegGPTConfig):
-    """The first block, and those after it up to the merge, stacked."""
-    return transformer.cut_layers(p["blocks"], [1, c.merge_after + 1])
+def _block(p, index):
+    """The parameters of one block."""
+    return jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False),
+        p["blocks"],
+    )
 
 
-def _run(blocks, x, c: SegGPTConfig, weight):
-    """Blocks stacked on a layer axis; the query's tokens attend with every prompt."""
+def _run(params, layers: range, x, c: SegGPTConfig, weight):
+    """Some of the blocks; the query's tokens attend with every prompt.
 
-    def step(x, p):
+    Each block's parameters are taken out of the stack when it is its turn: a part of
+    the stack would be a copy of it.
+    """
+
+    def step(x, index):
+        p = _block(params, index)
         above, below = _attention(p["attn"], transformer.layer_norm(p["norm1"], x), c)
         y = jnp.concatenate([above, _mean(below, weight)], axis=1)
         x = x + transformer.project(p["attn"], y)
         return x + transformer.mlp(p, x), None
 
-    return jax.lax.scan(step, x, blocks)[0]
+    return jax.lax.scan(step, x, np.arange(layers.start, layers.stop))[0]
 
 
 def _painted_rows(x):
@@ -150,9 +157,8 @@ def _painted_rows(x):
     return jnp.concatenate([x[:, 0, -1:], x[:, -1]], axis=1)
 
 
-def _last_block(blocks, x, c: SegGPTConfig, weight):
+def _last_block(p, x, c: SegGPTConfig, weight):
     """`_painted_rows` after one more block, nothing else of which is made."""
-    p = jax.tree.map(lambda leaf: leaf[0], blocks)
     rows = _painted_rows(x)
     above, below = _attention(
         p["attn"], transformer.layer_norm(p["norm1"], x), c, above=1
