@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from seggpt_jax import pretrained, release, torch_bridge
 from seggpt_jax.config import suggest
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, quarters
 from seggpt_jax.predict import make_predict_fn
 
 FORMS = ("ours", "official", "hf")
@@ -37,19 +37,28 @@ def convert(
     yield (f"{source}: {config.depth} blocks of width {config.width}, "
            f"{count:,} parameters")  # fmt: skip
     yield from weights.notes
-    if to == "ours":
-        release.export_params(output, params, dataclasses.asdict(config))
-    else:
-        _export_torch(output, config, params, to)
-        yield "the unused position of the cls token is written as zeros"
+    if to == "official":
+        torch_bridge.require(output)
+    with release.new_folder(output) as folder:
+        if to == "ours":
+            release.write_params(folder, params, dataclasses.asdict(config))
+        else:
+            _write_torch(folder, config, params, to)
+            yield "the unused position of the cls token is written as zeros"
+        yield check(folder, config, params)
+    if to == "official" and not _is_released(config):
+        yield (
+            "the authors' code merges after block 2 and taps each quarter of the "
+            "depth: with these weights it computes another function"
+        )
     yield f"wrote {output} ({to})"
-    yield check(output, config, params)
 
 
 def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
     """Reads what was written, and holds its forward pass against PyTorch's."""
     again = pretrained.load(path)
-    if not all(map(np.array_equal, _leaves(again.params), _leaves(params))):
+    same = map(np.array_equal, _leaves(again.params), _leaves(params))
+    if not all(same) or _geometry(again.config) != _geometry(config):
         raise ValueError(f"{path} reads back differently from what was written")
     if not torch_bridge.installed("torch", "transformers"):
         return (
@@ -63,7 +72,8 @@ def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
     theirs = torch_bridge.run_port(
         torch_bridge.build_port(config, state), images, targets, query
     )
-    ours = make_predict_fn(SegGPT(dataclasses.replace(config, dtype="float32")))(
+    exact = again.config.replace(dtype="float32", attention="auto")
+    ours = make_predict_fn(SegGPT(exact))(
         again.params, images[None], targets[None], query, np.zeros(1, np.int32)
     )
     apart = float(np.abs(np.asarray(ours) - theirs).max())
@@ -74,19 +84,28 @@ def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
     )
 
 
-def _export_torch(output: Path, config: SegGPTConfig, params, layout: str) -> None:
+def _write_torch(folder: Path, config: SegGPTConfig, params, layout: str) -> None:
     state = to_torch(config, params, layout)
-    with release.new_folder(output) as folder:
-        if layout == "official":
-            torch_bridge.save_state(folder / _OFFICIAL, state)
-            return
-        settings = {
-            "architectures": ["SegGptForImageSegmentation"],
-            "model_type": "seggpt",
-            **torch_bridge.port_config(config),
-        }
-        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    settings = {
+        "architectures": ["SegGptForImageSegmentation"],
+        "model_type": "seggpt",
+        **torch_bridge.port_config(config),
+    }
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    if layout == "official":
+        torch_bridge.save_state(folder / _OFFICIAL, state)
+    else:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _geometry(config: SegGPTConfig) -> dict[str, object]:
+    """What decides the function, and not how it is computed."""
+    how = ("drop_path", "dtype", "attention", "remat", "scan")
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in how}
+
+
+def _is_released(config: SegGPTConfig) -> bool:
+    return config.merge_after == 2 and config.taps == quarters(config.depth)
 
 
 def _leaves(tree) -> list[np.ndarray]:

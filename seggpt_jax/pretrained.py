@@ -20,6 +20,8 @@ from seggpt_jax.workdir import CONFIG
 _BUNDLED = Path(__file__).parent / "bundled"
 _TORCH = (".pth", ".pt", ".bin")
 _INDEX = "model.safetensors.index.json"
+# What tensors of unheard-of shapes end in, beside from_torch's own list.
+_MISSHAPEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
 class Weights(NamedTuple):
@@ -62,23 +64,24 @@ def load(path: str | os.PathLike) -> Weights:
     if release.is_release(path):
         params, settings = release.load_params(path)
         return Weights(SegGPTConfig.read(settings), params)
-    if (path / CONFIG).is_file() and (found := _transformers_files(path)):
-        return _load_transformers(path, found)
-    found = [p for p in path.iterdir() if p.suffix in _TORCH]
-    return _load_state(found[0], _read_file(found[0])) if found else _load_run(path)
+    if (path / "checkpoints").is_dir() or (path.parent / CONFIG).is_file():
+        return _load_run(path)
+    if found := _torch_files(path):
+        return _load_torch(path, found)
+    raise FileNotFoundError(
+        f"{path} holds no model: neither a release nor a training run (with {CONFIG} "
+        "and checkpoints/) nor a folder of transformers nor a .pth"
+    )
 
 
 def _load_run(path: Path) -> Weights:
     """A training run, by its workdir or the checkpoints in it; the average if it has
     one."""
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    settings = folder.parent / CONFIG
-    if not settings.is_file():
-        raise FileNotFoundError(
-            f"{path} holds no model: neither a release nor a training run (with "
-            f"{CONFIG} and checkpoints/) nor a folder of transformers"
-        )
-    config = SegGPTConfig.read(_read_json(settings)["model"])
+    settings = _read_json(folder.parent / CONFIG)
+    if "model" not in settings:
+        raise ValueError(f"{folder.parent / CONFIG} is of no training run: no 'model'")
+    config = SegGPTConfig.read(settings["model"])
     try:
         params, meta = checkpoint.restore_params(str(folder), which="ema")
     except ValueError:  # this run kept no average
@@ -86,23 +89,26 @@ def _load_run(path: Path) -> Weights:
     return Weights(config, params, meta["step"])
 
 
-def _load_transformers(path: Path, files: list[Path]) -> Weights:
+def _load_torch(path: Path, files: list[Path]) -> Weights:
+    """A folder of PyTorch's; its config.json, as transformers has it, says what tensors
+    do not: which blocks are tapped and merged."""
     weights = _load_state(path, _merge(files))
+    if not (path / CONFIG).is_file():
+        return weights
     settings = plain(_read_json(path / CONFIG))
-    # Which blocks are tapped and merged is not in the tensors.
     names = {"merge_after": "merge_index", "taps": "intermediate_hidden_state_indices"}
     known = {ours: settings[name] for ours, name in names.items() if name in settings}
     try:
         return weights._replace(config=weights.config.replace(**known))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path / CONFIG}: {error}") from error
 
 
 def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
-    state, filled = complete(state)
     try:
+        state, filled = complete(state)
         config, params = from_torch(state)
-    except ValueError as error:
+    except _MISSHAPEN as error:
         raise ValueError(f"{path}: {error}") from error
     notes = [filled] if filled else []
     cls = state.get("pos_embed", state.get("model.embeddings.position_embeddings"))
@@ -111,13 +117,21 @@ def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
     return Weights(config, params, notes=tuple(notes))
 
 
-def _transformers_files(path: Path) -> list[Path]:
-    """The files of a transformers folder that hold tensors, or none."""
+def _torch_files(path: Path) -> list[Path]:
+    """The files of a folder that hold tensors: transformers', or one `.pth`."""
     if (path / _INDEX).is_file():
-        names = sorted(set(_read_json(path / _INDEX)["weight_map"].values()))
-        return [path / name for name in names]
-    names = ["model.safetensors", "pytorch_model.bin"]
-    return [path / name for name in names if (path / name).is_file()][:1]
+        where = _read_json(path / _INDEX).get("weight_map")
+        if not isinstance(where, dict):
+            raise ValueError(f"{path / _INDEX} has no weight_map")
+        return [path / name for name in sorted(set(where.values()))]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return [path / name]
+    found = sorted(p for p in path.iterdir() if p.suffix in (".pth", ".pt"))
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise ValueError(f"{path} holds several models: choose one of {names}")
+    return found
 
 
 def _merge(files: list[Path]) -> dict[str, np.ndarray]:
@@ -139,7 +153,8 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     elif path.suffix == ".safetensors":
         try:
             state = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, AttributeError, KeyError) as error:
+            # The latter two: types of numbers that NumPy does not have.
             raise ValueError(f"{path} cannot be read: {error}") from error
         if any("/" in name for name in state):
             raise ValueError(f"{path} is a part of a release: give its folder")

@@ -26,13 +26,20 @@ def export_params(
     params: nested dicts of arrays; names in the file are joined by slashes. An existing
     release at `path` is replaced; anything else there raises FileExistsError.
     """
+    with new_folder(path) as new:
+        write_params(new, params, config)
+
+
+def write_params(
+    folder: Path, params: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Writes the files of a release into an empty folder."""
     flat = traverse_util.flatten_dict(params, sep="/")
     # safetensors writes the memory of an array as it lies, whatever its strides.
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
-    with new_folder(path) as new:
-        save_file(arrays, new / _MODEL)
-        (new / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
-        sums.write(new)
+    save_file(arrays, folder / _MODEL)
+    (folder / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
+    sums.write(folder)
 
 
 @contextlib.contextmanager

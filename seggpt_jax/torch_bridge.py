@@ -28,7 +28,7 @@ def load_state(path: Path) -> dict[str, np.ndarray]:
     A state dict itself, or one under `model` or `state_dict`. ValueError for anything
     else, and for a file that holds code.
     """
-    _require(path, "torch")
+    require(path)
     import torch
 
     # Training scripts leave their arguments in checkpoints; these are only values.
@@ -57,7 +57,7 @@ def load_state(path: Path) -> dict[str, np.ndarray]:
 
 def save_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
     """Writes a `.pth` file as the authors': the state dict under `model`."""
-    _require(path, "torch")
+    require(path)
     import torch
 
     tensors = {name: torch.from_numpy(np.array(x)) for name, x in state.items()}
@@ -117,11 +117,12 @@ def _to_numpy(tensor) -> np.ndarray:
 
     if tensor.dtype == torch.bfloat16:  # NumPy has no such type; float32 holds it all
         tensor = tensor.float()
-    return tensor.numpy()
+    return tensor.detach().numpy()
 
 
-def _require(path: Path, *names: str) -> None:
-    if not installed(*names):
+def require(path: Path) -> None:
+    """Raises ValueError, with the remedy, where there is no PyTorch."""
+    if not installed("torch"):
         raise ValueError(
             f"{path} needs PyTorch: {_REMEDY}, or use a .safetensors file instead"
         )

@@ -145,6 +145,13 @@ def test_unknown_implementation_names_the_choices():
         attend(x, x, x, rel, rel, impl="flash")
 
 
+@pytest.mark.parametrize("impl", ["cudnn", "cudnn_bias", "splash"])
+def test_a_kernel_without_its_hardware_is_refused(impl):
+    x, rel = jnp.zeros((1, 1, 4, 2)), jnp.zeros((2, 2, 2))
+    with pytest.raises(ValueError, match=f"{impl}' is for .* this is float32 on cpu"):
+        attend(x, x, x, rel, rel, impl=impl)
+
+
 def test_gradients_reach_the_tables():
     rng = np.random.default_rng(4)
     q = jnp.asarray(rng.normal(size=(1, 1, 8, 4)), jnp.float32)

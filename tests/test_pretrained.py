@@ -1,6 +1,7 @@
 """Weights of every form are read as one, or refused with the file named."""
 
 import argparse
+import dataclasses
 import json
 import os
 
@@ -15,7 +16,7 @@ from seggpt_jax import pretrained, release
 from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.convert import check, convert
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fn
 from tests.models import SMALL, inputs, random_params, small
 from tests.test_checkpoint import assert_same
@@ -100,27 +101,31 @@ def test_painter_starts_without_a_kind(tmp_path):
     assert_same(rest, {n: PARAMS[n] for n in rest})
 
 
+TINY = SegGPTConfig.of("ti16", patch=4, canvas=(32, 16), pos_grid=3, decoder_width=8)
+TINY_PARAMS = jax.device_get(random_params(SegGPT(TINY)))
+
+
 def mae(**more):
-    """An encoder of MAE as its authors save it, of the small model's blocks."""
+    """An encoder of MAE as its authors save it."""
     here = {
         n: x
-        for n, x in state().items()
+        for n, x in to_torch(TINY, TINY_PARAMS).items()
         if n.split(".")[0] in ("patch_embed", "pos_embed", "norm", "blocks")
         and "rel_pos" not in n
     }
-    return here | {"cls_token": np.zeros((1, 1, 24), np.float32)} | more
+    return here | {"cls_token": np.zeros((1, 1, 192), np.float32)} | more
 
 
 def test_mae_gives_an_encoder(tmp_path):
-    decoder = {"decoder_embed.weight": np.zeros((8, 24), np.float32)}
+    decoder = {"decoder_embed.weight": np.zeros((8, 192), np.float32)}
     weights = pretrained.load(save(tmp_path / "mae.pth", mae(**decoder)))
     assert "only the encoder" in weights.notes[0]
     config, params = weights.config, weights.params
-    # Its geometry does not tell the heads: one of 64 at most.
-    assert (config.width, config.depth, config.patch) == (24, 4, 4)
+    assert (config.width, config.depth, config.heads) == (192, 12, 3)
+    assert config.canvas == (56 * 4, 28 * 4)
     for name in ("patch_embed", "norm", "pos_embed"):
-        assert_same(params[name], PARAMS[name])
-    assert_same(params["blocks"]["mlp"], PARAMS["blocks"]["mlp"])
+        assert_same(params[name], TINY_PARAMS[name])
+    assert_same(params["blocks"]["mlp"], TINY_PARAMS["blocks"]["mlp"])
     assert not params["blocks"]["attn"]["rel_pos_h"].any()
     assert params["decoder"]["embed"]["kernel"].any()
     missing = {n: x for n, x in mae().items() if n != "blocks.1.mlp.fc1.weight"}
@@ -128,19 +133,37 @@ def test_mae_gives_an_encoder(tmp_path):
         pretrained.load(save(tmp_path / "torn.pth", missing))
     with pytest.raises(ValueError, match=r"unexpected: head.weight"):
         pretrained.load(save(tmp_path / "x.pth", mae(**{"head.weight": np.ones(1)})))
+    short = {n: x for n, x in mae().items() if not n.startswith("blocks.11.")}
+    with pytest.raises(ValueError, match="width 192 and 11 blocks: the number of"):
+        pretrained.load(save(tmp_path / "x.pth", short))
+    with pytest.raises(ValueError, match=r"flat.pth: "):
+        flat = mae(pos_embed=np.ones(3, np.float32))
+        pretrained.load(save(tmp_path / "flat.pth", flat))
+
+
+def test_a_folder_of_several_models_is_refused(tmp_path):
+    for name in ("a.pth", "b.pth"):
+        save(tmp_path / name, state())
+    with pytest.raises(ValueError, match=r"several models: choose one of a.pth, b.pth"):
+        pretrained.load(tmp_path)
 
 
 @pytest.mark.parametrize("to", ["ours", "official", "hf"])
 @pytest.mark.parametrize("source", ["ours", "official", "hf"])
 def test_round_trips_are_exact(tmp_path, source, to):
+    """Where blocks are merged and tapped, which no tensor tells, included."""
     first, second = tmp_path / "first", tmp_path / "second"
-    list(convert(save(tmp_path / "x.pth", state()), first, source))
+    other = SMALL.replace(merge_after=0, taps=(0, 3))
+    release.export_params(tmp_path / "x", PARAMS, dataclasses.asdict(other))
+    list(convert(tmp_path / "x", first, source))
     said = list(convert(first, second, to))
-    apart = float(said[-1].split("at most ")[1].split(",")[0])
+    checked = next(line for line in said if "at most" in line)
+    apart = float(checked.split("at most ")[1].split(",")[0])
     assert apart < 1e-4  # float32 in another order, on paintings of scale 10
     weights = pretrained.load(second)
-    assert weights.config == SMALL
+    assert weights.config == other
     assert_same(weights.params, PARAMS)
+    assert any("another function" in line for line in said) == (to == "official")
 
 
 def test_what_is_written_is_what_pytorch_had(tmp_path):

@@ -18,6 +18,7 @@ MASK_MODES = ("1", "L", "P", *GREY_16)
 # What Pillow raises on damaged files, depending on the format.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
+    TypeError, AttributeError,  # damaged EXIF
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 
@@ -45,8 +46,7 @@ def check_size(image: Image.Image) -> None:
         raise BadRecord(f"has no pixels ({width} x {height}); remove its row")
     if width * height > MAX_PIXELS:
         raise BadRecord(
-            f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down or "
-            f"cut it into tiles"
+            f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down"
         )
 
 
@@ -69,7 +69,7 @@ def read_mask(path: Path) -> np.ndarray:
                 f"shows how to turn colours into ids"
             )
         check_depth(mask)
-        if mask.format == "GIF" and mask.mode == "P" and _is_grey(mask):
+        if mask.format == "GIF" and mask.mode == "P" and is_grey(mask):
             # Encoders renumber the colours of a grey GIF, but keep its grey values.
             return np.array(mask.convert("L"))
         values = np.array(mask)
@@ -80,7 +80,7 @@ def read_mask(path: Path) -> np.ndarray:
     return values
 
 
-def _is_grey(image: Image.Image) -> bool:
+def is_grey(image: Image.Image) -> bool:
     palette = np.array(image.getpalette()).reshape(-1, 3)
     return bool((palette == palette[:, :1]).all())
 

@@ -28,6 +28,8 @@ CHOICES = ("auto", *IMPLEMENTATIONS)
 # The fastest that was measured on a backend (benchmarks/results/attention.jsonl). One
 # that was not measured yet takes the definition.
 _FASTEST = {"cpu": "heads"}
+_NEEDS = {"cudnn": "gpu", "cudnn_bias": "gpu", "splash": "tpu"}
+_WHERE = {"gpu": "bfloat16 on NVIDIA GPUs", "tpu": "TPUs"}
 
 
 def relative_positions(
@@ -61,8 +63,15 @@ def attend(
     """
     if impl not in CHOICES:
         raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
+    backend = jax.default_backend()
     if impl == "auto":
-        impl = choose(jax.default_backend())
+        impl = choose(backend)
+    needed = _NEEDS.get(impl, backend)
+    if needed != backend or (needed == "gpu" and q.dtype == jnp.float32):
+        raise ValueError(
+            f"attention {impl!r} is for {_WHERE[needed]}, and this is {q.dtype} on "
+            f"{backend}: choose auto, xla or heads"
+        )
     return IMPLEMENTATIONS[impl](q, k, v, rel_h, rel_w)
 
 

@@ -47,7 +47,14 @@ def _complete_mae(state: dict[str, np.ndarray]):
     width, _, patch, _ = patch_embed.shape
     depth = max(numbers) + 1
     known = {(w, d): heads for w, d, heads in SIZES.values()}
-    heads = known.get((width, depth), max(1, width // 64))
+    known |= {(1280, 32): 16}  # MAE's ViT-H
+    if (width, depth) not in known:
+        sizes = ", ".join(f"{w} x {d}" for w, d in known)
+        raise ValueError(
+            f"MAE of width {width} and {depth} blocks: the number of heads is not in "
+            f"its tensors, and known only for {sizes}"
+        )
+    heads = known[width, depth]
     pos_grid = round((pos.shape[1] - 1) ** 0.5)
     config = SegGPTConfig(
         width,

@@ -203,6 +203,11 @@ def read_geometry(state: Mapping[str, np.ndarray]) -> tuple[str, SegGPTConfig]:
     width, patch = patch_embed[0], patch_embed[2]
     depth = max(numbers, default=-1) + 1
     count = embed[1] // width
+    if count < 1 or rel_h[1] > width:
+        raise ValueError(
+            f"the geometry cannot be read: width {width}, but {wanted[2]} is {embed} "
+            f"and {wanted[4]} {rel_h}"
+        )
     taps = tuple(depth * (i + 1) // count - 1 for i in range(count))
     config = SegGPTConfig(
         width=width,

@@ -170,8 +170,9 @@ def _last_block(p, x, c: SegGPTConfig, weight):
 
 def _mean(x: Float[Array, "b p *rest"], weight) -> Float[Array, "b 1 *rest"]:
     """The feature ensemble: a weighted mean over prompts."""
-    weight = weight.reshape(*weight.shape, *(1,) * (x.ndim - 2)).astype(x.dtype)
-    return (x * weight).sum(1, keepdims=True)
+    weight = weight.reshape(*weight.shape, *(1,) * (x.ndim - 2))
+    # In float32: weights in half precision would not sum to 1.
+    return (x * weight).sum(1, keepdims=True).astype(x.dtype)
 
 
 def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
