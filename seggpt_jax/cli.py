@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,12 +20,12 @@ from tqdm import tqdm
 
 from seggpt_jax import outputs, pretrained, video
 from seggpt_jax.convert import FORMS, convert
-from seggpt_jax.images import overlay, read_rgb, read_target, save_labels
+from seggpt_jax.images import overlay, read_rgb, save_labels
 from seggpt_jax.inference import KINDS, Predictor
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.predict import ENSEMBLES
 from seggpt_jax.runtime import cache_compiled
-from seggpt_jax.workdir import check_workdir, prepare_workdir
+from seggpt_jax.workdir import prepare_workdir
 
 _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
           "transformers")  # fmt: skip
@@ -37,6 +38,7 @@ _EXAMPLES = """examples:
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
   seggpt doctor
 """
+Failed = tuple[Path, str]  # a file, and why it was left out
 _MODEL = "training run, release, .pth, .safetensors, folder of transformers, or one of"
 _INPUTS = "image, quoted glob, or folder"
 _FORMS = f"of {','.join(outputs.FORMS)} (default: %(default)s)"
@@ -54,21 +56,28 @@ _PROMPT: dict[str, Any] = {
 
 def main(argv: list[str] | None = None) -> None:
     """Runs a command. Exit status: 0 done; 1 done but for the files that are listed;
-    2 nothing done, and one `error:` line says why."""
+    2 stopped, and one `error:` line says why; 130 interrupted."""
     args = _parser().parse_args(argv)
     logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
     logging.set_stderrthreshold("info")
-    cache_compiled()
+    failed: list[Failed] = []
+    status = 0
     try:
-        failed = args.run(args)
-    except (ValueError, OSError) as error:
+        cache_compiled()
+        args.run(args, failed)
+    # RuntimeError: jax has no device, or too little memory on it.
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if args.verbose:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print("error: " + "\n  ".join(lines), file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        status = 130
     for path, reason in failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+    sys.exit(status or (1 if failed else 0))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,25 +150,29 @@ def _split_prompts(prompts: list[str]) -> tuple[list[str], list[str]]:
     return [image for image, _, _ in pairs], [mask for _, _, mask in pairs]
 
 
-def _segment(args) -> list[tuple[Path, str]]:
-    forms = outputs.read_forms(args.forms)
+def _segment(args, failed: list[Failed]) -> None:
+    forms, out = outputs.read_forms(args.forms), Path(args.out)
     suffixes = set(Image.registered_extensions())
-    found = outputs.find_inputs(args.inputs, suffixes)
+    found = outputs.find_inputs(args.inputs, suffixes, out)
     shown, masks = _split_prompts(args.prompt)
-    out = Path(args.out)
-    # Results of other prompts must not pass for these.
-    names = ("model", "prompt", "kind", "tile", "ensemble", "dtype")
-    settings = json.dumps({name: getattr(args, name) for name in names})
-    check_workdir(out, settings)
     where = {name: outputs.places(out, name, forms) for name in found}
+    written = [path for places in where.values() for path in places.values()]
+    outputs.check_apart(
+        [*written, out / outputs.COCO], [*found.values(), *shown, *masks]
+    )
     todo = [n for n in found if not all(p.exists() for p in where[n].values())]
-    predictor = Predictor.from_pretrained(
-        args.model, dtype=args.dtype, attention=args.attention, tile=args.tile,
-        batch_size=args.batch, ensemble=args.ensemble,
-    )  # fmt: skip
+    predictor = _load(args, tile=args.tile, batch_size=args.batch,
+                      ensemble=args.ensemble)  # fmt: skip
     predictor.set_prompts(shown, masks, args.kind)
-    prepare_workdir(out, settings)
-    failed: list[tuple[Path, str]] = []
+    # Results of other prompts must not pass for these.
+    names = ("kind", "tile", "ensemble", "dtype")
+    settings = {name: getattr(args, name) for name in names}
+    settings |= {"model": os.path.realpath(args.model), "step": predictor.step}
+    settings["prompts"] = [
+        [os.path.realpath(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
+        for path in (*shown, *masks)
+    ]
+    prepare_workdir(out, json.dumps(settings))
     reading: deque[tuple[str, np.ndarray]] = deque()
 
     def readable() -> Iterator[np.ndarray]:
@@ -176,23 +189,35 @@ def _segment(args) -> list[tuple[Path, str]]:
     bar = tqdm(predictor(readable()), total=len(found), initial=skipped, unit="image")
     for result in bar:
         name, image = reading.popleft()
-        outputs.write_result(where[name], found[name], image, result, args.kind)
+        try:
+            outputs.write_result(where[name], found[name], image, result, args.kind)
+        except (ValueError, OSError) as error:
+            failed.append((found[name], f"its result could not be written: {error}"))
     if "coco-json" in forms:
-        written = [where[name]["coco-json"] for name in found]
-        written = [path for path in written if path.exists()]
-        outputs.join_coco(written, out, predictor.palette, args.kind)
-    return failed
+        each = [where[name]["coco-json"] for name in found]
+        each = [path for path in each if path.exists()]
+        outputs.join_coco(each, out, predictor.palette, args.kind)
 
 
-def _video(args) -> list[tuple[Path, str]]:
+def _load(args, **settings) -> Predictor:
+    return Predictor.from_pretrained(
+        args.model, dtype=args.dtype, attention=args.attention, **settings
+    )
+
+
+def _video(args, failed: list[Failed]) -> None:
     forms = [form for form in args.forms.split(",") if form]
     if not forms or not set(forms) <= {"overlay", "segments"}:
         raise ValueError(f"--as {args.forms}: choose from overlay, segments")
     path, out = Path(args.input), Path(args.out)
+    movie, labels = out / f"{path.stem}.mp4", out / path.stem
+    outputs.check_apart([movie], [path])
+    done = {"overlay": movie.exists(), "segments": labels.exists()}
+    if all(done[form] for form in forms):
+        print(f"{path}: done already, in {out}")
+        return
     info = video.probe(path)
-    predictor = Predictor.from_pretrained(
-        args.model, dtype=args.dtype, attention=args.attention
-    )
+    predictor = _load(args)
     if args.prompt:
         predictor.set_prompts(*_split_prompts(args.prompt), args.kind)
     shown: deque[np.ndarray] = deque()
@@ -202,30 +227,36 @@ def _video(args) -> list[tuple[Path, str]]:
             shown.append(frame)
             yield frame
 
-    first = read_target(args.first) if args.first else None
-    results = predictor.track(frames(), first, memory=args.memory, kind=args.kind)
-    labels = out / path.stem
-    (labels if "segments" in forms else out).mkdir(parents=True, exist_ok=True)
-    movie = video.writer(out / f"{path.stem}.mp4", info.fps)
-    with movie if "overlay" in forms else contextlib.nullcontext() as write:
-        bar = tqdm(results, total=info.frames or None, unit="frame")
-        for number, result in enumerate(bar):
-            frame = shown.popleft()
-            if write:
-                write(overlay(frame, result.colors))
-            if "segments" in forms:
-                name = labels / f"{number:05d}.png"
-                save_labels(name, result.segments, result.palette)
-    return []
+    results = predictor.track(frames(), args.first, memory=args.memory, kind=args.kind)
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        write = save = None
+        if "overlay" in forms:
+            write = stack.enter_context(video.writer(movie, info.fps))
+        if "segments" in forms:
+            save = stack.enter_context(outputs.frame_folder(labels))
+        count = 0
+        try:
+            for result in tqdm(results, total=info.frames or None, unit="frame"):
+                frame = shown.popleft()
+                if write:
+                    write(overlay(frame, result.colors))
+                if save:
+                    save_labels(save / f"{count:05d}.png", result.segments,
+                                result.palette)  # fmt: skip
+                count += 1
+        except ValueError as error:  # a damaged video: what there is of it is kept
+            if not count:
+                raise
+            failed.append((path, str(error)))
 
 
-def _convert(args) -> list[tuple[Path, str]]:
+def _convert(args, failed: list[Failed]) -> None:
     for line in convert(args.input, args.output, args.to):
         print(line)
-    return []
 
 
-def _doctor(args) -> list[tuple[Path, str]]:
+def _doctor(args, failed: list[Failed]) -> None:
     print(f"python       {sys.version.split()[0]}")
     for name in _SHOWN:
         try:
@@ -238,7 +269,6 @@ def _doctor(args) -> list[tuple[Path, str]]:
     print(f"attention    {choose(jax.default_backend())}")
     print(f"cache        {cache_compiled()}")
     print(f"models       {', '.join(pretrained.bundled()) or 'none bundled'}")
-    return []
 
 
 if __name__ == "__main__":

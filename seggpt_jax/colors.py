@@ -77,16 +77,34 @@ def spread_palette(count: int) -> np.ndarray:
     return palette
 
 
-def memberships(painting: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """How much each colour of a palette `[c, 3]` every pixel `[..., 3]` has:
-    float32 `[..., c]`, summing to 1, the nearest colour (L1) the most.
+class Memberships:
+    """How much each colour of a palette `[c, 3]` every pixel of a painting `[h, w, 3]`
+    has: shares that sum to 1, the nearest colour's (L1) the largest.
 
-    Inversely proportional to the squared distance, as memberships of fuzzy c-means.
+    Inversely proportional to the squared distance, as memberships of fuzzy c-means. One
+    colour's shares are made at a time: all of them would take much memory.
     """
-    # A colour at a time: many of them at once would take three times the memory.
-    gaps = [np.abs(painting - c).sum(-1) for c in palette.astype(np.float32)]
-    near = 1 / np.maximum(np.stack(gaps, -1), 1e-3, dtype=np.float32) ** 2
-    return near / near.sum(-1, keepdims=True)
+
+    def __init__(self, painting: np.ndarray, palette: np.ndarray):
+        self._painting = np.asarray(painting, np.float32)
+        self._palette = np.asarray(palette, np.float32)
+        self._total = np.zeros(painting.shape[:2], np.float32)
+        best = np.zeros_like(self._total)
+        nearest = np.zeros(painting.shape[:2], np.int64)
+        for k in range(len(self._palette)):
+            near = self._near(k)
+            self._total += near
+            nearest[near > best] = k
+            np.maximum(best, near, out=best)
+        self.leading = np.unique(nearest)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        """Share of colour k, float32 `[h, w]`."""
+        return self._near(k) / self._total
+
+    def _near(self, k: int) -> np.ndarray:
+        gap = np.abs(self._painting - self._palette[k]).sum(-1)
+        return 1 / np.maximum(gap, np.float32(1e-3)) ** 2
 
 
 def paint(

@@ -1,16 +1,17 @@
 """Pictures and masks as users have them, of any kind, and results as pictures."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from seggpt_jax.data.decode import (
     MASK_MODES,
     check_depth,
     check_size,
+    is_grey,
     naming_errors,
     to_rgb,
 )
@@ -19,7 +20,17 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 _REMEDY = "replace it, or save it anew as PNG"
+_FEW = 32  # colours of a target that was not resized
 _NEAR = 96  # L1 distance within which colours of a painted target are one label's
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _RARE = 1e-3  # share of the pixels below which a colour is an edge's, nobody's label
 
 
@@ -39,42 +50,64 @@ def read_rgb(picture: Picture, name: str = "image") -> np.ndarray:
 def read_target(picture: Picture, name: str = "mask") -> np.ndarray:
     """A segmentation: labels int32 `[h, w]`, or colours uint8 `[h, w, 3]`.
 
-    What has one channel, or a palette, holds labels: 0 background, 255 ignored, which
-    here is background too; but one with no value other than 0 and 255 (or a bool one)
-    is a binary mask, of label 1. What has three or four channels holds colours.
+    What has one channel, or a palette, holds labels (a bool one, label 1); what has
+    three or four holds colours, and so does a JPEG, whose values are not exact.
     """
     if isinstance(picture, np.ndarray):
         values = picture
         if values.ndim == 3 and values.shape[-1] != 1:
             return _array_rgb(values, name)
-        if values.ndim == 3:
-            values = values[..., 0]
-    else:
-        with naming_errors(_name(picture, name), _REMEDY):
-            image = _upright(picture, check_depth)
-            if image.mode not in MASK_MODES or image.format == "JPEG":
-                return to_rgb(image)  # JPEG changes values: colours stand them better
-            values = np.array(image)
+        return _labels(values[..., 0] if values.ndim == 3 else values, name)
+    with naming_errors(_name(picture, name), _REMEDY):
+        image = _upright(picture, check_depth)
+        if image.mode in ("LA", "La"):
+            image = image.getchannel(0)
+        elif image.mode not in MASK_MODES or image.format == "JPEG":
+            return to_rgb(image)
+        if image.format == "GIF" and image.mode == "P" and is_grey(image):
+            image = image.convert("L")  # its numbers are the encoder's, not the user's
+        values = np.array(image)
     return _labels(values, _name(picture, name))
+
+
+def without_ignored(targets: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Label maps whose pixels of 255, to be ignored, became background.
+
+    If they hold nothing but 0 and 255 they are binary masks, of label 1.
+    """
+    values = set(np.concatenate([np.unique(target) for target in targets]).tolist())
+    label = 1 if values <= {BACKGROUND, IGNORE} else BACKGROUND
+    return [np.where(target == IGNORE, label, target) for target in targets]
 
 
 def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
     """The colours uint8 `[c, 3]` that a painted target uint8 `[h, w, 3]` means, most
     frequent first, black left out.
 
-    Blends at edges, as resizing and JPEG leave them, are rare or near another colour.
+    All of them where they are few; where they are many, as resizing and JPEG leave
+    them, not those of blends at edges, which are rare or near another one.
     """
-    found, counts = np.unique(target.reshape(-1, 3), axis=0, return_counts=True)
+    found, _, counts = unique_colors(target)
     order = np.argsort(-counts, kind="stable")
-    enough = max(1.0, _RARE * counts.sum())
-    kept = [np.zeros(3, np.int64)]
-    for color, count in zip(found[order], counts[order], strict=True):
-        gaps = np.abs(np.stack(kept) - color).sum(-1)
-        if count >= enough and gaps.min() > _NEAR:
-            kept.append(color.astype(np.int64))
-        if len(kept) > most + 1:
+    if len(found) <= _FEW:
+        kept = found[order]
+        return kept[kept.any(-1)]
+    chosen = [np.zeros(3, np.int64)]
+    for color, count in zip(found[order].astype(np.int64), counts[order], strict=True):
+        if count < _RARE * counts.sum() or len(chosen) > most:
             break
-    return np.stack(kept)[1:].astype(np.uint8)
+        if np.abs(np.stack(chosen) - color).sum(-1).min() > _NEAR:
+            chosen.append(color)
+    return np.stack(chosen)[1:].astype(np.uint8)
+
+
+def unique_colors(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colours `[c, 3]` of a picture uint8 `[h, w, 3]`, the index `[h, w]` of each
+    pixel's, and how many pixels have each."""
+    packed = target.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    found, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    colors = np.stack([found >> 16, found >> 8 & 255, found & 255], -1)
+    return colors.astype(np.uint8), index.reshape(packed.shape), counts
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -98,9 +131,9 @@ def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def save_labels(path: Path, segments: np.ndarray, palette: dict[int, tuple]) -> None:
-    """Writes labels as a PNG: with the palette (as DAVIS has them) up to 255, with 16
-    bits beyond."""
-    if segments.max(initial=0) > 255:
+    """Writes labels as a PNG: with their palette (as DAVIS has it) if that has none
+    above 255, else with 16 bits."""
+    if max(palette) > 255:
         Image.fromarray(segments.astype(np.uint16)).save(path, format="PNG")
         return
     image = Image.fromarray(segments.astype(np.uint8))
@@ -122,7 +155,8 @@ def _upright(
     check_size(picture)
     check(picture)
     picture.load()  # turns a TIFF by itself
-    turned = ImageOps.exif_transpose(picture)
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    turned = picture.copy() if turn is None else picture.transpose(turn)
     turned.format = picture.format
     return turned
 
@@ -158,8 +192,4 @@ def _labels(values: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} is {values.dtype}: labels are integers, or bool")
     if not 0 <= values.min() <= values.max() < 2**16:
         raise ValueError(f"{name} has labels outside 0 to 65535")
-    labels = values.astype(np.int32)
-    if set(np.unique(labels)) <= {0, 255}:
-        return labels.astype(bool).astype(np.int32)
-    labels[labels == IGNORE] = BACKGROUND
-    return labels
+    return values.astype(np.int32)

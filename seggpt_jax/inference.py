@@ -17,7 +17,7 @@ from seggpt_jax import colors, images, pretrained, tiles, video
 from seggpt_jax.config import suggest
 from seggpt_jax.images import Picture
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
-from seggpt_jax.predict import make_predict_fns, make_track_fns
+from seggpt_jax.predict import TrackFns, make_predict_fns, make_track_fns
 from seggpt_jax.trees import map_named
 
 KINDS = {"category": 0, "instance": 1}
@@ -81,6 +81,7 @@ class Predictor:
       tile: side of overlapping tiles that images are cut into, in their own pixels;
         0 takes every image whole, as the paper does.
       overlap: share of a tile's side that it has in common with the next.
+      step: of the training run that the parameters are from.
 
     Raises ValueError for a setting that is out of range.
     """
@@ -94,6 +95,7 @@ class Predictor:
         batch_size: int = 0,
         tile: int = 0,
         overlap: float = 0.25,
+        step: int = 0,
     ):
         if batch_size < 0 or tile < 0 or not 0 <= overlap < 1:
             raise ValueError(
@@ -106,8 +108,10 @@ class Predictor:
         self._fns = make_predict_fns(self._model, ensemble)
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         self._tile, self._overlap = tile, overlap
+        self.step = step
         self._prompts: _Prompts | None = None
         self._encoded: Any = None
+        self._track_fns: dict[int, TrackFns] = {}
 
     @classmethod
     def from_pretrained(
@@ -127,7 +131,7 @@ class Predictor:
         for note in weights.notes:
             logging.info("%s: %s", path, note)
         config = weights.config.replace(dtype=dtype, attention=attention)
-        return cls(config, weights.params, **settings)
+        return cls(config, weights.params, step=weights.step, **settings)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,10 +168,10 @@ class Predictor:
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Segments one image -> `Result`; a list -> a list; an iterator -> a generator,
         which reads the next images while the device is busy with these."""
-        self._prompted()
+        state = self._prompted(), self._encoded
         if _is_picture(pictures):
-            return next(self._segment([pictures]))
-        results = self._segment(cast(Iterable[Picture], pictures))
+            return next(self._segment([pictures], *state))
+        results = self._segment(cast(Iterable[Picture], pictures), *state)
         return list(results) if isinstance(pictures, (list, tuple)) else results
 
     def track(
@@ -187,12 +191,12 @@ class Predictor:
         """
         if isinstance(frames, (str, os.PathLike)):
             frames = video.read_frames(frames)
-        pictures = iter(frames)
+        pictures = enumerate(frames, start=1)
         if first is None:
             return self._track(pictures, self._prompted(), memory)
         start = images.read_rgb(_first(pictures), "frame 1")
         prompts = self._read_prompts([start], [first], kind)
-        given = self._given(start.shape[:2], first, prompts)
+        given = _given(start.shape[:2], first, prompts)
         return itertools.chain([given], self._track(pictures, prompts, memory))
 
     def _read_prompts(self, pictures, targets, kind: str) -> _Prompts:
@@ -207,7 +211,8 @@ class Predictor:
         for i, (picture, target) in enumerate(zip(pictures, targets, strict=True), 1):
             shown.append(images.read_rgb(picture, f"prompt image {i}"))
             marks.append(images.read_target(target, f"prompt target {i}"))
-            _check_aspect(shown[-1], marks[-1], i)
+            name = target if isinstance(target, (str, os.PathLike)) else f"target {i}"
+            _check_aspect(shown[-1], marks[-1], f"prompt {name}")
         if len({mark.ndim for mark in marks}) > 1:
             raise ValueError("prompt targets: some hold labels and some colours")
         if marks[0].ndim == 3:
@@ -216,6 +221,7 @@ class Predictor:
             labels = np.arange(1, len(palette) + 1)
             painted = marks
         else:
+            marks = images.without_ignored(marks)
             labels = np.setdiff1d(np.concatenate([np.unique(m) for m in marks]), [0])
             palette = colors.spread_palette(len(labels))
             painted = [colors.paint(mark, labels, palette)[0] for mark in marks]
@@ -236,8 +242,9 @@ class Predictor:
             raise ValueError("no prompts yet: call set_prompts first")
         return self._prompts
 
-    def _segment(self, pictures: Iterable[Picture]) -> Iterator[Result]:
-        prompts, encoded = self._prompted(), self._encoded
+    def _segment(
+        self, pictures: Iterable[Picture], prompts: _Prompts, encoded: Any
+    ) -> Iterator[Result]:
         jobs: deque[_Job] = deque()  # images of which not every tile is painted
 
         def paint(queries):
@@ -252,18 +259,26 @@ class Predictor:
                 yield _decode(job, np.stack(own), prompts)
 
     def _batches(self, pictures: Iterable[Picture], jobs: deque[_Job]):
-        """Batches of tiles, the last one filled up, and how many of each count."""
+        """Batches of tiles, and how many of each count. The last is filled up to a
+        power of two, so that few sizes are compiled. An image that cannot be read
+        raises after those before it."""
         rows: list[np.ndarray] = []
-        for number, picture in enumerate(pictures, start=1):
-            job = self._job(images.read_rgb(picture, f"image {number}"))
-            jobs.append(job)
-            rows += list(job.queries)
-            while len(rows) >= self._batch_size:
-                yield self._batch_size, np.stack(rows[: self._batch_size])
-                rows = rows[self._batch_size :]
+        fault: Exception | None = None
+        try:
+            for number, picture in enumerate(pictures, start=1):
+                job = self._job(images.read_rgb(picture, f"image {number}"))
+                jobs.append(job)
+                rows += list(job.queries)
+                while len(rows) >= self._batch_size:
+                    yield self._batch_size, np.stack(rows[: self._batch_size])
+                    rows = rows[self._batch_size :]
+        except Exception as error:
+            fault = error
         if rows:
-            filled = [*rows, *[rows[-1]] * (self._batch_size - len(rows))]
-            yield len(rows), np.stack(filled)
+            size = min(self._batch_size, 1 << (len(rows) - 1).bit_length())
+            yield len(rows), np.stack([*rows, *[rows[-1]] * (size - len(rows))])
+        if fault:
+            raise fault
 
     def _job(self, image: np.ndarray, whole: bool = False) -> _Job:
         size = image.shape[0], image.shape[1]
@@ -272,16 +287,22 @@ class Predictor:
         resized = np.stack([images.resize_image(cell, self.size) for cell in cells])
         return _Job(size, boxes, colors.normalize(resized))
 
-    def _track(self, pictures, prompts: _Prompts, memory: int) -> Iterator[Result]:
-        fns = make_track_fns(self._model, memory)
+    def _track(
+        self,
+        pictures: Iterator[tuple[int, Picture]],
+        prompts: _Prompts,
+        memory: int,
+    ) -> Iterator[Result]:
+        if memory not in self._track_fns:  # jitted: kept for the next video
+            self._track_fns[memory] = make_track_fns(self._model, memory)
+        fns = self._track_fns[memory]
         state = fns.start(self._params, prompts.images, prompts.targets, prompts.kind)
         jobs: deque[_Job] = deque()
 
         def frames():
-            for number, picture in enumerate(pictures, start=1):
-                jobs.append(
-                    self._job(images.read_rgb(picture, f"frame {number}"), True)
-                )
+            for number, picture in pictures:
+                frame = images.read_rgb(picture, f"frame {number}")
+                jobs.append(self._job(frame, whole=True))
                 yield 1, jobs[-1].queries
 
         def step(frame):
@@ -292,29 +313,32 @@ class Predictor:
         for _, paintings in _overlapped(frames(), step):
             yield _decode(jobs.popleft(), _in_range(paintings), prompts)
 
-    def _given(
-        self, size: tuple[int, int], first: Picture, prompts: _Prompts
-    ) -> Result:
-        """The first frame's own segmentation as its result."""
-        target = images.read_target(first)
-        if target.ndim == 3:
-            target = prompts.labels[colors.decode(np.float32(target), prompts.palette)]
-        shape = Image.fromarray(target.astype(np.int32))
-        segments = np.asarray(shape.resize(size[::-1], Image.Resampling.NEAREST))
-        found = np.setdiff1d(np.unique(segments), [0])
-        return Result(
-            segments=segments,
-            colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
-            confidence=np.ones(size, np.float32),
-            scores=dict.fromkeys(found.tolist(), 1.0),
-            painting=_in_range(prompts.targets[0])[0],
-            palette=prompts.colors_by_label(),
-        )
+
+def _given(size: tuple[int, int], first: Picture, prompts: _Prompts) -> Result:
+    """The first frame's own segmentation as its result."""
+    target = images.read_target(first)
+    if target.ndim == 3:
+        found, index, _ = images.unique_colors(target)
+        nearest = colors.decode(found[None].astype(np.float32), prompts.palette)[0]
+        target = prompts.labels[nearest][index]
+    else:
+        target = images.without_ignored([target])[0]
+    shape = Image.fromarray(target.astype(np.int32))
+    segments = np.array(shape.resize(size[::-1], Image.Resampling.NEAREST))
+    present = np.setdiff1d(np.unique(segments), [0])
+    return Result(
+        segments=segments,
+        colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
+        confidence=np.ones(size, np.float32),
+        scores=dict.fromkeys(present.tolist(), 1.0),
+        painting=_in_range(prompts.targets[0])[0],
+        palette=prompts.colors_by_label(),
+    )
 
 
 def _decode(job: _Job, paintings: np.ndarray, prompts: _Prompts) -> Result:
     """Paintings `[t, H, W, 3]` in 0..255 of an image's tiles -> its result."""
-    shares = [colors.memberships(painting, prompts.palette) for painting in paintings]
+    shares = [colors.Memberships(painting, prompts.palette) for painting in paintings]
     index, confidence = tiles.blend(shares, job.boxes, job.size)
     sums = np.bincount(index.ravel(), confidence.ravel(), len(prompts.labels))
     counts = np.bincount(index.ravel(), minlength=len(prompts.labels))
@@ -338,16 +362,25 @@ def _overlapped(
     """Runs every batch on the device while the next is read in a thread and the one
     before is given out."""
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(next, batches, None)
         running: tuple[int, jax.Array] | None = None
-        while (batch := ahead.result()) is not None:
-            ahead = pool.submit(next, batches, None)
-            started = batch[0], run(batch[1])
+        fault: Exception | None = None
+        ahead = pool.submit(next, batches, None)
+        while True:
+            try:
+                batch = ahead.result()
+            except Exception as error:  # what was started before it still counts
+                batch, fault = None, error
+            started = None
+            if batch is not None:
+                ahead = pool.submit(next, batches, None)
+                started = batch[0], run(batch[1])
             if running:
                 yield running[0], np.asarray(running[1])
+            if started is None:
+                break
             running = started
-        if running:
-            yield running[0], np.asarray(running[1])
+    if fault:
+        raise fault
 
 
 def _in_range(paintings: np.ndarray) -> np.ndarray:
@@ -370,16 +403,15 @@ def _listed(pictures: Any) -> list[Picture]:
     return [pictures] if _is_picture(pictures) else list(pictures)
 
 
-def _first(pictures: Iterator[Picture]) -> Picture:
-    for picture in pictures:
+def _first(pictures: Iterator[tuple[int, Picture]]) -> Picture:
+    for _, picture in pictures:
         return picture
     raise ValueError("the video has no frames")
 
 
-def _check_aspect(image: np.ndarray, target: np.ndarray, number: int) -> None:
+def _check_aspect(image: np.ndarray, target: np.ndarray, name: str) -> None:
     (h, w), (th, tw) = image.shape[:2], target.shape[:2]
     if abs(h * tw - w * th) > 0.02 * h * tw:
         raise ValueError(
-            f"prompt {number}: the image is {w} x {h}, its target {tw} x {th}; they "
-            "must show the same"
+            f"{name} is {tw} x {th}, and its image {w} x {h}: they must show the same"
         )

@@ -1,9 +1,11 @@
 """Files of a folder run: which inputs there are, and what is written for each."""
 
+import contextlib
 import glob
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,21 @@ def read_forms(text: str) -> list[str]:
     return forms
 
 
-def find_inputs(inputs: Sequence[str], suffixes: Iterable[str]) -> dict[str, Path]:
+def find_inputs(
+    inputs: Sequence[str], suffixes: Iterable[str], out: Path
+) -> dict[str, Path]:
     """Files, globs and folders (searched through) -> output name -> input file.
 
-    A name is the file's path within its folder, or its name, without the suffix.
-    Raises ValueError when nothing is found, or two files would have one name.
+    A name is the file's path within its folder, or its name, without the suffix. What
+    folders and globs find below `out` is no input. Raises ValueError when nothing is
+    found, or two files would have one name.
     """
-    suffixes = set(suffixes)
+    suffixes, made = set(suffixes), out.resolve()
     found: dict[str, Path] = {}
     for given in inputs:
         for path, name in _expand(given, suffixes):
+            if str(path) != given and path.resolve().is_relative_to(made):
+                continue
             stem = str(Path(name).with_suffix(""))
             if stem in found and found[stem] != path:
                 raise ValueError(
@@ -52,13 +59,25 @@ def find_inputs(inputs: Sequence[str], suffixes: Iterable[str]) -> dict[str, Pat
                     "two runs and two --out"
                 )
             found[stem] = path
+    if not found:
+        raise ValueError(f"nothing to segment in {', '.join(inputs)}")
     return found
+
+
+def check_apart(written: Iterable[Path], used: Iterable[str | Path]) -> None:
+    """Raises ValueError if a file that is to be written is one that is read."""
+    read = {Path(path).resolve() for path in used}
+    for path in written:
+        if path.resolve() in read:
+            raise ValueError(f"{path} would be overwritten: choose another --out")
 
 
 def _expand(given: str, suffixes: set[str]) -> list[tuple[Path, str]]:
     path = Path(given)
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
+        inside = sorted(
+            p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file()
+        )
         if not inside:
             kinds = ", ".join(sorted(suffixes))
             raise ValueError(f"{given} has no file to segment ({kinds})")
@@ -66,6 +85,7 @@ def _expand(given: str, suffixes: set[str]) -> list[tuple[Path, str]]:
     if path.exists() or not any(c in given for c in _GLOB):
         return [(path, path.name)]
     files = [Path(p) for p in sorted(glob.glob(given, recursive=True))]
+    files = [path for path in files if path.is_file()]
     if not files:
         raise ValueError(f"{given} matches no file")
     return [(p, p.name) for p in files]
@@ -93,8 +113,11 @@ def write_result(
     for form, path in where.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")
-        writers[form](temporary)
-        os.replace(temporary, path)
+        try:
+            writers[form](temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _save(picture: np.ndarray, path: Path, kind: str) -> None:
@@ -135,6 +158,20 @@ def join_coco(paths: Sequence[Path], out: Path, palette: Palette, kind: str) -> 
     temporary = out / f".{COCO}.part"
     _write_json(temporary, whole)
     os.replace(temporary, out / COCO)
+
+
+@contextlib.contextmanager
+def frame_folder(path: Path) -> Iterator[Path]:
+    """A folder to write a video's frames into, which becomes `path` at the end; one
+    that is there is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
+        new = Path(temp) / "new"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(Path(temp) / "old")
+        new.rename(path)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -64,7 +64,8 @@ def load(path: str | os.PathLike) -> Weights:
     if release.is_release(path):
         params, settings = release.load_params(path)
         return Weights(SegGPTConfig.read(settings), params)
-    if (path / "checkpoints").is_dir() or (path.parent / CONFIG).is_file():
+    steps = any(p.name.isdecimal() for p in path.iterdir())
+    if (path / "checkpoints").is_dir() or steps:
         return _load_run(path)
     if found := _torch_files(path):
         return _load_torch(path, found)
@@ -78,6 +79,8 @@ def _load_run(path: Path) -> Weights:
     """A training run, by its workdir or the checkpoints in it; the average if it has
     one."""
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    if not (folder.parent / CONFIG).is_file():
+        raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")
     settings = _read_json(folder.parent / CONFIG)
     if "model" not in settings:
         raise ValueError(f"{folder.parent / CONFIG} is of no training run: no 'model'")

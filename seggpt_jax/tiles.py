@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from seggpt_jax.colors import Memberships
+
 
 class Box(NamedTuple):
     """Rows top..bottom and columns left..right of an image, ends excluded."""
@@ -40,15 +42,15 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def blend(
-    maps: Sequence[np.ndarray], boxes: Sequence[Box], size: tuple[int, int]
+    maps: Sequence[Memberships], boxes: Sequence[Box], size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of labels `[H, W, c]` per tile -> per pixel of the image of size (h, w):
+    """Shares of labels per tile -> per pixel of the image of size (h, w): the number of
     the label of the largest share, int32 `[h, w]`, and that share, float32 `[h, w]`.
 
     Shares are resized to their tile (bilinear) and averaged, with weights that fall to
     the tiles' edges. Only labels that lead somewhere in a tile are looked at.
     """
-    leading = np.unique(np.concatenate([np.unique(m.argmax(-1)) for m in maps]))
+    leading = np.unique(np.concatenate([each.leading for each in maps]))
     weights = [_hat(box) for box in boxes]
     total = np.zeros(size, np.float32)
     for box, weight in zip(boxes, weights, strict=True):
@@ -57,7 +59,7 @@ def blend(
     for label in leading.tolist():
         share = np.zeros(size, np.float32)
         for each, box, weight in zip(maps, boxes, weights, strict=True):
-            grown = resize(each[..., label], box.bottom - box.top, box.right - box.left)
+            grown = resize(each[label], box.bottom - box.top, box.right - box.left)
             share[box.top : box.bottom, box.left : box.right] += weight * grown
         share /= total
         labels = np.where(share > best, np.int32(label), labels)

@@ -74,6 +74,8 @@ def writer(
     def write(frame: np.ndarray) -> None:
         # The codec takes even sides only.
         even = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]
+        if not even.size:
+            raise ValueError(f"{path}: frames of {frame.shape[:2]} are too small")
         if not stream.codec_context.is_open:
             stream.height, stream.width = even.shape[:2]
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
@@ -81,11 +83,15 @@ def writer(
 
     try:
         yield write
-        container.mux(stream.encode())
+        if stream.codec_context.is_open:
+            container.mux(stream.encode())
         container.close()
         temporary.replace(path)
+    except av.FFmpegError as error:
+        raise OSError(f"{path} could not be written: {error.strerror}") from error
     finally:
-        container.close()
+        with contextlib.suppress(av.FFmpegError):
+            container.close()
         temporary.unlink(missing_ok=True)
 
 
@@ -97,7 +103,7 @@ def _opened(path: str | os.PathLike):
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:
         raise ValueError(f"{path} is no video: {error.strerror}") from error
     with container:

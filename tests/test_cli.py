@@ -14,6 +14,7 @@ from tests.models import SMALL, random_params, small
 from tests.test_inference import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -100,6 +101,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         (["photos/a.jpg", "photos/more/a.png"], "would both be written as a"),
         (["photos", "--model", "nowhere"], "nowhere is neither a file"),
         (["photos", "--tile", "-1"], "tile -1"),
+        (["photos", "--attention", "cudnn"], "'cudnn' is for bfloat16 on NVIDIA"),
     ],
 )
 def test_wrong_arguments_end_in_one_line(here, capsys, argv, said):
@@ -126,6 +128,57 @@ def test_a_video_becomes_an_overlay_and_labels(here):
                "clip.mp4", "--out", "again", "--as", "segments") == 0  # fmt: skip
     assert len(list((here / "again/clip").iterdir())) == 4
     assert not (here / "again/clip.mp4").exists()
+    before = (here / "out/clip.mp4").stat().st_mtime_ns
+    assert run("video", "--model", "model", "--first", "mask.png", "clip.mp4",
+               "--out", "out") == 0  # fmt: skip
+    assert (here / "out/clip.mp4").stat().st_mtime_ns == before
+
+
+def test_inputs_are_never_overwritten(here, capsys):
+    for out in (".", "photos"):
+        argv = ["segment", "--model", "model", "--prompt", "prompt.png:mask.png"]
+        assert run(*argv, "photos/b.png", "prompt.png", "--out", out) == 2
+        assert "would be overwritten: choose another" in capsys.readouterr().err
+    with video.writer("clip.mp4", video.Fraction(5)) as write:
+        write(picture(40, 30))
+    before = (here / "clip.mp4").read_bytes()
+    argv = ["video", "--model", "model", "--first", "mask.png", "clip.mp4"]
+    assert run(*argv, "--out", ".") == 2
+    assert (here / "clip.mp4").read_bytes() == before
+
+
+def test_results_below_the_inputs_are_no_inputs(here):
+    argv = ["segment", "--model", "model", "--prompt", "prompt.png:mask.png"]
+    for _ in range(2):
+        assert run(*argv, "photos", "--out", "photos/results") == 0
+    names = {p.name for p in (here / "photos/results").rglob("*.*")}
+    assert names == {"config.json", "a.png", "a_overlay.jpg", "b.png", "b_overlay.jpg"}
+
+
+def test_an_edited_prompt_is_noticed(here, capsys):
+    assert segment("photos/a.jpg") == 0
+    Image.fromarray(1 - label_map((1,)).astype(np.uint8)).save("mask.png")
+    assert segment("photos") == 2
+    assert "holds a run of another config" in capsys.readouterr().err
+
+
+def test_a_damaged_video_keeps_what_there_is(here, capsys):
+    with video.writer("clip.mp4", video.Fraction(5)) as write:
+        for _ in range(30):
+            write(RNG.integers(0, 255, (64, 64, 3), np.uint8))
+    content = bytearray((here / "clip.mp4").read_bytes())
+    half = len(content) // 2
+    content[half:-2000] = bytes(len(content) - 2000 - half)
+    (here / "clip.mp4").write_bytes(content)
+    argv = ["video", "--model", "model", "--first", "mask64.png", "clip.mp4"]
+    Image.fromarray(label_map(h=64, w=63).astype(np.uint8)).save("mask64.png")
+    status = run(*argv, "--out", "out", "--as", "segments,overlay")
+    said = capsys.readouterr().err
+    kept = len(list((here / "out/clip").iterdir()))
+    assert 1 <= kept <= 30 and video.probe("out/clip.mp4").frames == kept
+    # Some damage only decodes to wrong pixels; none of it is a traceback.
+    assert status == 0 or (status == 1 and "clip.mp4 is damaged after" in said)
+    assert "Traceback" not in said
 
 
 def test_bad_videos_end_in_one_line(here, capsys):

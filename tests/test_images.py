@@ -79,11 +79,11 @@ def test_targets_are_labels_masks_or_colours(tmp_path):
     mask = RAMP > 90
     for target in (mask, mask * np.uint8(255), Image.fromarray(mask),
                    saved(tmp_path, Image.fromarray(mask * np.uint8(255)))):  # fmt: skip
-        np.testing.assert_array_equal(images.read_target(target), mask)
-    ignored = np.where(mask, 255, labels)
-    np.testing.assert_array_equal(
-        images.read_target(ignored), np.where(mask, 0, labels)
-    )
+        found = images.without_ignored([images.read_target(target)])[0]
+        np.testing.assert_array_equal(found, mask)
+    with_alpha = np.stack([labels, np.full_like(labels, 255)], -1)
+    found = images.read_target(Image.fromarray(with_alpha, "LA"))
+    np.testing.assert_array_equal(found, labels)
     for target in (RGB, Image.fromarray(RGB), saved(tmp_path, Image.fromarray(RGB))):
         np.testing.assert_array_equal(images.read_target(target), RGB)
     jpeg = saved(tmp_path, Image.fromarray(mask * np.uint8(255)), "x.jpg")
@@ -104,6 +104,16 @@ def test_targets_are_labels_masks_or_colours(tmp_path):
 def test_what_cannot_be_used_is_named(read, given, said):
     with pytest.raises(ValueError, match=said):
         read(given, "it")
+
+
+def test_what_is_ignored_becomes_background_but_for_binary_masks():
+    """One of several label maps may happen to hold 0 and 255 only."""
+    many, few = np.array([[0, 7, 255]]), np.array([[0, 255, 255]])
+    for found, wanted in zip(
+        images.without_ignored([many, few]), ([[0, 7, 0]], [[0, 0, 0]]), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(images.without_ignored([few])[0], [[0, 1, 1]])
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -127,7 +137,13 @@ def test_a_decompression_bomb_is_refused(tmp_path, read):
 
 
 def _files():
-    found = []
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Software] = "a camera"
+    exif[ExifTags.Base.XResolution] = 72.5
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "JPEG", exif=exif)
+    found = [stream.getvalue()] * 3
     for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP"):
         stream = io.BytesIO()
         Image.fromarray(RGB).save(stream, kind)
@@ -174,10 +190,15 @@ def test_colours_of_a_painting_leave_blends_out():
     painted[:30, :30] = (255, 255, 255)
     painted[:30, 30:50] = (250, 10, 10)
     painted[:30, 50] = (128, 5, 5)  # an edge of the red one, many pixels long
-    painted[40, 0] = (0, 255, 0)  # one pixel
+    painted[40:48] = np.arange(8 * 60 * 3).reshape(8, 60, 3) % 90  # as JPEG leaves
+    painted[59, 0] = (0, 255, 0)  # one pixel
     found = images.colors_of(painted)
     assert found.tolist()[:2] == [[255, 255, 255], [250, 10, 10]]
     assert [0, 255, 0] not in found.tolist()
+    # Where nothing was blended every colour counts, however near or rare.
+    exact = np.zeros((60, 60, 3), np.uint8)
+    exact[:9], exact[9, 9] = (64, 0, 0), (128, 0, 0)
+    assert images.colors_of(exact).tolist() == [[64, 0, 0], [128, 0, 0]]
     assert len(images.colors_of(np.zeros((5, 5, 3), np.uint8))) == 0
 
 
@@ -191,6 +212,7 @@ def test_label_files_round_trip(tmp_path_factory, labels, seed):
     rng = np.random.default_rng(seed)
     segments = rng.choice([0, *labels], (9, 7)).astype(np.int32)
     palette = {label: (label % 256, 1, 2) for label in [0, *labels]}
+    segments[segments > 255] *= int(rng.integers(2))  # shown, or in the palette only
     images.save_labels(path, segments, palette)
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.array(image), segments)

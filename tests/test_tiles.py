@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seggpt_jax import tiles
+from seggpt_jax.colors import Memberships, decode, spread_palette
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,8 +34,25 @@ def test_side_zero_takes_the_image_whole():
     assert tiles.cut((30, 20), 0, 0.5) == [tiles.Box(0, 0, 30, 20)]
 
 
-def shares_of(labels: np.ndarray, count: int) -> np.ndarray:
-    return np.eye(count, dtype=np.float32)[labels]
+PALETTE = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]])
+
+
+def painted(labels: np.ndarray) -> Memberships:
+    return Memberships(np.float32(PALETTE[labels]), PALETTE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 9), seed=st.integers(0, 99))
+def test_shares_sum_to_one_and_the_nearest_colour_leads(count, seed):
+    rng = np.random.default_rng(seed)
+    palette = spread_palette(count)
+    painting = rng.uniform(0, 255, (5, 4, 3)).astype(np.float32)
+    shares = Memberships(painting, palette)
+    each = np.stack([shares[k] for k in range(count)], -1)
+    np.testing.assert_allclose(each.sum(-1), 1, rtol=1e-5)
+    nearest = decode(painting, palette)
+    np.testing.assert_array_equal(each.argmax(-1), nearest)
+    np.testing.assert_array_equal(shares.leading, np.unique(nearest))
 
 
 @pytest.mark.parametrize("side", [0, 16, 24])
@@ -43,18 +61,19 @@ def test_tiles_of_one_labelling_join_to_it(side):
     rng = np.random.default_rng(0)
     labels = np.kron(rng.integers(0, 3, (6, 5)), np.ones((8, 8), int))
     boxes = tiles.cut(labels.shape, side, 0.25)
-    maps = [shares_of(labels[b.top : b.bottom, b.left : b.right], 3) for b in boxes]
+    maps = [painted(labels[b.top : b.bottom, b.left : b.right]) for b in boxes]
     found, confidence = tiles.blend(maps, boxes, labels.shape)
     np.testing.assert_array_equal(found, labels)
-    np.testing.assert_allclose(confidence, 1, atol=1e-6)
+    np.testing.assert_allclose(confidence, 1, atol=1e-5)
 
 
 def test_disagreeing_tiles_meet_in_a_slope():
     """Confidence changes little from pixel to pixel: there is no seam."""
     boxes = tiles.cut((32, 48), 32, 0.5)
     assert len(boxes) == 2
-    maps = [np.float32([0.9, 0.1]), np.float32([0.2, 0.8])]
-    maps = [np.broadcast_to(m, (8, 8, 2)) for m in maps]
+    grounds = np.float32([[[60, 0, 0]]]), np.float32([[[180, 0, 0]]])
+    palette = PALETTE[:2]
+    maps = [Memberships(np.tile(g, (8, 8, 1)), palette) for g in grounds]
     found, confidence = tiles.blend(maps, boxes, (32, 48))
     assert found[:, 0].max() == 0 and found[:, -1].min() == 1
     assert np.abs(np.diff(confidence, axis=1)).max() < 0.06
