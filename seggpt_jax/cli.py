@@ -21,9 +21,10 @@ from tqdm import tqdm
 from seggpt_jax import outputs, pretrained, video
 from seggpt_jax.convert import FORMS, convert
 from seggpt_jax.images import overlay, read_rgb, save_labels
-from seggpt_jax.inference import KINDS, Predictor
+from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.predict import ENSEMBLES
+from seggpt_jax.prompts import KINDS
 from seggpt_jax.runtime import cache_compiled
 from seggpt_jax.workdir import prepare_workdir
 

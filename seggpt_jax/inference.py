@@ -14,13 +14,11 @@ from absl import logging
 from PIL import Image
 
 from seggpt_jax import colors, images, pretrained, tiles, video
-from seggpt_jax.config import suggest
 from seggpt_jax.images import Picture
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import TrackFns, make_predict_fns, make_track_fns
+from seggpt_jax.prompts import Prompts, read_labels, read_prompts
 from seggpt_jax.trees import map_named
-
-KINDS = {"category": 0, "instance": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,22 +38,6 @@ class Result:
     scores: dict[int, float]
     painting: np.ndarray
     palette: dict[int, tuple[int, int, int]]
-
-
-class _Prompts(NamedTuple):
-    """images, targets: normalised `[1, p, h, w, 3]`. kind: `[1]`. labels: `[c]`, 0
-    first, and their palette `[c, 3]`."""
-
-    images: np.ndarray
-    targets: np.ndarray
-    kind: np.ndarray
-    labels: np.ndarray
-    palette: np.ndarray
-
-    def colors_by_label(self) -> dict[int, tuple[int, int, int]]:
-        """As a result carries it."""
-        rows = zip(self.labels.tolist(), self.palette.tolist(), strict=True)
-        return {label: (r, g, b) for label, (r, g, b) in rows}
 
 
 class _Job(NamedTuple):
@@ -109,7 +91,7 @@ class Predictor:
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         self._tile, self._overlap = tile, overlap
         self.step = step
-        self._prompts: _Prompts | None = None
+        self._prompts: Prompts | None = None
         self._encoded: Any = None
         self._track_fns: dict[int, TrackFns] = {}
 
@@ -159,7 +141,7 @@ class Predictor:
 
         Raises ValueError that names the prompt; the prompts before then stay.
         """
-        prompts = self._read_prompts(_listed(pictures), _listed(targets), kind)
+        prompts = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
         self._encoded = self._fns.encode_prompts(
             self._params, prompts.images, prompts.targets, prompts.kind
         )
@@ -195,55 +177,17 @@ class Predictor:
         if first is None:
             return self._track(pictures, self._prompted(), memory)
         start = images.read_rgb(_first(pictures), "frame 1")
-        prompts = self._read_prompts([start], [first], kind)
-        given = _given(start.shape[:2], first, prompts)
+        prompts = read_prompts([start], [first], kind, self.size)
+        given = _given(read_labels(first, prompts, start.shape[:2]), prompts)
         return itertools.chain([given], self._track(pictures, prompts, memory))
 
-    def _read_prompts(self, pictures, targets, kind: str) -> _Prompts:
-        if kind not in KINDS:
-            raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
-        if not pictures or len(pictures) != len(targets):
-            raise ValueError(
-                f"{len(pictures)} prompt images, {len(targets)} targets: one target "
-                "for every image is wanted, and at least one"
-            )
-        shown, marks = [], []
-        for i, (picture, target) in enumerate(zip(pictures, targets, strict=True), 1):
-            shown.append(images.read_rgb(picture, f"prompt image {i}"))
-            marks.append(images.read_target(target, f"prompt target {i}"))
-            name = target if isinstance(target, (str, os.PathLike)) else f"target {i}"
-            _check_aspect(shown[-1], marks[-1], f"prompt {name}")
-        if len({mark.ndim for mark in marks}) > 1:
-            raise ValueError("prompt targets: some hold labels and some colours")
-        if marks[0].ndim == 3:
-            flat = np.concatenate([mark.reshape(-1, 3) for mark in marks])
-            palette = images.colors_of(flat[:, None])
-            labels = np.arange(1, len(palette) + 1)
-            painted = marks
-        else:
-            marks = images.without_ignored(marks)
-            labels = np.setdiff1d(np.concatenate([np.unique(m) for m in marks]), [0])
-            palette = colors.spread_palette(len(labels))
-            painted = [colors.paint(mark, labels, palette)[0] for mark in marks]
-        if not len(labels):
-            raise ValueError("prompt targets are empty: they show no label at all")
-        rows = [images.resize_image(x, self.size) for x in shown]
-        targets = [images.resize_target(x, self.size) for x in painted]
-        return _Prompts(
-            colors.normalize(np.stack(rows))[None],
-            colors.normalize(np.stack(targets))[None],
-            np.array([KINDS[kind]], np.int32),
-            np.concatenate([[0], labels]).astype(np.int32),
-            np.concatenate([[colors.BLACK], palette]).astype(np.uint8),
-        )
-
-    def _prompted(self) -> _Prompts:
+    def _prompted(self) -> Prompts:
         if self._prompts is None:
             raise ValueError("no prompts yet: call set_prompts first")
         return self._prompts
 
     def _segment(
-        self, pictures: Iterable[Picture], prompts: _Prompts, encoded: Any
+        self, pictures: Iterable[Picture], prompts: Prompts, encoded: Any
     ) -> Iterator[Result]:
         jobs: deque[_Job] = deque()  # images of which not every tile is painted
 
@@ -290,7 +234,7 @@ class Predictor:
     def _track(
         self,
         pictures: Iterator[tuple[int, Picture]],
-        prompts: _Prompts,
+        prompts: Prompts,
         memory: int,
     ) -> Iterator[Result]:
         if memory not in self._track_fns:  # jitted: kept for the next video
@@ -314,29 +258,20 @@ class Predictor:
             yield _decode(jobs.popleft(), _in_range(paintings), prompts)
 
 
-def _given(size: tuple[int, int], first: Picture, prompts: _Prompts) -> Result:
+def _given(segments: np.ndarray, prompts: Prompts) -> Result:
     """The first frame's own segmentation as its result."""
-    target = images.read_target(first)
-    if target.ndim == 3:
-        found, index, _ = images.unique_colors(target)
-        nearest = colors.decode(found[None].astype(np.float32), prompts.palette)[0]
-        target = prompts.labels[nearest][index]
-    else:
-        target = images.without_ignored([target])[0]
-    shape = Image.fromarray(target.astype(np.int32))
-    segments = np.array(shape.resize(size[::-1], Image.Resampling.NEAREST))
     present = np.setdiff1d(np.unique(segments), [0])
     return Result(
         segments=segments,
         colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
-        confidence=np.ones(size, np.float32),
+        confidence=np.ones(segments.shape, np.float32),
         scores=dict.fromkeys(present.tolist(), 1.0),
         painting=_in_range(prompts.targets[0])[0],
         palette=prompts.colors_by_label(),
     )
 
 
-def _decode(job: _Job, paintings: np.ndarray, prompts: _Prompts) -> Result:
+def _decode(job: _Job, paintings: np.ndarray, prompts: Prompts) -> Result:
     """Paintings `[t, H, W, 3]` in 0..255 of an image's tiles -> its result."""
     shares = [colors.Memberships(painting, prompts.palette) for painting in paintings]
     index, confidence = tiles.blend(shares, job.boxes, job.size)
@@ -407,11 +342,3 @@ def _first(pictures: Iterator[tuple[int, Picture]]) -> Picture:
     for _, picture in pictures:
         return picture
     raise ValueError("the video has no frames")
-
-
-def _check_aspect(image: np.ndarray, target: np.ndarray, name: str) -> None:
-    (h, w), (th, tw) = image.shape[:2], target.shape[:2]
-    if abs(h * tw - w * th) > 0.02 * h * tw:
-        raise ValueError(
-            f"{name} is {tw} x {th}, and its image {w} x {h}: they must show the same"
-        )
