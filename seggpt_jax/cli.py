@@ -153,7 +153,8 @@ def _split_prompts(prompts: list[str]) -> tuple[list[str], list[str]]:
 
 def _segment(args, failed: list[Failed]) -> None:
     forms, out = outputs.read_forms(args.forms), Path(args.out)
-    suffixes = set(Image.registered_extensions())
+    known = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, kind in known if kind in Image.OPEN}
     found = outputs.find_inputs(args.inputs, suffixes, out)
     shown, masks = _split_prompts(args.prompt)
     where = {name: outputs.places(out, name, forms) for name in found}
@@ -168,7 +169,9 @@ def _segment(args, failed: list[Failed]) -> None:
     # Results of other prompts must not pass for these.
     names = ("kind", "tile", "ensemble", "dtype")
     settings = {name: getattr(args, name) for name in names}
-    settings |= {"model": os.path.realpath(args.model), "step": predictor.step}
+    bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
+    model = args.model if bundled else os.path.realpath(args.model)
+    settings |= {"model": model, "step": predictor.step}
     settings["prompts"] = [
         [os.path.realpath(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
         for path in (*shown, *masks)
