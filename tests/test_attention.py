@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from seggpt_jax.models import attention, kernels
 from seggpt_jax.models.attention import attend, relative_positions
@@ -133,9 +135,20 @@ def test_auto_takes_the_fastest_of_the_backend_and_says_so_once(caplog):
         for _ in range(2):
             attend(x, x, x, rel, rel)
     assert [r.getMessage() for r in caplog.records] == [
-        "attention on cpu: heads (the fastest measured)"
+        "attention on 8 x cpu: xla (heads cannot be cut over devices)"
     ]
-    assert attention.choose("unheard of") == "xla"
+    assert attention.choose("cpu", 1) == "heads"
+    assert attention.choose("unheard of", 1) == "xla"
+
+
+def test_auto_is_cut_over_devices():
+    """No device runs what is another's: nothing is gathered."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    rows, whole = (NamedSharding(mesh, spec) for spec in (P("data"), P()))
+    x = jax.ShapeDtypeStruct((8, 2, 8, 4), "float32", sharding=rows)
+    rel = (jax.ShapeDtypeStruct((n, n, 4), "float32", sharding=whole) for n in (4, 2))
+    compiled = jax.jit(attend).lower(x, x, x, *rel).compile()
+    assert "all-gather" not in compiled.as_text()
 
 
 def test_unknown_implementation_names_the_choices():

@@ -75,6 +75,15 @@ def test_equals_the_plain_model_wherever_it_merges_and_taps(geometry):
     )  # fmt: skip
 
 
+def test_attention_head_by_head_changes_nothing():
+    args = episode(2, 3)
+    params = random_params(small())
+    np.testing.assert_allclose(
+        make_predict_fn(small(attention="heads"))(params, *args),
+        make_predict_fn(small(attention="xla"))(params, *args), **EXACT,
+    )  # fmt: skip
+
+
 @settings(max_examples=5, deadline=None)
 @given(
     b=st.integers(1, 3), p=st.integers(1, 4), rows=st.integers(1, 6),

@@ -65,7 +65,7 @@ def attend(
         raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
     backend = jax.default_backend()
     if impl == "auto":
-        impl = choose(backend)
+        impl = choose(backend, jax.device_count())
     needed = _NEEDS.get(impl, backend)
     if needed != backend or (needed == "gpu" and q.dtype == jnp.float32):
         raise ValueError(
@@ -76,9 +76,14 @@ def attend(
 
 
 @functools.cache
-def choose(backend: str) -> str:
-    """What `auto` stands for on a backend ("cpu", "gpu", "tpu"); logged once."""
-    impl = _FASTEST.get(backend, "xla")
-    measured = "the fastest measured" if backend in _FASTEST else "none measured yet"
-    logging.info("attention on %s: %s (%s)", backend, impl, measured)
+def choose(backend: str, devices: int) -> str:
+    """What `auto` stands for on so many devices of a backend ("cpu", "gpu", "tpu");
+    logged once."""
+    impl, why = _FASTEST.get(backend, "xla"), "the fastest measured"
+    if backend not in _FASTEST:
+        why = "none measured yet"
+    elif impl == "heads" and devices > 1:
+        # A loop over rows that devices share makes each of them run all of it.
+        impl, why = "xla", "heads cannot be cut over devices"
+    logging.info("attention on %d x %s: %s (%s)", devices, backend, impl, why)
     return impl
