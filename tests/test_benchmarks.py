@@ -39,6 +39,7 @@ def test_counted_work_is_what_the_compiler_counts(prompts):
     assert 0.9 < counted / compiled.cost_analysis()["flops"] < 1.02
 
 
+@pytest.mark.slow
 def test_the_call_for_a_gpu_runs(tmp_path):
     """All of `gpu.sh`, but small and on the CPU."""
     small = {"SIZE": "ti16", "DTYPE": "float32", "SHAPES": "shapes", "BATCHES": "1",

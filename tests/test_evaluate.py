@@ -124,7 +124,7 @@ def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
     run, scores = trained
     saved = run / "checkpoints"
     params, _ = checkpoint.restore_params(saved, which="ema")
-    release.export_params(tmp_path / "release", params, {})
+    release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     for source, step in [(saved, 6), (tmp_path / "release", 0)]:
         config = tiny.config("evals", mode="evaluate", checkpoint=str(source))
         workdir = tmp_path / f"scores_{step}"

@@ -105,7 +105,7 @@ def refused(config, workdir):
         ({"recolor__max_colours": 3}, "recolor.max_colours is unknown; did you mean"),
         ({"optim__betas": (0.9, 1.0)}, "betas"),
         ({"ema": 1.0}, "setting ema = 1.0: must be in [0, 1)"),
-        ({"init_from": "/nowhere"}, "/nowhere holds no checkpoint"),
+        ({"init_from": "/nowhere"}, "/nowhere is neither a file"),
         ({"evals": {"x": {"type": "f"}}}, "evals.x.type = 'f' is unknown"),
     ],
 )

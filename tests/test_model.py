@@ -198,7 +198,7 @@ def test_ensemble_rows_agree_and_order_does_not_matter():
         ({"taps": (1, 4)}, "within the 4 blocks"),
         ({"merge_after": 2}, "not come before merge_after"),
         ({"dtype": "float64"}, "one of float32, bfloat16"),
-        ({"attention": "magic"}, "one of xla"),
+        ({"attention": "magic"}, "one of auto, xla"),
         ({"remat": "some"}, "one of none, dots, full"),
         ({"drop_path": 1.0}, r"in \[0, 1\)"),
     ],

@@ -82,7 +82,7 @@ def test_evaluations_are_done_once_and_made_up_for(tmp_path, monkeypatch):
 def test_start_from_released_parameters(tmp_path):
     model = evaluate.build_model(tiny.config().model)
     params = model.init(jax.random.key(7), *evaluate._inputs(model))["params"]
-    release.export_params(tmp_path / "release", params, {})
+    release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = module.read_settings(tiny.config(init_from=str(tmp_path / "release")))
     loop = module.Loop(config, tmp_path / "run")
     with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
@@ -105,7 +105,7 @@ def test_non_finite_start_stops_at_the_first_step(tmp_path):
     model = evaluate.build_model(tiny.config().model)
     params = model.init(jax.random.key(0), *evaluate._inputs(model))["params"]
     params["mask_token"] = np.full_like(params["mask_token"], np.nan)
-    release.export_params(tmp_path / "release", params, {})
+    release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = tiny.config(init_from=str(tmp_path / "release"), save_every=1)
     with pytest.raises(NonFinite, match="step 1: loss nan"):
         train(config, str(tmp_path / "run"))
