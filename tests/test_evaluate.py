@@ -166,7 +166,7 @@ def test_a_training_run_is_not_evaluated_into_its_own_workdir(trained):
 def test_what_mode_evaluate_needs(tmp_path):
     for settings, message in [
         ({}, "setting checkpoint = '': must be a training run's"),
-        ({"checkpoint": str(tmp_path)}, "holds no checkpoint"),
+        ({"checkpoint": str(tmp_path)}, "holds no model"),
         ({"checkpoint": "x", "evals": {}}, "setting evals = {}: must be one group"),
     ]:
         config = tiny.config("evals", mode="evaluate", **settings)
