@@ -30,7 +30,6 @@ _STRIDED = 0.4  # chance that the theme is of the second grouping
 # same few classes, few things and large ones, to teach what tells them apart.
 _SUBTLE = ("shape", "texture")
 _SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2,), (0.48, 0.6)
-_SUBTLE_STRIDED = 1.0  # neighbours look alike: too hard for a first lesson
 _PLAIN = 0.7  # share of the scenes of shapes without a texture
 _LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
@@ -190,7 +189,7 @@ class Composer:
         subtle = self.task in _SUBTLE
         chance, size = _SUBTLE_THEME if subtle else _THEME
         groups = max(1, round(n / size))
-        if self.rng.random() < (_SUBTLE_STRIDED if subtle else _STRIDED):
+        if self.rng.random() < _STRIDED:
             theme = known[at % groups :: groups]
         else:
             group = at * groups // n
