@@ -18,7 +18,7 @@ from absl import logging
 from PIL import Image
 from tqdm import tqdm
 
-from seggpt_jax import outputs, pretrained, video
+from seggpt_jax import outputs, pretrained, staging, video
 from seggpt_jax.convert import FORMS, convert
 from seggpt_jax.images import overlay, read_rgb, save_labels
 from seggpt_jax.inference import Predictor
@@ -30,7 +30,6 @@ from seggpt_jax.workdir import prepare_workdir
 
 _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
           "transformers")  # fmt: skip
-_VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _EXAMPLES = """examples:
   seggpt segment --model runs/mini --prompt cat.jpg:cat-mask.png photos/ --out results
   seggpt segment --model seggpt.pth --prompt a.jpg:a.png --prompt b.jpg:b.png \\
@@ -238,7 +237,7 @@ def _video(args, failed: list[Failed]) -> None:
         if "overlay" in forms:
             write = stack.enter_context(video.writer(movie, info.fps))
         if "segments" in forms:
-            save = stack.enter_context(outputs.frame_folder(labels))
+            save = stack.enter_context(staging.new_folder(labels))
         count = 0
         try:
             for result in tqdm(results, total=info.frames or None, unit="frame"):

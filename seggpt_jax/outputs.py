@@ -1,11 +1,8 @@
 """Files of a folder run: which inputs there are, and what is written for each."""
 
-import contextlib
 import glob
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from seggpt_jax import staging
 from seggpt_jax.config import suggest
 from seggpt_jax.images import overlay, save_labels
 from seggpt_jax.inference import Result
@@ -112,12 +110,8 @@ def write_result(
     }
     for form, path in where.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        try:
+        with staging.new_file(path) as temporary:
             writers[form](temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _save(picture: np.ndarray, path: Path, kind: str) -> None:
@@ -155,23 +149,8 @@ def join_coco(paths: Sequence[Path], out: Path, palette: Palette, kind: str) -> 
     labels = [label for label in palette if label] if kind == "category" else [1]
     categories = [{"id": label, "name": str(label)} for label in labels]
     whole = {"images": images, "annotations": annotations, "categories": categories}
-    temporary = out / f".{COCO}.part"
-    _write_json(temporary, whole)
-    os.replace(temporary, out / COCO)
-
-
-@contextlib.contextmanager
-def frame_folder(path: Path) -> Iterator[Path]:
-    """A folder to write a video's frames into, which becomes `path` at the end; one
-    that is there is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
-        new = Path(temp) / "new"
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.rename(Path(temp) / "old")
-        new.rename(path)
+    with staging.new_file(out / COCO) as temporary:
+        _write_json(temporary, whole)
 
 
 def _write_json(path: Path, content: Any) -> None:

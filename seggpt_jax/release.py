@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from seggpt_jax import sums
+from seggpt_jax import staging, sums
 
 _MODEL, _CONFIG = "model.safetensors", "config.json"
 
@@ -53,19 +52,13 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise FileExistsError(
             f"{path} exists and is not a release; nothing was written"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
-        new = Path(temp) / "new"
-        new.mkdir()
+    with staging.new_folder(path) as new:
         try:
             yield new
         except SafetensorError as error:
             raise OSError(f"{path / _MODEL} could not be written: {error}") from error
         for file in new.iterdir():
             file.chmod(0o644)  # safetensors lets nobody else read its files
-        if path.exists():
-            path.rename(Path(temp) / "old")
-        new.rename(path)
 
 
 def is_release(path: str | os.PathLike) -> bool:
