@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
@@ -25,7 +24,7 @@ from seggpt_jax.config import (
 )
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.mixture import build_dataset
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.trees import named_leaves, table
 from seggpt_jax.workdir import check_workdir, prepare_workdir
@@ -75,7 +74,7 @@ def build_model(settings: Any) -> SegGPT:
 
 def abstract_params(model: SegGPT) -> Any:
     """Shapes and types of a model's parameters."""
-    return jax.eval_shape(model.init, jax.random.key(0), *_inputs(model))["params"]
+    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
 
 
 def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
@@ -98,12 +97,6 @@ def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
     return jax.device_put(cast, sharding.place(abstract, mesh)), weights.step
-
-
-def _inputs(model: SegGPT) -> tuple[jax.Array, ...]:
-    rows, cols = model.config.canvas
-    canvas = jnp.zeros((1, rows, cols, 3))
-    return canvas, canvas, jnp.zeros((1, *model.config.grid), bool), jnp.zeros(1, int)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from seggpt_jax import colors
 from seggpt_jax.canvas import split
 from seggpt_jax.config import require
 from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, pixel_loss
-from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.models.seggpt import SegGPT, init_params
 from seggpt_jax.optim import OptimSettings, make_optimizer, schedule
 
 
@@ -73,11 +73,7 @@ def init_state(
     key, model: SegGPT, tx: optax.GradientTransformation, ema: bool
 ) -> TrainState:
     """A fresh state: random parameters, empty optimizer."""
-    rows, cols = model.config.canvas
-    canvas = jnp.zeros((1, rows, cols, 3))
-    hidden = jnp.zeros((1, *model.config.grid), bool)
-    kind = jnp.zeros(1, jnp.int32)
-    params = model.init(key, canvas, canvas, hidden, kind)["params"]
+    params = init_params(model, key)
     return TrainState(
         jnp.zeros((), jnp.int32),
         params,

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seggpt_jax import staging
+
 _REMEDY = "pip install 'seggpt_jax[video]'"
 
 
@@ -65,34 +67,31 @@ def writer(
     _require(path)
     import av
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part.mp4")
-    container = av.open(str(temporary), "w")
-    stream = container.add_stream("libx264", rate=fps)
-    stream.pix_fmt = "yuv420p"
+    with staging.new_file(Path(path)) as temporary:
+        container = av.open(str(temporary), "w", format="mp4")
+        stream = container.add_stream("libx264", rate=fps)
+        stream.pix_fmt = "yuv420p"
 
-    def write(frame: np.ndarray) -> None:
-        # The codec takes even sides only.
-        even = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]
-        if not even.size:
-            raise ValueError(f"{path}: frames of {frame.shape[:2]} are too small")
-        if not stream.codec_context.is_open:
-            stream.height, stream.width = even.shape[:2]
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
-        container.mux(stream.encode(picture))
+        def write(frame: np.ndarray) -> None:
+            # The codec takes even sides only.
+            even = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]
+            if not even.size:
+                raise ValueError(f"{path}: frames of {frame.shape[:2]} are too small")
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = even.shape[:2]
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
+            container.mux(stream.encode(picture))
 
-    try:
-        yield write
-        if stream.codec_context.is_open:
-            container.mux(stream.encode())
-        container.close()
-        temporary.replace(path)
-    except av.FFmpegError as error:
-        raise OSError(f"{path} could not be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(av.FFmpegError):
+        try:
+            yield write
+            if stream.codec_context.is_open:
+                container.mux(stream.encode())
             container.close()
-        temporary.unlink(missing_ok=True)
+        except av.FFmpegError as error:
+            raise OSError(f"{path} could not be written: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(av.FFmpegError):
+                container.close()
 
 
 @contextlib.contextmanager

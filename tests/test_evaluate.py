@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import checkpoint, evaluate, release, sharding
+from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.train import train
 from seggpt_jax.writer import Writer
 from tests import tiny
@@ -72,7 +73,7 @@ def test_batches_are_rounded_up_to_the_mesh(tmp_path):
         (1, 1, 1), sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3,
         devices=jax.devices()[:1],
     )  # fmt: skip
-    params = model.init(jax.random.key(0), *evaluate._inputs(model))["params"]
+    params = init_params(model, jax.random.key(0))
     scores = []
     for mesh in (sharding.make_mesh(), one):
         groups = evaluate.build_groups(config.evals, "", model, mesh)

@@ -8,6 +8,7 @@ import pytest
 
 from seggpt_jax import checkpoint, evaluate, mixture, release, sharding
 from seggpt_jax import train as module
+from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.train import NonFinite, train
 from tests import tiny
 
@@ -81,7 +82,7 @@ def test_evaluations_are_done_once_and_made_up_for(tmp_path, monkeypatch):
 
 def test_start_from_released_parameters(tmp_path):
     model = evaluate.build_model(tiny.config().model)
-    params = model.init(jax.random.key(7), *evaluate._inputs(model))["params"]
+    params = init_params(model, jax.random.key(7))
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = module.read_settings(tiny.config(init_from=str(tmp_path / "release")))
     loop = module.Loop(config, tmp_path / "run")
@@ -103,7 +104,7 @@ def test_start_from_parameters_of_another_model(tmp_path):
 
 def test_non_finite_start_stops_at_the_first_step(tmp_path):
     model = evaluate.build_model(tiny.config().model)
-    params = model.init(jax.random.key(0), *evaluate._inputs(model))["params"]
+    params = init_params(model, jax.random.key(0))
     params["mask_token"] = np.full_like(params["mask_token"], np.nan)
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = tiny.config(init_from=str(tmp_path / "release"), save_every=1)

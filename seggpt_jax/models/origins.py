@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig
+from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig, init_params
 
 _KIND_TOKENS = "type_token_cls", "type_token_ins"
 _MAE_ONLY = r"cls_token|mask_token|decoder_.*"
@@ -65,11 +65,7 @@ def _complete_mae(state: dict[str, np.ndarray]):
         pos_grid=pos_grid,
         merge_after=min(2, depth // 4 - 1),
     )
-    model, (rows, cols) = SegGPT(config), config.canvas
-    canvas = np.zeros((1, rows, cols, 3), np.float32)
-    hidden, kind = np.zeros((1, *config.grid), bool), np.zeros(1, np.int32)
-    # Nothing is computed but the initial values.
-    init = jax.jit(lambda key: model.init(key, canvas, canvas, hidden, kind)["params"])
+    init = jax.jit(lambda key: init_params(SegGPT(config), key))
     fresh = to_torch(config, jax.device_get(init(jax.random.key(0))))
     kept = {n: x for n, x in state.items() if not re.fullmatch(_MAE_ONLY, n)}
     filled = {n: x for n, x in fresh.items() if not re.fullmatch(_ENCODER, n)}

@@ -254,6 +254,14 @@ class SegGPT(nn.Module):
         return painting, out
 
 
+def init_params(model: SegGPT, key):
+    """Initial parameters. Under jit or eval_shape nothing else is computed."""
+    rows, cols = model.config.canvas
+    canvas = jnp.zeros((1, rows, cols, 3))
+    hidden = jnp.zeros((1, *model.config.grid), bool)
+    return model.init(key, canvas, canvas, hidden, jnp.zeros(1, jnp.int32))["params"]
+
+
 def _embed(p, images, targets, hidden, kind, patch, dtype):
     """Image and target tokens stacked on the batch axis: `[2b, h, w, d]`."""
     both = jnp.concatenate([images, targets]).astype(dtype)
