@@ -2,6 +2,52 @@
 
 from ml_collections import ConfigDict
 
+# Sampling weights of the paper's supplementary. They sum to 0.99; runs normalise them.
+WEIGHTS = {
+    "coco_instance": 0.22,
+    "ade20k": 0.15,
+    "coco_panoptic": 0.15,
+    "cityscapes": 0.07,
+    "coco_stuff": 0.07,
+    "lip": 0.07,
+    "voc": 0.07,
+    "paco": 0.07,
+    "aerial": 0.06,
+    "vessels": 0.06,
+}
+# The two weights that several sets share.
+MEMBERS = {
+    "aerial": ("isaid", "loveda"),
+    "vessels": ("chase_db1", "drive", "hrf", "stare"),
+}
+# "High-res images augmented by random crops" (paper): areas that show vessels at about
+# their own scale in 448 x 448 pixels.
+CROPS = {
+    "chase_db1": (0.2, 0.8),
+    "drive": (0.3, 1.0),
+    "hrf": (0.025, 0.2),
+    "stare": (0.3, 1.0),
+}
+
+
+def paper_sources() -> ConfigDict:
+    """The training data of the paper, each set in the folder of its name."""
+    c = ordered()
+    for name, weight in WEIGHTS.items():
+        if name in MEMBERS:
+            members = {one: _trained_on(one) for one in MEMBERS[name]}
+            c[name] = {"weight": weight, "members": members}
+        else:
+            c[name] = {"weight": weight, **_trained_on(name)}
+    return c
+
+
+def _trained_on(name: str) -> dict:
+    spec = {"type": name, "split": "train"}
+    if name in CROPS:
+        spec["view"] = {"crop_scale": CROPS[name]}
+    return spec
+
 
 def ordered(**settings) -> ConfigDict:
     """A ConfigDict that keeps its order: stages run, and sources mix, in that order."""
@@ -28,6 +74,7 @@ def base() -> ConfigDict:
         }
     )
     c.sources = ordered()
+    c.skip_missing = False  # True: leave out sources whose folder is not there
     c.group_power = 1.0  # inside a group of sources: share ~ size ** group_power
     c.bad_share = 0.01
     c.fixed_pairs = 0  # train on that many fixed pairs only; 0: the endless mixture

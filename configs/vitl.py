@@ -13,31 +13,12 @@ to get each data set. Smaller forms of the same program:
 from configs import common
 from seggpt_jax.config import parse_argument
 
-# Paper, supplementary: sampling weights. Aerial and vessel sets share theirs by size.
-WEIGHTS = {
-    "coco_instance": 0.22,
-    "ade20k": 0.15,
-    "coco_panoptic": 0.15,
-    "cityscapes": 0.07,
-    "coco_stuff": 0.07,
-    "lip": 0.07,
-    "voc": 0.07,
-    "paco": 0.07,
-    "isaid": 0.06 * 23262 / (23262 + 2520),
-    "loveda": 0.06 * 2520 / (23262 + 2520),
-    "chase_db1": 0.06 * 20 / 75,
-    "drive": 0.06 * 20 / 75,
-    "hrf": 0.06 * 15 / 75,
-    "stare": 0.06 * 20 / 75,
-}
-
 
 def get_config(argument=None):
     """`:tiny` and `:overfit`, or nothing for the paper's run."""
     arg = parse_argument(argument, tiny=False, overfit=False)
     c = common.base()
-    for name, weight in WEIGHTS.items():
-        c.sources[name] = {"type": name, "weight": weight}
+    c.sources = common.paper_sources()
     if arg["tiny"] or arg["overfit"]:
         _shrink(c)
     if arg["overfit"]:

@@ -40,6 +40,20 @@ def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:
     return values
 
 
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Settings given as `name=value`: Python literals, or else plain text."""
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"setting {text!r} must be such as name=value")
+        try:
+            settings[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[name] = value
+    return settings
+
+
 def _argument(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
@@ -70,6 +84,7 @@ class RunSettings:
     init_from: str
     model: Mapping[str, Any]
     sources: Mapping[str, Any]
+    skip_missing: bool
     group_power: float | int
     bad_share: float | int
     fixed_pairs: int

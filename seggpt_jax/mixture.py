@@ -17,31 +17,62 @@ from seggpt_jax.models.seggpt import SegGPT
 
 
 def build_dataset(config: Any, model: SegGPT):
-    """The training mixture of a config: source names, and the endless pairs."""
+    """The training mixture of a config: its sources by name, and the endless pairs."""
     rows, cols = model.config.canvas
-    context = construct(
-        Context, "context", config.context,
-        view=construct(View, "view", config.view, size=(rows // 2, cols)),
-        recolor=construct(Recolor, "recolor", config.recolor),
-        masking=construct(Masking, "masking", config.masking),
-        patch=model.config.patch,
-    )  # fmt: skip
+    parts = {
+        "recolor": construct(Recolor, "recolor", config.recolor),
+        "masking": construct(Masking, "masking", config.masking),
+        "patch": model.config.patch,
+    }
+
+    def make_context(where: str, own: Mapping[str, Any]) -> Context:
+        settings = plain(config.view) | own
+        view = construct(View, where, settings, size=(rows // 2, cols))
+        return construct(Context, "context", config.context, view=view, **parts)
+
     specs = plain(config.sources)
     weights = {name: spec.pop("weight", None) for name, spec in specs.items()}
     check_weights(weights)
-    groups = open_groups(specs, config.data_dir)
+    views = pop_views(specs)
+    groups = open_groups(specs, config.data_dir, config.skip_missing)
     shares = split_weights(weights, groups, config.group_power)
-    logging.info("mixture: %s", {n: round(w, 4) for n, w in shares.items()})
     sources = {n: source for group in groups.values() for n, source in group.items()}
+    logging.info("%s", table(shares, sources))
+    contexts = {
+        name: make_context(f"sources.{where}.view", own)
+        for where, own in views.items()
+        for name in (groups.get(where) or {where: None})
+        if name in sources
+    }
     dataset = make_dataset(
-        list(sources.values()), [shares[name] for name in sources], context,
-        config.seed, config.bad_share,
+        list(sources.values()), [shares[name] for name in sources],
+        make_context("view", {}), config.seed, config.bad_share, contexts=contexts,
     )  # fmt: skip
     if config.fixed_pairs:  # memorise these very pairs
         dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
             reseed_each_epoch=False
         )
-    return list(sources), dataset
+    return sources, dataset
+
+
+def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Takes the setting `view` out of specs and their members: name -> settings of
+    `View` that take the place of the common ones."""
+    views = {}
+    for name, spec in specs.items():
+        for member, one in {name: spec, **spec.get("members", {})}.items():
+            if "view" in one:
+                views[member] = one.pop("view")
+    return views
+
+
+def table(shares: Mapping[str, float], sources: Mapping[str, Any]) -> str:
+    """The mixture for people: share, records, classes, name."""
+    lines = ["mixture:    share    records  classes  source"]
+    for name, share in shares.items():
+        records, classes = len(sources[name]), len(sources[name].class_names)
+        lines.append(f"         {share:8.4f} {records:10,} {classes:8,}  {name}")
+    return "\n".join(lines)
 
 
 def check_weights(weights: Mapping[str, Any]):

@@ -130,7 +130,8 @@ class Loop:
 
     def open_data(self):
         """Opens every source of training and evaluation."""
-        self.names, self.dataset = build_dataset(self.config, self.model)
+        sources, self.dataset = build_dataset(self.config, self.model)
+        self.names = list(sources)
         self.groups = evaluate.build_groups(
             self.config.evals, self.config.data_dir, self.model, self.mesh,
             pairs={"dataset": self.dataset},

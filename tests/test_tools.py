@@ -1,6 +1,7 @@
 """The tools draw and say what they are meant to."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -26,19 +27,19 @@ def drawn(monkeypatch):
 
 def batch_of(config, step: int):
     config = read_settings(plain(config))
-    names, dataset = build_dataset(config, build_model(config.model))
+    sources, dataset = build_dataset(config, build_model(config.model))
     batches = make_iterator(dataset, config.loader["batch_size"], start_step=step)
     batch = next(batches)
     batches.close()
-    return names, batch
+    return list(sources.values()), batch
 
 
 def test_rows_are_those_of_the_training_batch(drawn):
     config = vitl.get_config("tiny")
     config.stages.find.background_prob = 0.0
-    names, batch = batch_of(config, 5)
+    sources, batch = batch_of(config, 5)
     for i, row in enumerate(drawn(config, step=5, rows=3)):
-        assert row.caption.startswith(f"{names[0]} #{batch['record'][i]}, ")
+        assert row.caption.startswith(f"{sources[0].name} #{batch['record'][i]}, ")
         prompt, target, query, other = row.cells
         np.testing.assert_array_equal(canvas.stitch(prompt, query), batch["images"][i])
         shown = canvas.stitch(target, other)
@@ -63,15 +64,20 @@ def test_invalid_pixels_are_hatched():
         "kind": np.int32(1),
         "record": np.int64(3),
         "source": np.int32(0),
+        "labels": np.array([4, 2, 0]),
     }
     pair["valid"][:2] = False
-    row = show_batch._row(pair, 4, ["pets"], repainted=True)
-    assert isinstance(row, Row) and row.caption == "pets #3, instance"
+    source = types.SimpleNamespace(name="pets", class_names={2: "cat", 4: "dog"})
+    row = show_batch._row(pair, 4, [source], repainted=True)
+    assert isinstance(row, Row) and row.caption == "pets #3, instance: 2 objects"
     assert {tuple(c) for c in row.cells[1][:2].reshape(-1, 3)} == {
         (255, 0, 0),
         (255, 255, 255),
     }
     assert (row.cells[1][2:] == 9).all() and (row.cells[3] == 9).all()
+    pair["kind"] = np.int32(0)
+    row = show_batch._row(pair, 4, [source], repainted=True)
+    assert row.caption == "pets #3, category: dog, cat"
 
 
 def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):

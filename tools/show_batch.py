@@ -41,14 +41,18 @@ def draw_batch(config, step: int = 0, rows: int = 8) -> np.ndarray:
     batch_size = config.loader["batch_size"]
     require(1 <= rows <= batch_size, "--rows", rows, f"in [1, {batch_size}]")
     model = build_model(config.model)
-    names, dataset = build_dataset(config, model)
+    sources, dataset = build_dataset(config, model)
+    sources = list(sources.values())
     index = next(i for i, end in enumerate(ends) if step < end)
     done = (step - ends[index] + stages[index].steps) / stages[index].steps
     repainted = _repainted_rows(config.seed, stages[index], step, done, batch_size)
     # Batches are consecutive pieces of the stream: no other row need be made.
     pairs = [dataset[step * batch_size + row] for row in range(rows)]
     return sheets.contact_sheet(
-        [_row(p, model.config.patch, names, repainted[i]) for i, p in enumerate(pairs)],
+        [
+            _row(p, model.config.patch, sources, repainted[i])
+            for i, p in enumerate(pairs)
+        ],
         HEADINGS,
     )
 
@@ -65,7 +69,7 @@ def _repainted_rows(seed: int, stage: Stage, step: int, done: float, batch_size:
     return np.asarray(painted)[:, 0, 0, 0] > 0
 
 
-def _row(pair, patch: int, names, repainted: bool) -> sheets.Row:
+def _row(pair, patch: int, sources, repainted: bool) -> sheets.Row:
     target = pair["targets"].copy()
     if repainted:
         target[~pair["foreground"]] = pair["background"]
@@ -77,7 +81,13 @@ def _row(pair, patch: int, names, repainted: bool) -> sheets.Row:
     target[y, x] = np.where(stripe, _RED, _WHITE)
     (prompt, query), (its, other) = canvas.split(pair["images"]), canvas.split(target)
     kind = "instance" if pair["kind"] == INSTANCE else "category"
-    caption = f"{names[pair['source']]} #{pair['record']}, {kind}"
+    source = sources[pair["source"]]
+    caption = f"{source.name} #{pair['record']}, {kind}"
+    labels = [int(label) for label in pair["labels"] if label]
+    if pair["kind"] == INSTANCE:
+        caption += f": {len(labels)} objects"
+    else:
+        caption += ": " + ", ".join(source.class_names[label] for label in labels)
     return sheets.Row((prompt, its, query, other), caption)
 
 

@@ -85,7 +85,8 @@ class Context:
         images, targets: uint8 `[2h, w, 3]`. foreground: bool `[2h, w]`, what is
         painted. valid: bool `[2h, w]`, false on ignored pixels, which are painted
         black. background: uint8 `[3]`, a colour apart from all used. hidden: bool
-        `[2h / patch, w / patch]`. kind: int32. record: int64, `index`.
+        `[2h / patch, w / patch]`. kind: int32. record: int64, `index`. labels: int32
+        `[recolor.max_colors]`, what is asked for, then zeros.
 
         Raises `BadRecord` for an unreadable record, `NothingToAsk` for an empty one.
         """
@@ -100,6 +101,8 @@ class Context:
         recolored = self.recolor(prompt, query, rng)
         segments = np.concatenate([prompt.segments, query.segments])
         rows, cols = segments.shape
+        labels = np.zeros(self.recolor.max_colors, np.int32)
+        labels[: len(recolored.labels)] = recolored.labels
         return {
             "images": canvas.stitch(prompt.image, query.image),
             "targets": canvas.stitch(recolored.prompt, recolored.query),
@@ -111,6 +114,7 @@ class Context:
             "hidden": self.masking((rows // self.patch, cols // self.patch), rng),
             "kind": np.int32(sample.kind),
             "record": np.int64(index),
+            "labels": labels,
         }
 
     def _layouts(

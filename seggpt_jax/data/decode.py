@@ -5,11 +5,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from seggpt_jax.data.sample import BadRecord
+
+File = Path | BinaryIO
 
 MAX_PIXELS = 2**26  # the largest aerial images have 60 million
 MAX_VALUE = 2**16 - 1  # masks have 8 or 16 bits
@@ -57,9 +60,9 @@ def check_depth(mask: Image.Image) -> None:
         raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(file: File) -> np.ndarray:
     """Mask values `[h, w]`, one of the integer dtypes, all in 0..65535."""
-    with Image.open(path) as mask:
+    with Image.open(file) as mask:
         check_size(mask)
         if mask.format == "JPEG":
             raise BadRecord("is a JPEG, which changes mask values; save masks as PNG")
@@ -85,18 +88,35 @@ def is_grey(image: Image.Image) -> bool:
     return bool((palette == palette[:, :1]).all())
 
 
-def read_image(path: Path, mask_path: Path, size: tuple[int, ...]) -> np.ndarray:
-    """An image uint8 `[h, w, 3]` of the size `(h, w)` of its mask."""
-    with Image.open(path) as image:
+def read_grey(file: File) -> np.ndarray:
+    """A mask of any mode as brightness uint8 `[h, w]`."""
+    with Image.open(file) as mask:
+        check_size(mask)
+        return np.array(mask.convert("L"))
+
+
+def read_colors(file: File) -> np.ndarray:
+    """A mask whose ids are colours: 0xBBGGRR of each pixel, int32 `[h, w]`."""
+    with Image.open(file) as mask:
+        check_size(mask)
+        rgb = np.asarray(mask.convert("RGB"))
+    return rgb.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+
+
+def read_image(
+    file: File, size: tuple[int, ...] | None, mask_name: object
+) -> np.ndarray:
+    """An image uint8 `[h, w, 3]` of the size `(h, w)` of its mask, if it has one."""
+    with Image.open(file) as image:
         check_size(image)
         image.load()  # turns a TIFF by itself
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         turned = image.size[::-1] if orientation >= 5 else image.size
-        if orientation != 1 and turned == size[::-1]:
+        if size is not None and orientation != 1 and turned == size[::-1]:
             ImageOps.exif_transpose(image, in_place=True)
-        if image.size != size[::-1]:
+        if size is not None and image.size != size[::-1]:
             raise BadRecord(
-                f"is {image.width} x {image.height}, but its mask {mask_path} is "
+                f"is {image.width} x {image.height}, but its mask {mask_name} is "
                 f"{size[1]} x {size[0]}; scale the mask (nearest) to the image's size"
             )
         return to_rgb(image)

@@ -9,16 +9,18 @@ import hashlib
 import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
+from seggpt_jax.config import shorten
 from seggpt_jax.data.context import Context, NothingToAsk
 from seggpt_jax.data.sample import BadRecord, Source
 
+_MAX_LISTED = 100  # of the bad records in the error that stops a run
 _MAX_REDRAWS = 20  # in a row: a source that yields nothing must not hang the run
 
 logger = logging.getLogger(__name__)
@@ -30,9 +32,12 @@ def make_dataset(
     context: Context,
     seed: int,
     bad_share: float = 0.01,
+    contexts: Mapping[str, Context] | None = None,
 ) -> grain.MapDataset:
     """The endless mixture of pairs, as `context` makes them, plus `source` (int32, the
     place in `sources`).
+
+    contexts: source name -> what makes its pairs instead of `context`.
 
     Each source is shuffled anew every epoch, by `seed` and its own name: adding a
     source leaves the order of the others alone. Weights are relative; grain takes turns
@@ -45,8 +50,9 @@ def make_dataset(
     for number, source in enumerate(sources):
         order, pairs = _seeds(seed, source.name)
         stream = grain.MapDataset.range(len(source)).shuffle(seed=order).repeat()
+        own = (contexts or {}).get(source.name, context)
         streams.append(
-            stream.random_map(_Pairs(source, number, context, bad_share), seed=pairs)
+            stream.random_map(_Pairs(source, number, own, bad_share), seed=pairs)
         )
     return grain.MapDataset.mix(streams, weights=weights)
 
@@ -111,7 +117,7 @@ class _Pairs:
         self.source, self.number, self.context = source, number, context
         self.bad_share = bad_share
         self.limit = max(1, int(bad_share * len(source)))
-        self.bad: set[str] = set()
+        self.bad: list[str] = []
         self.lock = threading.Lock()
 
     def __reduce__(self):  # every process counts for itself
@@ -139,12 +145,13 @@ class _Pairs:
         with self.lock:
             if str(error) in self.bad:
                 return
-            self.bad.add(str(error))
+            self.bad.append(str(error))
             count = len(self.bad)
         if count > self.limit:
             raise ValueError(
                 f"source {self.source.name}: more than {self.limit} of "
-                f"{len(self.source)} records are bad (bad_share), the last: {error}"
+                f"{len(self.source)} records are bad (bad_share): "
+                f"{shorten(self.bad, _MAX_LISTED)}"
             )
         logger.warning("source %s: skipped bad record %d: %s (%d stop the run)",
                        self.source.name, count, error, self.limit + 1)  # fmt: skip

@@ -10,6 +10,17 @@ CATEGORY, INSTANCE = 0, 1  # `kind`: which type embedding the model adds
 BACKGROUND, IGNORE = 0, 255  # the two reserved labels of `segments`
 
 
+KINDS = {"category": CATEGORY, "instance": INSTANCE}
+
+
+def kind_of(value: int | str) -> int:
+    """The `kind` that a setting names."""
+    kind = KINDS.get(str(value), value)
+    if kind not in (CATEGORY, INSTANCE):
+        raise ValueError(f"kind: {value!r} must be category or instance")
+    return int(kind)
+
+
 class BadRecord(ValueError):
     """An image or mask that cannot be used; the message names the file."""
 

@@ -5,33 +5,75 @@ How to bring data: docs/data.md.
 
 import importlib
 import inspect
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from seggpt_jax.config import suggest
+from seggpt_jax.config import construct, suggest
+from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.layout import Layout
+from seggpt_jax.data.prepared import open_store
+
+SELECTION = ("classes", "exclude_classes")
+
+logger = logging.getLogger(__name__)
+
+# Type of a config -> module of this package, and class.
 
 TYPES = {
-    "indexed": "seggpt_jax.data.sources.indexed:Indexed",
-    "shapes": "seggpt_jax.data.sources.shapes:Shapes",
+    "indexed": "indexed:Indexed",
+    "shapes": "shapes:Shapes",
+    # Data sets of the paper's training (supplementary) ...
+    "ade20k": "ade20k:Ade20k",
+    "chase_db1": "chase_db1:ChaseDb1",
+    "cityscapes": "cityscapes:Cityscapes",
+    "coco_instance": "coco:CocoInstance",
+    "coco_panoptic": "coco_panoptic:CocoPanoptic",
+    "coco_stuff": "coco_stuff:CocoStuff",
+    "drive": "drive:Drive",
+    "hrf": "hrf:Hrf",
+    "isaid": "isaid:Isaid",
+    "lip": "lip:Lip",
+    "loveda": "loveda:LoveDa",
+    "paco": "paco:Paco",
+    "stare": "stare:Stare",
+    "voc": "voc:Voc",
+    # ... and of its evaluations.
+    "coco20i": "coco20i:Coco20i",
+    "cvc_clinicdb": "polyps:CvcClinicDb",
+    "davis2016": "davis:Davis2016",
+    "davis2017": "davis:Davis2017",
+    "etis_larib": "polyps:EtisLarib",
+    "fss1000": "fss1000:Fss1000",
+    "kvasir_seg": "polyps:KvasirSeg",
+    "lvis": "lvis:Lvis",
+    "mose": "mose:Mose",
+    "pascal5i": "pascal5i:Pascal5i",
+    "youtube_vos": "youtube_vos:YoutubeVos",
+    # Formats of one's own data.
+    "coco_json": "coco:CocoJson",
+    "hf_dataset": "hf_dataset:HfDataset",
+    "png_folders": "folders:PngFolders",
+    "tfds": "tfds:TfdsFolder",
 }
-# The data sets of the paper (section 4.1) in their own layouts.
-PLANNED = frozenset({
-    "ade20k", "chase_db1", "cityscapes", "coco_instance", "coco_panoptic",
-    "coco_stuff", "drive", "hrf", "isaid", "lip", "loveda", "paco", "stare", "voc",
-})  # fmt: skip
 
 
 def open_sources(
     specs: Mapping[str, Mapping[str, Any]],
     data_dir: str | os.PathLike[str] | None = None,
+    skip_missing: bool = False,
 ) -> dict[str, Any]:
-    """Opens the sources of a config: name -> `{"type": ..., constructor settings}`.
+    """Opens the sources of a config: name -> `{"type": ..., settings}`.
 
-    `indexed` takes `folder`, below `data_dir`, instead of `root`. The folder "*" is
-    every set of `<data_dir>/sets.tsv` that has the split, but for those of `exclude`;
-    each of these hides those of `exclude_classes` (names) that it has.
+    All but `shapes` take `folder`, below `data_dir`, which is the type's name unless it
+    is set; the prepared form is used where the folder has it. The folder "*" of
+    `indexed` is every set of `<data_dir>/sets.tsv` that has the split, but for those of
+    `exclude`; each of these hides those of `exclude_classes` (names) that it has.
+    `{"members": {name: spec}}` stands for several sources.
+
+    skip_missing: leave out sources whose folder is not there, with a line in the log.
 
     Returns name -> source (`data.sample.Source`); sets of "*" have their own names.
 
@@ -39,7 +81,7 @@ def open_sources(
       ValueError: for a wrong type, setting or name, and for all missing data at once.
     """
     sources: dict[str, Any] = {}
-    for group in open_groups(specs, data_dir).values():
+    for group in open_groups(specs, data_dir, skip_missing).values():
         for name, source in group.items():
             if name in sources:
                 raise ValueError(
@@ -50,55 +92,103 @@ def open_sources(
     return sources
 
 
+class _Call(NamedTuple):
+    """One source to open. root: None for a source without files."""
+
+    group: str
+    name: str
+    type: str
+    root: Path | None
+    settings: dict[str, Any]
+
+
 def open_groups(
     specs: Mapping[str, Mapping[str, Any]],
     data_dir: str | os.PathLike[str] | None = None,
+    skip_missing: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """As `open_sources`, but name of the spec -> name -> source."""
-    calls: list[tuple[str, str, str, dict[str, Any]]] = []
-    missing: list[str] = []
-    for group, spec in specs.items():
-        settings = dict(spec)
-        kind = settings.pop("type", None)
-        if kind in PLANNED:
-            folder = Path(data_dir or "<data_dir>") / kind
-            missing.append(f"{kind} (folder {folder}; no reader in this version)")
-            continue
-        if kind not in TYPES:
-            choices = [*TYPES, *sorted(PLANNED)]
-            raise ValueError(
-                f"sources.{group}.type has no {kind!r}{suggest(kind, choices)}"
-            )
-        _check_settings(group, kind, settings)
-        if kind != "indexed":
-            calls.append((group, group, kind, settings))
-            continue
-        for name, one in _expand(group, settings, _need(data_dir)).items():
-            if not one["root"].is_dir():
-                missing.append(f"{name} (folder {one['root']})")
-            calls.append((group, name, kind, {**one, "name": name}))
-    if missing:
+    calls = [
+        call
+        for group, spec in specs.items()
+        for name, one in spec.get("members", {group: spec}).items()
+        for call in _calls(group, name, one, data_dir)
+    ]
+    missing = [call for call in calls if call.root and not call.root.is_dir()]
+    if missing and (not skip_missing or len(missing) == len(calls)):
+        listed = ", ".join(f"{call.name} (folder {call.root})" for call in missing)
         raise ValueError(
-            f"data is missing for: {', '.join(missing)}. docs/data.md tells how to get "
-            f"each data set, and how to bring any as an indexed folder"
+            f"data is missing for: {listed}. docs/data.md tells how to get each data "
+            f"set, and how to bring any as an indexed folder; skip_missing=True leaves "
+            f"out what is not there"
         )
     groups: dict[str, dict[str, Any]] = {group: {} for group in specs}
-    for group, name, kind, settings in calls:
-        groups[group][name] = _load(kind)(**settings)
-    return groups
+    for call in calls:
+        if call in missing:
+            logger.warning("left out: %s, no folder %s", call.name, call.root)
+        else:
+            groups[call.group][call.name] = _open(call)
+    return {group: sources for group, sources in groups.items() if sources}
 
 
-def _load(kind: str) -> type:
+def _calls(
+    group: str, name: str, spec: Mapping[str, Any], data_dir: Any
+) -> Iterator[_Call]:
+    where = f"sources.{group}" if name == group else f"sources.{group}.members.{name}"
+    settings = dict(spec)
+    kind = settings.pop("type", None)
+    if kind not in TYPES:
+        raise ValueError(f"{where}.type has no {kind!r}{suggest(kind, TYPES)}")
+    cls = load(kind)
+    _check_settings(where, kind, cls, settings)
+    if kind == "shapes":
+        yield _Call(group, name, kind, None, settings)
+    elif kind == "indexed":
+        for member, one in _expand(group, name, settings, _need(data_dir)).items():
+            yield _Call(group, member, kind, one.pop("root"), one)
+    else:
+        # Without data_dir too, so that all that is missing is named at once.
+        root = Path(data_dir or "<data_dir>") / settings.pop("folder", kind)
+        yield _Call(group, name, kind, root, settings)
+
+
+def _open(call: _Call) -> Any:
+    cls, settings = load(call.type), dict(call.settings)
+    if call.root is None:
+        return cls(**settings)
+    if not issubclass(cls, Layout):
+        return cls(call.root, name=call.name, **settings)
+    chosen = {k: settings.pop(k) for k in SELECTION if k in settings}
+    split = settings.pop("split")
+    store = open_store(make_layout(call.type, settings), call.root, split)
+    return Dataset(store, call.name, **chosen)
+
+
+def make_layout(kind: str, settings: Mapping[str, Any]) -> Layout:
+    """The layout of a type. Raises ValueError for unknown types and settings."""
+    if kind not in TYPES or not issubclass(load(kind), Layout):
+        layouts = [name for name in TYPES if issubclass(load(name), Layout)]
+        raise ValueError(f"type: no layout {kind!r}{suggest(kind, layouts)}")
+    return construct(load(kind), kind, settings)
+
+
+def load(kind: str) -> Any:
+    """The class of a type; its module is imported only now."""
     module, name = TYPES[kind].split(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
-def _check_settings(group: str, kind: str, settings: Mapping[str, Any]) -> None:
+def _check_settings(
+    where: str, kind: str, cls: type, settings: Mapping[str, Any]
+) -> None:
     """Refuses unknown and missing settings, before any data is looked at."""
-    parameters = inspect.signature(_load(kind)).parameters
+    parameters = inspect.signature(cls).parameters
     allowed = set(parameters)
     required = {n for n, p in parameters.items() if p.default is p.empty}
-    if kind == "indexed":
+    if issubclass(cls, Layout):
+        allowed |= {"folder", "split"} | set(SELECTION)
+        required |= {"split"}
+    elif kind == "indexed":
         allowed = allowed - {"root", "name"} | {"folder"}
         required = required - {"root"} | {"folder"}
         if settings.get("folder") == "*":
@@ -106,32 +196,29 @@ def _check_settings(group: str, kind: str, settings: Mapping[str, Any]) -> None:
     for setting in settings:
         if setting not in allowed:
             raise ValueError(
-                f"sources.{group}: type {kind!r} has no {setting!r}"
-                f"{suggest(setting, allowed)}"
+                f"{where}: type {kind!r} has no {setting!r}{suggest(setting, allowed)}"
             )
     if absent := sorted(required - settings.keys()):
-        raise ValueError(
-            f"sources.{group}: type {kind!r} needs the setting {absent[0]!r}"
-        )
+        raise ValueError(f"{where}: type {kind!r} needs the setting {absent[0]!r}")
 
 
 def _need(data_dir: str | os.PathLike[str] | None) -> Path:
     if not data_dir or not Path(data_dir).is_dir():
         raise ValueError(
             f"data_dir: {str(data_dir or '')!r} is no folder; it must hold the "
-            f"folders of all sources of type 'indexed' (docs/data.md)"
+            f"folders of all sources (docs/data.md)"
         )
     return Path(data_dir)
 
 
 def _expand(
-    group: str, settings: Mapping[str, Any], data_dir: Path
+    group: str, name: str, settings: Mapping[str, Any], data_dir: Path
 ) -> dict[str, dict[str, Any]]:
     """Name -> settings of `Indexed`: one folder, or each set that "*" stands for."""
     settings = dict(settings)
     folder = settings.pop("folder")
     if folder != "*":
-        return {group: {**settings, "root": data_dir / folder}}
+        return {name: {**settings, "root": data_dir / folder}}
 
     from seggpt_jax.data.sources import indexed  # only when a config asks for it
 

@@ -21,13 +21,12 @@ from seggpt_jax.data.sample import (
     INSTANCE,
     BadRecord,
     Sample,
+    kind_of,
 )
 
 INDEX, CLASSES, SETS = "index.tsv", "classes.tsv", "sets.tsv"
 INDEX_COLUMNS = ("split", "image", "mask", "width", "height", "classes")
 CLASSES_COLUMNS = ("id", "name", "images")
-KINDS = {"category": CATEGORY, "instance": INSTANCE,
-         CATEGORY: CATEGORY, INSTANCE: INSTANCE}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -96,9 +95,7 @@ class Indexed:
         self.same_image_only = same_image_only
         if kind is None:
             kind = INSTANCE if same_image_only else CATEGORY
-        if kind not in KINDS:
-            raise ValueError(f"kind: {kind!r} must be category or instance")
-        self.kind = KINDS[kind]
+        self.kind = kind_of(kind)
         self.strict = strict
         self.name = name or self.root.name
         _log_unused(self._table, self)
@@ -139,7 +136,7 @@ class Indexed:
             if self.strict:
                 _check_strict(row, values, table)
         with naming_errors(f"{image_path} ({INDEX} line {row.line})"):
-            image = read_image(image_path, mask_path, values.shape)
+            image = read_image(image_path, values.shape, mask_path)
         segments = table.lookup[values]
         present = np.flatnonzero(np.bincount(segments.ravel())).tolist()
         classes = tuple(label for label in present if label in table.class_names)

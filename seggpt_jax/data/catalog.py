@@ -1,0 +1,256 @@
+"""Which records a split has and which classes they show: made once, kept on disk.
+
+A catalog is a folder of arrays that processes share by mapping them into memory, so
+that opening a large set takes no time and no memory of its own.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from seggpt_jax.config import shorten
+from seggpt_jax.data.decode import naming_errors
+from seggpt_jax.data.layout import Decoded, Entry, Layout, Skipped
+from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.staging import new_folder
+
+VERSION = 1
+BESIDE = ".seggpt"  # folder below the root of a data set
+_TEXT, _STARTS, _MEMBERS, _META = "text.npy", "starts.npy", "members.npy", "meta.json"
+
+logger = logging.getLogger(__name__)
+
+
+class Catalog:
+    """A stored catalog, mapped into memory.
+
+    names: label -> class name. by_class: label -> rising indices of the records that
+    show it; labels without any are left out. skipped: what makes no record. unreadable:
+    records whose mask cannot be decoded.
+    """
+
+    def __init__(self, folder: Path):
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        self.folder = folder
+        self.fingerprint = str(meta["fingerprint"])
+        self.names = {int(k): str(v) for k, v in meta["names"].items()}
+        self.skipped = [Skipped(*item) for item in meta["skipped"]]
+        self.unreadable = [Skipped(*item) for item in meta["unreadable"]]
+        self._text = np.load(folder / _TEXT, mmap_mode="r")
+        self._starts = np.load(folder / _STARTS, mmap_mode="r")
+        members = np.load(folder / _MEMBERS, mmap_mode="r")
+        self.by_class: dict[int, np.ndarray] = {
+            int(label): members[start:stop]
+            for label, (start, stop) in meta["members"].items()
+        }
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> Any:
+        """What was stored of a record: JSON."""
+        start, stop = self._starts[index : index + 2]
+        return json.loads(self._text[start:stop].tobytes())
+
+    def entry(self, index: int) -> Entry:
+        """A record as a layout lists it; its classes are in `by_class`."""
+        return Entry(*self[index])
+
+
+def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
+    """The catalog of a layout's split: the stored one, or, the first time and whenever
+    the watched files changed, a new one.
+
+    It is stored beside the data, in `<root>/.seggpt`, or, where that cannot be
+    written, in `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
+    """
+    setup = {"layout": type(layout).__name__, "split": split}
+    setup |= dataclasses.asdict(layout)
+    text = json.dumps(setup, sort_keys=True, default=str)
+    name = f"{setup['layout'].lower()}-{split}-{_digest(text)[:8]}"
+    parent = _parent(root)
+    # Taken now: writing the folder above may change the root's own time.
+    state = [_stamp(path, root) for path in layout.watched(root, split)]
+    fingerprint = _digest(json.dumps([VERSION, text, state]))
+    folder = parent / name
+    if _fingerprint(folder) != fingerprint:
+        listing = layout.records(root, split)
+        entries, skipped = _divide(listing.records)
+        if not entries:
+            raise ValueError(
+                f"{root}: split {split!r} has no record; "
+                + (f"{skipped[0].id} {skipped[0].reason}; " if skipped else "")
+                + "docs/data.md shows the expected tree"
+            )
+        found = find_classes(layout, root, entries, f"{root.name} {split}: masks")
+        if not layout.keep_empty:
+            both = [(e, f) for e, f in zip(entries, found, strict=True) if any(f)]
+            entries, found = [e for e, _ in both], [f for _, f in both]
+        store_catalog(
+            folder,
+            names=listing.names,
+            records=(entry._replace(classes=None) for entry in entries),
+            classes=[classes for classes, _ in found],
+            skipped=skipped,
+            unreadable=[
+                Skipped(entry.id, why)
+                for entry, (_, why) in zip(entries, found, strict=True)
+                if why
+            ],
+            fingerprint=fingerprint,
+        )
+        _log(folder)
+    return Catalog(folder)
+
+
+def store_catalog(
+    folder: Path,
+    *,
+    names: Mapping[int, str],
+    records: Iterable[Any],
+    classes: Sequence[Sequence[int]],
+    skipped: Sequence[Skipped],
+    unreadable: Sequence[Skipped] = (),
+    fingerprint: str = "",
+) -> None:
+    """Writes a catalog. records: JSON. classes: the labels that each of them shows."""
+    texts = [json.dumps(r, ensure_ascii=False).encode() for r in records]
+    members: dict[int, list[int]] = {label: [] for label in names}
+    for index, shown in enumerate(classes):
+        for label in shown:
+            members[label].append(index)
+    spans, at = {}, 0
+    for label, indices in members.items():
+        if indices:
+            spans[label] = (at, at + len(indices))
+            at += len(indices)
+    meta = {
+        "fingerprint": fingerprint,
+        "names": names,
+        "members": spans,
+        "skipped": list(skipped),
+        "unreadable": list(unreadable),
+    }
+    with _settled(folder, fingerprint), new_folder(folder) as new:
+        np.save(new / _TEXT, np.frombuffer(b"".join(texts), np.uint8))
+        np.save(new / _STARTS, np.cumsum([0, *map(len, texts)], dtype=np.int64))
+        np.save(
+            new / _MEMBERS, np.fromiter(itertools.chain(*members.values()), np.int32)
+        )
+        text = json.dumps(meta, ensure_ascii=False, indent=1)
+        (new / _META).write_text(text, encoding="utf-8")
+
+
+def find_classes(
+    layout: Layout, root: Path, entries: Sequence[Entry], title: str
+) -> list[tuple[tuple[int, ...], str]]:
+    """For every record the labels it shows, or none and why its mask is unreadable."""
+    if all(entry.classes is not None for entry in entries):
+        return [(entry.classes or (), "") for entry in entries]
+
+    def find(entry: Entry) -> tuple[tuple[int, ...], str]:
+        if entry.classes is not None:
+            return entry.classes, ""
+        try:
+            with naming_errors(str(root / (entry.mask or entry.image))):
+                decoded = layout.decode(layout.read_mask(root, entry), entry.annotation)
+        except BadRecord as error:
+            return (), str(error)
+        return class_labels(decoded) if decoded else (), ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding frees the interpreter
+        work = pool.map(find, entries)
+        return list(tqdm(work, title, total=len(entries), leave=False, disable=None))
+
+
+def class_labels(decoded: Decoded) -> tuple[int, ...]:
+    """Labels of the classes that a label map shows, in increasing order."""
+    labels = shown(decoded.segments)
+    if decoded.owners is None:
+        return labels
+    return tuple(sorted({decoded.owners[label] for label in labels}))
+
+
+def shown(segments: np.ndarray) -> tuple[int, ...]:
+    """Labels of a map, without background and ignore, in increasing order."""
+    present = np.flatnonzero(np.bincount(segments.ravel())).tolist()
+    return tuple(label for label in present if label not in (0, 255))
+
+
+def _divide(
+    records: Iterable[Entry | Skipped],
+) -> tuple[list[Entry], list[Skipped]]:
+    entries, skipped, seen = [], [], set()
+    for record in records:
+        if isinstance(record, Skipped):
+            skipped.append(record)
+        elif record.id in seen:
+            skipped.append(Skipped(record.id, "is listed twice"))
+        else:
+            entries.append(record)
+            seen.add(record.id)
+    return entries, skipped
+
+
+def _parent(root: Path) -> Path:
+    beside = root / BESIDE
+    try:
+        beside.mkdir(exist_ok=True)
+        if os.access(beside, os.W_OK):
+            return beside
+    except OSError:
+        pass
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "seggpt_jax" / f"{root.name}-{_digest(str(root.resolve()))[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _stamp(path: Path, root: Path) -> tuple[str, int, int]:
+    state = path.stat()
+    size = 0 if path.is_dir() else state.st_size
+    return os.path.relpath(path, root), size, state.st_mtime_ns
+
+
+def _fingerprint(folder: Path) -> str | None:
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        return meta["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+@contextlib.contextmanager
+def _settled(folder: Path, fingerprint: str) -> Iterator[None]:
+    """Lets another process be first: what it wrote is as good."""
+    try:
+        yield
+    except OSError:
+        if _fingerprint(folder) != fingerprint:
+            raise
+
+
+def _log(folder: Path) -> None:
+    catalog = Catalog(folder)
+    for what, named in (
+        ("files that make no record", catalog.skipped),
+        ("records whose mask cannot be read", catalog.unreadable),
+    ):
+        if named:
+            some = shorten((f"{item.id} {item.reason}" for item in named), 3)
+            logger.warning("%s: %d %s: %s", folder.name, len(named), what, some)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,386 @@
+"""Writes the prepared form of a data set: sharded, resumable, by several workers.
+
+The unit of work is a shard: `write_shard` makes one file, whole or not at all, and
+notes beside it what it made. Processes of this machine and the workers of Apache Beam
+differ only in who calls it, so they make the same bytes, and what one began another
+may end.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+from tqdm import tqdm
+
+from seggpt_jax.data.catalog import store_catalog
+from seggpt_jax.data.dataset import Dataset, Raw
+from seggpt_jax.data.layout import Encoded, Layout, Skipped
+from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, word
+from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.staging import new_file
+
+# A record a group, else random reads are slow; pictures are compressed already.
+WRITER = "group_size:1,uncompressed"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One shard: records `start` to `stop` of the owners' files."""
+
+    split: str
+    number: int
+    count: int
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is made, of what. Must pickle."""
+
+    layout: Layout
+    root: Path
+    out: Path  # the set's folder
+    splits: tuple[str, ...]
+    shard_records: int
+
+    @property
+    def final(self) -> Path:
+        return self.out / VERSION
+
+    @property
+    def staging(self) -> Path:
+        return self.out / f".{VERSION}.part"
+
+    def source(self, split: str) -> Dataset:
+        return Dataset(Raw(self.layout, self.root, split), self.out.name)
+
+    def template(self, split: str) -> tfds.core.ShardedFileTemplate:
+        return tfds.core.ShardedFileTemplate(
+            data_dir=self.staging,
+            dataset_name=word(self.out.name),
+            split=word(split),
+            filetype_suffix="array_record",
+        )
+
+    def path(self, task: Task) -> Path:
+        name = self.template(task.split).sharded_filepath(
+            shard_index=task.number, num_shards=task.count
+        )
+        return Path(name)
+
+    def tasks(self) -> Iterator[Task]:
+        for split in self.splits:
+            total = len(self.source(split))
+            count = math.ceil(total / self.shard_records)
+            ends = [round(total * k / count) for k in range(count + 1)]
+            for k in range(count):
+                yield Task(split, k, count, ends[k], ends[k + 1])
+
+    def describe(self) -> dict[str, Any]:
+        catalogs = {s: self.source(s).store.catalog for s in self.splits}
+        return {
+            "layout": describe(self.layout),
+            "records": {split: len(c) for split, c in catalogs.items()},
+            "fingerprints": {split: c.fingerprint for split, c in catalogs.items()},
+            "shard_records": self.shard_records,
+        }
+
+
+def prepare(
+    layout: Layout,
+    root: Path,
+    out: Path,
+    splits: Sequence[str] = (),
+    *,
+    shard_records: int = 1000,
+    workers: int = 0,
+    beam: Sequence[str] | None = None,
+) -> Path:
+    """Writes `<out>/1.0.0` of the owners' folder `root`. Returns that folder.
+
+    splits: by default all of the layout. workers: processes; 0 does all in this one.
+    beam: instead of processes, the flags of an Apache Beam pipeline, whose workers must
+    see both folders. A run that was cut off goes on where it was.
+
+    Raises:
+      ValueError: for what is wrong with the folder, and where `out` was begun with
+        other data or settings.
+    """
+    splits = tuple(splits or layout.splits)
+    if not splits:
+        raise ValueError("splits: this layout has none of its own; name them")
+    if shard_records < 1 or workers < 0:
+        raise ValueError(
+            f"shard_records={shard_records} must be >= 1, workers={workers} >= 0"
+        )
+    plan = Plan(layout, root.absolute(), out.absolute(), splits, shard_records)
+    if plan.final.exists():
+        raise ValueError(f"{plan.final} is there; move it away to prepare it anew")
+    described = json.dumps(plan.describe(), sort_keys=True)
+    with _locked(plan.staging):
+        begun = plan.staging / "plan.json"
+        if begun.exists() and begun.read_text() != described:
+            raise ValueError(
+                f"{plan.staging} was begun with other data or settings; delete it"
+            )
+        begun.write_text(described)
+        for leftover in plan.staging.glob("*.tmp"):
+            leftover.unlink(missing_ok=True)
+        tasks = list(plan.tasks())
+        todo = [task for task in tasks if not read_done(plan, task)]
+        logger.info("%d of %d shards are there", len(tasks) - len(todo), len(tasks))
+        total = sum(task.stop - task.start for task in tasks)
+        left = sum(task.stop - task.start for task in todo)
+        bar = tqdm(total=total, initial=total - left, unit=" records", desc=out.name)
+        with bar:
+            if beam is not None:
+                _run_beam(plan, todo, beam, bar)
+            elif workers:
+                _run_pool(plan, todo, workers, bar)
+            else:
+                for task in todo:
+                    bar.update(write_shard(plan, task))
+        _finish(plan, tasks)
+    return plan.final
+
+
+def write_shard(plan: Plan, task: Task) -> int:
+    """Makes one shard; returns how many records it is done with. Records that cannot be
+    read are left out and noted."""
+    path = plan.path(task)
+    source = plan.source(task.split)
+    # A name of its own: an orphan of a killed run may be at the same shard.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    size, skipped = 0, []
+    serializer = Serializer()
+    try:
+        writer = ArrayRecordWriter(str(temporary), WRITER)
+        try:
+            for index in range(task.start, task.stop):
+                try:
+                    encoded = source.store[index]
+                    source.sample(encoded)
+                except BadRecord as error:
+                    skipped.append((index, str(error)))
+                    continue
+                data = serializer(encoded)
+                size += len(data)
+                writer.write(data)
+        finally:
+            writer.close()  # writes the footer, without which nothing can be read
+        done = {
+            "file": path.name,
+            "records": task.stop - task.start - len(skipped),
+            "bytes": size,
+            "length": temporary.stat().st_size,
+            "sha256": file_digest(temporary),
+            "skipped": skipped,
+        }
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with new_file(_done(path)) as file:
+        file.write_text(json.dumps(done))
+    return task.stop - task.start
+
+
+class Serializer:
+    """A record as the bytes of a tf.Example, the same in every process."""
+
+    def __init__(self):
+        self.features = features()
+        self.serializer = ExampleSerializer(self.features.get_serialized_info())
+
+    def __call__(self, encoded: Encoded) -> bytes:
+        record = {
+            "id": encoded.id,
+            "image": encoded.image,
+            "mask": encoded.mask,
+            "annotation": encoded.annotation,
+        }
+        example = self.serializer.get_tf_example(self.features.encode_example(record))
+        # Without this the order of the features differs from process to process.
+        return example.SerializeToString(deterministic=True)
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Bytes as they are: `tfds.features.Image` would need a decoder and knows fewer
+    formats than the owners of data sets do."""
+    text, raw = tfds.features.Text(), tfds.features.Scalar(np.object_)
+    return tfds.features.FeaturesDict(
+        {"id": text, "image": raw, "mask": raw, "annotation": text}
+    )
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_done(plan: Plan, task: Task) -> dict[str, Any] | None:
+    """What a finished shard says of itself."""
+    path = plan.path(task)
+    try:
+        done = json.loads(_done(path).read_text())
+        return done if path.stat().st_size == done["length"] else None
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _done(path: Path) -> Path:
+    return path.with_name(f"{path.name}.done")
+
+
+def _run_pool(plan: Plan, todo: Sequence[Task], workers: int, bar: tqdm) -> None:
+    context = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
+        running = [pool.submit(write_shard, plan, task) for task in todo]
+        try:
+            for future in futures.as_completed(running):
+                bar.update(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    """Lets a worker end with its parent, even a killed one, which it would outlive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run_beam(
+    plan: Plan, todo: Sequence[Task], flags: Sequence[str], bar: tqdm
+) -> None:
+    try:
+        import apache_beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise ValueError(
+            "--beam needs Apache Beam: pip install 'seggpt_jax[beam]'"
+        ) from error
+    done = threading.Event()
+
+    def watch():  # a running pipeline tells nothing
+        left = set(todo)
+        while left and not done.wait(1):
+            for task in [task for task in left if read_done(plan, task)]:
+                left.remove(task)
+                bar.update(task.stop - task.start)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        # Flags are given: without any it would read this program's own.
+        with apache_beam.Pipeline(options=PipelineOptions(list(flags))) as pipeline:
+            tasks = pipeline | apache_beam.Create(todo)
+            # Without this a single worker gets all.
+            tasks = tasks | apache_beam.Reshuffle()
+            _ = tasks | apache_beam.Map(lambda task: write_shard(plan, task))
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _finish(plan: Plan, tasks: Sequence[Task]) -> None:
+    """Metadata, manifest and catalogs; then the folder gets its name."""
+    infos, splits = [], {}
+    for split in plan.splits:
+        shards = [read_done(plan, t) for t in tasks if t.split == split]
+        splits[split] = _finish_split(plan, split, [s for s in shards if s])
+        infos.append(
+            tfds.core.SplitInfo(
+                name=word(split),
+                shard_lengths=[shard["records"] for shard in splits[split]["shards"]],
+                num_bytes=sum(shard["bytes"] for shard in splits[split]["shards"]),
+                filename_template=plan.template(split),
+            )
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(plan.staging),
+        features=features(),
+        split_infos=infos,
+        version=VERSION,
+        description=f"{plan.out.name}, prepared for seggpt_jax",
+        disable_shuffling=True,
+        check_data=False,  # it would read by TensorFlow
+    )
+    manifest = {"layout": describe(plan.layout), "splits": splits}
+    text = json.dumps(manifest, ensure_ascii=False, indent=1)
+    (plan.staging / MANIFEST).write_text(text, encoding="utf-8")
+    for pattern in ("*.done", "plan.json", ".lock"):
+        for leftover in plan.staging.glob(pattern):
+            leftover.unlink()
+    plan.staging.rename(plan.final)
+
+
+def _finish_split(
+    plan: Plan, split: str, shards: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Stores the catalog of what was written; returns the manifest of the split."""
+    raw = plan.source(split).store.catalog
+    bad = {index: why for shard in shards for index, why in shard["skipped"]}
+    kept = [index for index in range(len(raw)) if index not in bad]
+    if not kept:
+        raise ValueError(f"{plan.root}: no record of split {split!r} can be read")
+    classes: list[list[int]] = [[] for _ in range(len(raw))]
+    for label, members in raw.by_class.items():
+        for index in members:
+            classes[index].append(label)
+    skipped = raw.skipped + [Skipped(raw[i][0], why) for i, why in bad.items()]
+    store_catalog(
+        plan.staging / f"catalog-{split}",
+        names=raw.names,
+        records=([raw[index][0]] for index in kept),
+        classes=[classes[index] for index in kept],
+        skipped=skipped,
+    )
+    counts = {label: len(members) for label, members in raw.by_class.items()}
+    for index in bad:
+        for label in classes[index]:
+            counts[label] -= 1
+    return {
+        "records": len(kept),
+        "classes": {raw.names[label]: n for label, n in counts.items()},
+        "shards": [
+            {k: v for k, v in shard.items() if k != "skipped"} for shard in shards
+        ],
+        "skipped": skipped,
+    }
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another run is at work there") from None
+        yield

@@ -1,0 +1,46 @@
+"""CHASE_DB1: 28 retinal images of 999 x 960 with traced vessels."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Layout,
+    Listing,
+    check_split,
+    need,
+    pair_up,
+    thresholded,
+    top,
+)
+from seggpt_jax.data.sources.folders import by_name
+
+VESSEL = {1: "retinal vessel"}
+TRAINING = 20  # the customary division; the owners give none
+
+
+@dataclasses.dataclass(frozen=True)
+class ChaseDb1(Layout):
+    """`[CHASEDB1/]Image_NN{L,R}.jpg` and `Image_NN{L,R}_1stHO.png` (1 bit).
+
+    train is the first 20 images, test the last 8, as is customary.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def records(self, root: Path, split: str) -> Listing:
+        check_split(split, self.splits)
+        (folder,) = self.watched(root, split)
+        images, masks = by_name(folder, ".jpg"), by_name(folder, "_1stHO.png")
+        ordered = sorted(images)
+        half = ordered[:TRAINING] if split == "train" else ordered[TRAINING:]
+        images, masks = ({k: d[k] for k in half if k in d} for d in (images, masks))
+        return Listing(VESSEL, pair_up(images, masks, root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        return (need(top(root, "CHASEDB1"), "CHASE_DB1's images"),)
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return thresholded(mask)

@@ -1,0 +1,101 @@
+"""Two folders of pictures, images and masks, with the same names but for an ending."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Layout,
+    Listing,
+    check_split,
+    looked_up,
+    need,
+    pair_up,
+    pictures,
+    relative,
+)
+from seggpt_jax.data.sources.ids import ById
+
+
+class Folders(Layout):
+    """Base of the layouts that are such folders.
+
+    image_suffix, mask_suffix: endings in any case, which the names leave out; without
+    them, the extension is left out. names: label -> name. table: mask value -> label.
+    """
+
+    image_suffix = ""
+    mask_suffix = ""
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        raise NotImplementedError
+
+    @property
+    def table(self) -> np.ndarray:
+        raise NotImplementedError
+
+    def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
+        """The folders of images, each with that of its masks."""
+        raise NotImplementedError
+
+    def prefix(self, images: Path) -> str:
+        """What tells the names of several folders of images apart."""
+        return ""
+
+    def records(self, root: Path, split: str) -> Listing:
+        check_split(split, self.splits)
+        images: dict[str, Path] = {}
+        masks: dict[str, Path] = {}
+        for image_folder, mask_folder in self.places(root, split):
+            found = (
+                by_name(need(image_folder, "images"), self.image_suffix),
+                by_name(need(mask_folder, "masks"), self.mask_suffix),
+            )
+            prefix = self.prefix(image_folder)
+            images |= {prefix + name: path for name, path in found[0].items()}
+            masks |= {prefix + name: path for name, path in found[1].items()}
+        return Listing(dict(self.names), pair_up(images, masks, root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        for place in self.places(root, split):
+            for folder in place:
+                yield need(folder, "images or masks")
+                yield from sorted(p for p in folder.iterdir() if p.is_dir())
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return looked_up(mask, self.table)
+
+
+def by_name(folder: Path, suffix: str) -> dict[str, Path]:
+    """Pictures by their path below a folder, without the suffix or extension."""
+    found = {}
+    for path in pictures(folder, suffix):
+        name = relative(path, folder)
+        cut = len(suffix) if suffix else len(path.suffix)
+        found[name[:-cut]] = path
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class PngFolders(ById, Folders):
+    """Folders of one's own in the manner of Cityscapes.
+
+    images, masks: folders below the root; `{split}` in them is the split, any word
+    then.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ()
+    images: str = "images/{split}"
+    masks: str = "masks/{split}"
+    image_suffix: str = ""
+    mask_suffix: str = ""
+
+    def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
+        images, masks = (s.format(split=split) for s in (self.images, self.masks))
+        yield root / images, root / masks

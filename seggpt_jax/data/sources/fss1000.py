@@ -1,0 +1,74 @@
+"""FSS-1000: 1,000 classes of 10 images of 224 x 224, for few-shot evaluation."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Entry,
+    Layout,
+    Listing,
+    Skipped,
+    check_split,
+    need,
+    nth_label,
+    pair_up,
+    read_lines,
+    thresholded,
+    top,
+)
+from seggpt_jax.data.sources.folders import by_name
+
+HSNET = {"train": "trn"}  # how the lists of HSNet's repository are named
+
+
+@dataclasses.dataclass(frozen=True)
+class Fss1000(Layout):
+    """`[fewshot_data/]CLASS/N.jpg` and `CLASS/N.png`, grey of 128 or more is the class.
+
+    "all" is every class; train (520), val and test (240 each) are those of the list
+    `splits`, a class per line, as HSNet has them (`{split}` is trn, val or test).
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "all")
+    lists: str = "splits/{split}.txt"
+
+    def records(self, root: Path, split: str) -> Listing:
+        check_split(split, self.splits)
+        images = top(root, "fewshot_data")
+        classes = sorted(p.name for p in images.iterdir() if p.is_dir())
+        if split != "all":
+            chosen = read_lines(self._list(root, split), "it lists the classes")
+            classes = sorted(set(chosen))
+        names = {nth_label(n): name for n, name in enumerate(classes)}
+        return Listing(names, _entries(names, images, root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        yield need(top(root, "fewshot_data"), "a folder for each class")
+        if split != "all":
+            yield need(self._list(root, split), "it lists the classes, one per line")
+
+    def _list(self, root: Path, split: str) -> Path:
+        return root / self.lists.format(split=HSNET.get(split, split))
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return Decoded(thresholded(mask).segments * np.int32(annotation))
+
+
+def _entries(
+    names: dict[int, str], images: Path, root: Path
+) -> Iterator[Entry | Skipped]:
+    for label, name in names.items():
+        folder = images / name
+        if not folder.is_dir():
+            yield Skipped(name, f"has no folder in {images}")
+            continue
+        for entry in pair_up(by_name(folder, ".jpg"), by_name(folder, ".png"), root):
+            if isinstance(entry, Entry):
+                entry = entry._replace(annotation=str(label))
+            yield entry._replace(id=f"{name}/{entry.id}")

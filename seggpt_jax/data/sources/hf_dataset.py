@@ -1,0 +1,123 @@
+"""A folder of Hugging Face `datasets` on disk: Arrow of `save_to_disk`, or Parquet."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
+
+from seggpt_jax.config import suggest
+from seggpt_jax.data.layout import Entry, Listing, need, relative
+from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.data.sources.ids import ById
+
+# In the order they are looked for. `save_to_disk` leaves cache-*.arrow files about.
+PATTERNS = (
+    "{split}/data-*.arrow", "data/{split}-*.parquet", "{split}/*.parquet",
+    "{split}-*.parquet", "{split}.parquet", "data-*.arrow",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class HfDataset(ById):
+    """`SPLIT/data-*.arrow` of `DatasetDict.save_to_disk`, `data-*.arrow` of
+    `Dataset.save_to_disk` (with any name for the split), or `data/SPLIT-*.parquet` of a
+    hub's copy.
+
+    image, mask: the columns, of the feature type Image; masks hold one id per pixel.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ()
+    image: str = "image"
+    mask: str = "label"
+
+    def records(self, root: Path, split: str) -> Listing:
+        def entries() -> Iterator[Entry]:
+            for path in _files(root, split):
+                names = _names(path)
+                for column in (self.image, self.mask):
+                    if column not in names:
+                        raise ValueError(
+                            f"{path} has no column {column!r}{suggest(column, names)}"
+                        )
+                for row in range(_length(path)):
+                    name = f"{relative(path, root)}#{row}"
+                    yield Entry(name, name)
+
+        return Listing(self.names, entries())
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        return _files(root, split)
+
+    def read_image(self, root: Path, entry: Entry) -> bytes:
+        return self._read(root, entry, self.image)
+
+    def read_mask(self, root: Path, entry: Entry) -> bytes:
+        return self._read(root, entry, self.mask)
+
+    def _read(self, root: Path, entry: Entry, column: str) -> bytes:
+        file, _, row = entry.image.rpartition("#")
+        path = root / file
+        cell = _cell(path, (self.image, self.mask), column, int(row))
+        if isinstance(cell, dict) and cell.get("bytes"):
+            return cell["bytes"]
+        if isinstance(cell, bytes):
+            return cell
+        if isinstance(cell, dict) and cell.get("path"):
+            return (path.parent / cell["path"]).read_bytes()
+        raise BadRecord(f"column {column} holds no picture")
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    need(root, "a folder of Hugging Face datasets")
+    for pattern in PATTERNS:
+        if found := sorted(root.glob(pattern.format(split=split))):
+            return found
+    looked = ", ".join(pattern.format(split=split) for pattern in PATTERNS)
+    raise ValueError(f"{root}: split {split!r} has no files; looked for {looked}")
+
+
+def _names(path: Path) -> list[str]:
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_schema(path).names
+    return _arrow(path).schema.names
+
+
+def _length(path: Path) -> int:
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_metadata(path).num_rows
+    return len(_arrow(path))
+
+
+def _cell(path: Path, columns: tuple[str, ...], column: str, row: int) -> Any:
+    if path.suffix != ".parquet":
+        return _arrow(path)[column][row].as_py()
+    for group, start in reversed(list(enumerate(_starts(path)))):
+        if row >= start:
+            return _group(path, group, columns)[column][row - start].as_py()
+    raise IndexError(row)
+
+
+@functools.lru_cache(maxsize=1024)
+def _arrow(path: Path) -> pyarrow.Table:
+    """Mapped into memory: opening reads nothing but the schema."""
+    try:
+        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a file of `datasets` ({error})") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _starts(path: Path) -> list[int]:
+    meta = pyarrow.parquet.read_metadata(path)
+    sizes = [meta.row_group(k).num_rows for k in range(meta.num_row_groups)]
+    return [sum(sizes[:k]) for k in range(len(sizes))]
+
+
+@functools.lru_cache(maxsize=4)  # row groups hold about a hundred pictures each
+def _group(path: Path, group: int, columns: tuple[str, ...]) -> pyarrow.Table:
+    return pyarrow.parquet.ParquetFile(path).read_row_group(group, list(columns))

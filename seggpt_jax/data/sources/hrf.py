@@ -1,0 +1,50 @@
+"""HRF: 45 retinal images of 3504 x 2336 with traced vessels."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Layout,
+    Listing,
+    check_split,
+    need,
+    pair_up,
+    thresholded,
+    top,
+)
+from seggpt_jax.data.sources.folders import by_name
+
+VESSEL = {1: "retinal vessel"}
+TRAINING = 5  # of each kind (dr, g, h); the owners give no division
+
+
+@dataclasses.dataclass(frozen=True)
+class Hrf(Layout):
+    """`[HRF/]images/NN_{dr,g,h}.jpg` (or .JPG) and `manual1/NN_{dr,g,h}.tif`.
+
+    train is the images 01 to 05 of each kind (healthy, glaucoma, retinopathy), test
+    the other ten of each.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def records(self, root: Path, split: str) -> Listing:
+        check_split(split, self.splits)
+        images, masks = (by_name(folder, "") for folder in self.watched(root, split))
+        kinds: dict[str, list[str]] = {}
+        for name in sorted(images.keys() | masks.keys()):
+            kinds.setdefault(name.rpartition("_")[2], []).append(name)
+        cut = slice(TRAINING) if split == "train" else slice(TRAINING, None)
+        half = {name for names in kinds.values() for name in names[cut]}
+        images, masks = ({k: d[k] for k in half & d.keys()} for d in (images, masks))
+        return Listing(VESSEL, pair_up(images, masks, root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        for name in ("images", "manual1"):
+            yield need(top(root, "HRF") / name, "HRF's images and manual masks")
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return thresholded(mask)

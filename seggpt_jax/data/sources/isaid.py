@@ -1,0 +1,132 @@
+"""iSAID: aerial images of up to 60 million pixels in tiles, 15 classes."""
+
+import dataclasses
+import functools
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from seggpt_jax.data.decode import check_size, read_colors
+from seggpt_jax.data.layout import (
+    Decoded,
+    Entry,
+    Layout,
+    Listing,
+    Skipped,
+    check_split,
+    need,
+    pair_up,
+    pictures,
+)
+from seggpt_jax.data.sample import BACKGROUND
+
+# Name -> colour of the owners' semantic masks.
+COLORS = {
+    "ship": (0, 0, 63), "storage tank": (0, 63, 63), "baseball diamond": (0, 63, 0),
+    "tennis court": (0, 63, 127), "basketball court": (0, 63, 191),
+    "ground track field": (0, 63, 255), "bridge": (0, 127, 63),
+    "large vehicle": (0, 127, 127), "small vehicle": (0, 0, 127),
+    "helicopter": (0, 0, 191), "swimming pool": (0, 0, 255),
+    "roundabout": (0, 191, 127), "soccer ball field": (0, 127, 191),
+    "plane": (0, 127, 255), "harbor": (0, 100, 155),
+}  # fmt: skip
+IDS = np.array([r + 256 * g + 65536 * b for r, g, b in COLORS.values()])
+
+
+@dataclasses.dataclass(frozen=True)
+class Isaid(Layout):
+    """`{train,val}/images/**/PNNNN.png` (the images of DOTA) and
+    `{train,val}/Semantic_masks/**/PNNNN_instance_color_RGB.png`.
+
+    A record is a tile of `tile` x `tile` pixels, `overlap` of them shared with the next
+    (896 and 384, as is customary for this set); tiles without a class make none. To
+    read a tile of the owners' files is to decode a whole image: prepare this set.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    keep_empty: ClassVar[bool] = False
+    tile: int = 896
+    overlap: int = 384
+
+    def __post_init__(self):
+        if not 0 <= self.overlap < self.tile:
+            raise ValueError(
+                f"tile={self.tile}, overlap={self.overlap}: need 0 <= overlap < tile"
+            )
+
+    def records(self, root: Path, split: str) -> Listing:
+        image_folder, mask_folder = self.watched(root, split)
+        suffix = "_instance_color_RGB"
+        images = {path.stem: path for path in pictures(image_folder, ".png")}
+        masks = {
+            path.stem.removesuffix(suffix): path
+            for path in pictures(mask_folder, f"{suffix}.png")
+        }
+        # DOTA's archives may lie unpacked beside: ids and colours of instances.
+        images = {name: path for name, path in images.items() if "_" not in name}
+
+        def entries() -> Iterator[Entry | Skipped]:
+            for entry in pair_up(images, masks, root):
+                if isinstance(entry, Skipped):
+                    yield entry
+                    continue
+                with Image.open(root / entry.mask) as mask:  # reads the header only
+                    width, height = mask.size
+                for top in starts(height, self.tile, self.tile - self.overlap):
+                    for left in starts(width, self.tile, self.tile - self.overlap):
+                        box = left, top, left + self.tile, top + self.tile
+                        yield entry._replace(
+                            id=f"{entry.id}_{left}_{top}", annotation=json.dumps(box)
+                        )
+
+        names = {label: name for label, name in enumerate(COLORS, 1)}
+        return Listing(names, entries())
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        for name in ("images", "Semantic_masks"):
+            yield need(root / split / name, "iSAID's images or masks")
+
+    def read_image(self, root: Path, entry: Entry) -> bytes:
+        return _cut(root / entry.image, entry.annotation)
+
+    def read_mask(self, root: Path, entry: Entry) -> bytes:
+        return _cut(root / entry.mask, entry.annotation)
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        colors = read_colors(io.BytesIO(mask))
+        segments = np.full(colors.shape, BACKGROUND, np.int32)
+        for label, color in enumerate(IDS, 1):
+            segments[colors == color] = label
+        return Decoded(segments)
+
+
+def starts(length: int, tile: int, stride: int) -> list[int]:
+    """Where tiles begin along an axis: the last one ends with it."""
+    if length <= tile:
+        return [0]
+    return [*range(0, length - tile, stride), length - tile]
+
+
+def _cut(path: Path, box: str) -> bytes:
+    """A tile as PNG; one that reaches beyond a small image ends with it."""
+    picture = _open(path)
+    left, top, right, bottom = json.loads(box)
+    tile = picture.crop(
+        (left, top, min(right, picture.width), min(bottom, picture.height))
+    )
+    file = io.BytesIO()
+    tile.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+@functools.lru_cache(maxsize=2)  # an image and its mask: 60 million pixels each
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        check_size(picture)
+        return picture.convert("RGB")

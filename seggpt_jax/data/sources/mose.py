@@ -1,0 +1,28 @@
+"""MOSE: several objects per video, in crowds and behind each other."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import Listing, check_split, need
+from seggpt_jax.data.sample import INSTANCE
+from seggpt_jax.data.sources.videos import OBJECT, Videos, folders_of, frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Mose(Videos):
+    """`{train,valid}/{JPEGImages,Annotations}/VIDEO/NNNNN.{jpg,png}`; in valid only
+    the first frame has a mask."""
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "valid")
+    kind: int | str = dataclasses.field(default=INSTANCE, init=False)
+
+    def records(self, root: Path, split: str) -> Listing:
+        images, masks = self.watched(root, split)
+        return Listing(OBJECT, frames(images, masks, folders_of(images), root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        for name in ("JPEGImages", "Annotations"):
+            yield need(root / split / name, "a folder for each video")

@@ -1,0 +1,79 @@
+"""PASCAL-5i: VOC 2012 in four folds of five classes, by HSNet's lists."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Entry,
+    Layout,
+    Listing,
+    Skipped,
+    check_split,
+    files_in,
+    looked_up,
+    need,
+    read_lines,
+    relative,
+)
+from seggpt_jax.data.sources import voc
+
+LISTS = {"train": "trn", "val": "val"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pascal5i(Layout):
+    """VOC's tree (see `voc`) and HSNet's lists `splits/pascal/{trn,val}/fold{f}.txt`
+    (github.com/juhongm999/hsnet, data/splits), lines such as `2007_000033__01`.
+
+    A record is a line, in the order of the list, shown for that class alone: `by_class`
+    is what HSNet draws from. val has the five classes of the fold, train the others.
+    fold: 0 to 3.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    fold: int = dataclasses.field(kw_only=True)
+    lists: str = "splits/pascal"
+
+    def __post_init__(self):
+        if self.fold not in range(4):
+            raise ValueError(f"fold: {self.fold!r} must be 0, 1, 2 or 3")
+
+    def records(self, root: Path, split: str) -> Listing:
+        images, masks, path = self.watched(root, split)
+        lines = read_lines(path, "HSNet's list of this fold")
+        there = files_in(images), files_in(masks)
+
+        def entries() -> Iterator[Entry | Skipped]:
+            for line in lines:
+                name, _, number = line.partition("__")
+                if not number.isdigit() or int(number) not in voc.NAMES:
+                    raise ValueError(
+                        f"{path}: {line!r} must be such as 2007_000033__01"
+                    )
+                if f"{name}.jpg" not in there[0] or f"{name}.png" not in there[1]:
+                    yield Skipped(line, f"is not in {images} or {masks}")
+                    continue
+                yield Entry(
+                    line,
+                    relative(images / f"{name}.jpg", root),
+                    relative(masks / f"{name}.png", root),
+                    classes=(int(number),),
+                )
+
+        own = {label for label in voc.NAMES if (label - 1) // 5 == self.fold}
+        chosen = own if split == "val" else voc.NAMES.keys() - own
+        return Listing({k: voc.NAMES[k] for k in sorted(chosen)}, entries())
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        images, masks, _ = voc.parts(root)
+        path = root / self.lists / LISTS[split] / f"fold{self.fold}.txt"
+        yield need(images, "VOC's images")
+        yield need(masks, "SBD's masks as PNG")
+        yield need(path, "HSNet's list of this fold")
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return looked_up(mask, voc.LOOKUP)

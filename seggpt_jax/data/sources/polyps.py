@@ -1,0 +1,76 @@
+"""Polyps in colonoscopy: CVC-ClinicDB, Kvasir-SEG and ETIS-Larib."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Layout,
+    Listing,
+    check_split,
+    need,
+    pair_up,
+    thresholded,
+    top,
+)
+from seggpt_jax.data.sources.folders import by_name
+
+POLYP = {1: "polyp"}
+
+
+class Polyps(Layout):
+    """Base: a folder of images and one of masks, in any format that Pillow reads; grey
+    above 127 is polyp. archives: folders that the owners' archives unpack to. folders:
+    (images, masks), the owners' names first, then those of PraNet's collection."""
+
+    splits: ClassVar[tuple[str, ...]] = ("all",)
+    archives: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[tuple[tuple[str, str], ...]] = (("images", "masks"),)
+
+    def records(self, root: Path, split: str) -> Listing:
+        images, masks = (by_name(folder, "") for folder in self.watched(root, split))
+        # ETIS calls the mask of 7.tif p7.tif.
+        masks = {name.removeprefix("p"): path for name, path in masks.items()}
+        return Listing(POLYP, pair_up(images, masks, root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        base = top(root, *self.archives)
+        places = [tuple(base / name for name in pair) for pair in self.folders]
+        chosen = next((p for p in places if p[0].is_dir()), places[0])
+        return tuple(need(path, "images or masks") for path in chosen)
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return thresholded(mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class CvcClinicDb(Polyps):
+    """`[CVC-ClinicDB/]{Original,Ground Truth}/N.tif`, 612 frames of 384 x 288."""
+
+    archives: ClassVar[tuple[str, ...]] = ("CVC-ClinicDB",)
+    folders: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("Original", "Ground Truth"),
+        ("images", "masks"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class KvasirSeg(Polyps):
+    """`[Kvasir-SEG/]{images,masks}/ID.jpg`, 1,000 images; the masks are JPEGs."""
+
+    archives: ClassVar[tuple[str, ...]] = ("Kvasir-SEG", "Kvasir")
+
+
+@dataclasses.dataclass(frozen=True)
+class EtisLarib(Polyps):
+    """`[ETIS-LaribPolypDB/]ETIS-LaribPolypDB/N.tif` and `Ground Truth/pN.tif`, 196
+    frames of 1225 x 966."""
+
+    archives: ClassVar[tuple[str, ...]] = ("ETIS-LaribPolypDB",)
+    folders: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("ETIS-LaribPolypDB", "Ground Truth"),
+        ("images", "masks"),
+    )

@@ -1,0 +1,65 @@
+"""PASCAL VOC 2012 with the augmented masks of SBD, 20 classes."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Layout,
+    Listing,
+    check_split,
+    looked_up,
+    lookup,
+    names_of,
+    need,
+    pair_up,
+    pictures,
+    read_lines,
+    top,
+)
+from seggpt_jax.data.sample import IGNORE
+
+NAMES = names_of(
+    "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, "
+    "dog, horse, motorbike, person, pottedplant, sheep, sofa, train, tvmonitor"
+)
+LOOKUP = lookup({i: i for i in NAMES} | {IGNORE: IGNORE})
+
+
+@dataclasses.dataclass(frozen=True)
+class Voc(Layout):
+    """`[VOCdevkit/]VOC2012/{JPEGImages,SegmentationClassAug,ImageSets}`.
+
+    val: `ImageSets/Segmentation/val.txt` (1,449 images). train: every other mask of
+    SegmentationClassAug, the 10,582 known as "trainaug". Values 1..20, 255 is void.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+
+    def records(self, root: Path, split: str) -> Listing:
+        check_split(split, self.splits)
+        images, masks, val = parts(root)
+        held_out = set(read_lines(val, "it lists the validation images"))
+        chosen = {
+            path.stem: path
+            for path in pictures(need(masks, "SBD's masks as PNG"), ".png")
+            if (path.stem in held_out) == (split == "val")
+        }
+        found = {p.stem: p for p in pictures(need(images, "VOC's images"), ".jpg")}
+        # Most of VOC's images have no mask: they are no omission.
+        found = {name: path for name, path in found.items() if name in chosen}
+        return Listing(NAMES, pair_up(found, chosen, root))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        return parts(root)
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return looked_up(mask, LOOKUP)
+
+
+def parts(root: Path) -> tuple[Path, Path, Path]:
+    voc = top(top(root, "VOCdevkit"), "VOC2012")
+    lists = voc / "ImageSets" / "Segmentation"
+    return voc / "JPEGImages", voc / "SegmentationClassAug", lists / "val.txt"

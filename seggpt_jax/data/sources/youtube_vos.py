@@ -1,0 +1,51 @@
+"""YouTube-VOS 2018: several objects per video, that may appear in its midst."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from seggpt_jax.data.layout import Listing, check_split, need
+from seggpt_jax.data.sample import INSTANCE
+from seggpt_jax.data.sources.coco import read_json
+from seggpt_jax.data.sources.videos import Videos, frames
+
+
+@dataclasses.dataclass(frozen=True)
+class YoutubeVos(Videos):
+    """`{train,valid}/{JPEGImages,Annotations}/VIDEO/NNNNN.{jpg,png}` and
+    `{train,valid}/meta.json`, which names the category of each object.
+
+    In valid only the frame where an object appears has its mask. frames: the folder of
+    the frames, set to `valid_all_frames/JPEGImages` for every frame of the videos.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "valid")
+    kind: int | str = dataclasses.field(default=INSTANCE, init=False)
+    frames: str = "{split}/JPEGImages"
+
+    def records(self, root: Path, split: str) -> Listing:
+        images, masks, path = self.watched(root, split)
+        try:
+            videos = {
+                video: {k: o["category"] for k, o in note["objects"].items()}
+                for video, note in read_json(path)["videos"].items()
+            }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not YouTube-VOS's format: {error!r}") from error
+        kinds = sorted(
+            {kind for objects in videos.values() for kind in objects.values()}
+        )
+        labels = {name: label for label, name in enumerate(kinds, 1)}
+        classes = {
+            video: {number: labels[kind] for number, kind in objects.items()}
+            for video, objects in videos.items()
+        }
+        names = {label: name for name, label in labels.items()}
+        return Listing(names, frames(images, masks, sorted(videos), root, classes))
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        yield need(root / self.frames.format(split=split), "a folder for each video")
+        yield need(root / split / "Annotations", "a folder for each video")
+        yield need(root / split / "meta.json", "the categories of the objects")

@@ -1,0 +1,223 @@
+"""Reads every record of data sets and says what is there and what is wrong.
+
+    python tools/check_data.py ade20k --root=DATA/ade20k
+    python tools/check_data.py indexed --root=my-data --splits=train,val
+    python tools/check_data.py --config=configs/vitl.py --config.data_dir=DATA
+
+With a config, its sources are checked, and those of its evaluations as held out. The
+exit code is 1 where a file is missing, cannot be read or does not fit its mask, where a
+mask has values that it should not have, or where a held-out image is trained on.
+"""
+
+import collections
+import hashlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+from tqdm import tqdm
+
+# A script has its own folder on the path; the package is found from the repository.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from seggpt_jax.config import parse_settings, plain
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord, Source
+from seggpt_jax.data.sources import load, open_groups, open_sources
+from seggpt_jax.data.sources.indexed import splits as indexed_splits
+
+LISTED = 10  # problems of one kind that are named; all are counted
+UNREADABLE = "records that cannot be read or whose parts do not fit"
+LEFT_OUT = "files that make no record"
+TRAINED_ON = "held-out images that are trained on"
+EMPTY = "images without any class (no error)"
+ALIKE = "held-out images that look like a trained one (no error)"
+ERRORS = (UNREADABLE, LEFT_OUT, TRAINED_ON)
+
+
+class Record(NamedTuple):
+    """What is kept of a record. pixels: label -> count. exact, alike: digests of the
+    image, the second of its rough outline."""
+
+    name: str
+    size: tuple[int, int]
+    pixels: Mapping[int, int]
+    exact: bytes
+    alike: bytes
+
+
+Problems = dict[str, list[str]]  # kind -> what was found
+
+
+def check(source: Source, problems: Problems) -> list[Record]:
+    """Reads all records of a source, and adds to the problems."""
+    records = []
+    for found in _read_all(source):
+        if isinstance(found, str):
+            problems[UNREADABLE].append(found)
+            continue
+        records.append(found)
+        if not found.pixels.keys() - {BACKGROUND, IGNORE}:
+            problems[EMPTY].append(found.name)
+    catalog = getattr(getattr(source, "store", None), "catalog", None)
+    for item in catalog.skipped if catalog else ():
+        problems[LEFT_OUT if item.fault else EMPTY].append(f"{item.id} {item.reason}")
+    return records
+
+
+def describe(source: Source, records: list[Record]) -> str:
+    """Counts, sizes and the label histogram."""
+    instances = getattr(source, "kind", None) == INSTANCE
+    lines = [
+        f"{source.name}: {len(source)} records, {len(source.by_class)} of "
+        f"{len(source.class_names)} classes shown"
+    ]
+    if records:
+        heights, widths = np.array([record.size for record in records]).T
+        lines.append(
+            f"  width {widths.min()} to {widths.max()}, median "
+            f"{int(np.median(widths))}; height {heights.min()} to {heights.max()}, "
+            f"median {int(np.median(heights))}"
+        )
+    total: collections.Counter[int] = collections.Counter()
+    for record in records:
+        total.update(record.pixels)
+    pixels = max(1, sum(total.values()))
+    lines.append(f"  {'images':>8} {'pixels %':>9}  class")
+    for label, name in {BACKGROUND: "(background)", IGNORE: "(ignored)"}.items():
+        lines.append(f"  {'':>8} {100 * total[label] / pixels:9.3f}  {name}")
+    for label, name in source.class_names.items():
+        count = len(source.by_class.get(label, ()))
+        share = f"{100 * total[label] / pixels:9.3f}"
+        if instances:  # labels are objects there
+            share = f"{'':>9}"
+        lines.append(f"  {count:8} {share}  {name}")
+    return "\n".join(lines)
+
+
+def compare(trained: Iterable[Record], held_out: Iterable[Record], problems: Problems):
+    """Looks for held-out images that are trained on."""
+    exact = {record.exact: record.name for record in trained}
+    alike = {record.alike: record.name for record in trained}
+    for record in held_out:
+        if record.exact in exact:
+            problems[TRAINED_ON].append(f"{record.name} is {exact[record.exact]}")
+        elif record.alike in alike:
+            problems[ALIKE].append(f"{record.name} and {alike[record.alike]}")
+
+
+def _read_all(source: Source) -> Iterator[Record | str]:
+    def read(index: int) -> Record | str:
+        try:
+            sample = source[index]
+        except BadRecord as error:
+            return str(error)
+        counts = np.bincount(sample.segments.ravel())
+        labels = np.flatnonzero(counts).tolist()
+        small = Image.fromarray(sample.image).convert("L").resize((9, 8))
+        grey = np.asarray(small, np.int16)
+        return Record(
+            f"{source.name}[{index}]",
+            sample.segments.shape,
+            {label: int(counts[label]) for label in labels},
+            hashlib.sha1(sample.image.tobytes()).digest(),
+            np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(),
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(read, range(len(source)))
+        yield from tqdm(found, source.name, total=len(source), leave=False)
+
+
+def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, Any]):
+    """The sources of one type: (to train on, held out)."""
+    path = pathlib.Path(root).absolute()
+    if kind == "indexed":
+        splits = splits or list(indexed_splits(path))
+    splits = splits or list(getattr(load(kind), "splits", ()))
+    if not splits:
+        raise ValueError(f"type {kind!r} has no splits of its own; name --splits")
+    specs = {
+        f"{kind} {split}": {
+            "type": kind, "folder": path.name, "split": split, **settings
+        }
+        for split in splits
+    }  # fmt: skip
+    sources = open_sources(specs, path.parent)
+    trained = {n: s for n, s in sources.items() if n == f"{kind} train"}
+    return trained, {n: s for n, s in sources.items() if n not in trained}
+
+
+def open_configured(config: Any):
+    """The sources of a config: (to train on, held out)."""
+    config = plain(config)
+    specs = {}
+    for name, spec in config["sources"].items():
+        spec = {k: v for k, v in spec.items() if k not in ("weight", "view")}
+        for member in spec.get("members", {}).values():
+            member.pop("view", None)
+        specs[name] = spec
+    trained = open_sources(specs, config["data_dir"], config["skip_missing"])
+    held_out = {}
+    for name, settings in config["evals"].items():
+        groups = open_groups(settings.get("sources", {}), config["data_dir"])
+        for group, sources in groups.items():
+            held_out |= {f"{name}.{group}.{n}": s for n, s in sources.items()}
+    return trained, held_out
+
+
+def run(trained: Mapping[str, Source], held_out: Mapping[str, Source]) -> bool:
+    """Prints the reports; true when nothing is wrong."""
+    problems: Problems = collections.defaultdict(list)
+    halves = []
+    for sources in (trained, held_out):
+        halves.append([])
+        for source in sources.values():
+            records = check(source, problems)
+            print(describe(source, records))
+            halves[-1] += records
+    compare(*halves, problems)
+    for kind, named in problems.items():
+        print(f"{len(named)} {kind}:")
+        for line in named[:LISTED]:
+            print(f"  {line}")
+        if len(named) > LISTED:
+            print(f"  and {len(named) - LISTED} more")
+    wrong = [kind for kind in ERRORS if problems[kind]]
+    print(f"wrong: {', '.join(wrong)}" if wrong else "nothing is wrong")
+    return not wrong
+
+
+def define_flags():
+    from ml_collections import config_flags
+
+    flags.DEFINE_string("root", "", "Folder of the data set of the type that is named.")
+    flags.DEFINE_list("splits", [], "Splits to check; by default all.")
+    flags.DEFINE_multi_string("set", [], "Setting of the type: tile=512.")
+    return config_flags.DEFINE_config_file("config", None, "Instead of a type.")
+
+
+def main(argv, config):
+    F = flags.FLAGS
+    try:
+        if config is not None:
+            trained, held_out = open_configured(config)
+        elif len(argv) == 2 and F.root:
+            given = F.root, F.splits, parse_settings(F.set)
+            trained, held_out = open_named(argv[1], *given)
+        else:
+            sys.exit("error: give --config, or a type and --root")
+        fine = run(trained, held_out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    config_flag = define_flags()
+    app.run(lambda argv: main(argv, config_flag.value))
