@@ -61,8 +61,11 @@ def test_element_is_as_documented():
         "hidden": ((4, 3), "bool"),
         "kind": ((), "int32"),
         "record": ((), "int64"),
+        "labels": ((10,), "int32"),
     }
     assert pair["record"] == 4 and pair["kind"] == CATEGORY
+    asked = pair["labels"][pair["labels"] > 0]
+    assert 1 <= len(asked) == len(colors_of(pair["targets"])) and {*asked} <= {2, 4}
 
 
 @pytest.mark.parametrize("mix_prob", [0.0, 1.0])

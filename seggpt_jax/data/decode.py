@@ -1,18 +1,18 @@
 """Image and mask files as arrays; a file that cannot be used is a `BadRecord`."""
 
 import contextlib
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from seggpt_jax.data.sample import BadRecord
 
-File = Path | BinaryIO
+File = Path | io.BytesIO
 
 MAX_PIXELS = 2**26  # the largest aerial images have 60 million
 MAX_VALUE = 2**16 - 1  # masks have 8 or 16 bits

@@ -162,6 +162,13 @@ def top(root: Path, *names: str) -> Path:
     return root
 
 
+def first_folder(root: Path, *names: str) -> Path:
+    """The first of the folders that is there, else the first of all."""
+    return next(
+        (root / name for name in names if (root / name).is_dir()), root / names[0]
+    )
+
+
 def read_lines(path: Path, what: str) -> list[str]:
     """The words of a list file, a line each; blank lines do not count."""
     try:
@@ -198,8 +205,8 @@ def nth_label(number: int) -> int:
 
 
 def names_of(text: str, first: int = 1) -> dict[int, str]:
-    """Label -> name, from names separated by commas."""
-    return dict(enumerate((name.strip() for name in text.split(",")), first))
+    """Label -> name, from names separated by commas, on any number of lines."""
+    return dict(enumerate((" ".join(name.split()) for name in text.split(",")), first))
 
 
 def lookup(labels: Mapping[int, int], other: int = BACKGROUND) -> np.ndarray:

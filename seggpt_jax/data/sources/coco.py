@@ -55,9 +55,10 @@ class CocoJson(Layout):
         def entries() -> Iterator[Entry | Skipped]:
             for image_id in sorted(coco.imgs):
                 image = coco.imgs[image_id]
-                name = file_name(image)
-                if name not in there:
-                    yield Skipped(name, f"is not in {images}")
+                names = file_names(image)
+                name = next((name for name in names if name in there), None)
+                if name is None:
+                    yield Skipped(names[0], f"is not in {images}")
                     continue
                 try:
                     groups = self._encode(coco, image_id, labels)
@@ -142,9 +143,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not a JSON file ({error})") from error
 
 
-def file_name(image: dict) -> str:
-    """Of an image's entry; LVIS has only the address it was at."""
-    return image.get("file_name") or "/".join(image["coco_url"].split("/")[-2:])
+def file_names(image: dict) -> list[str]:
+    """What an image's file may be called; LVIS has only the address it was at."""
+    names = [image["file_name"]] if image.get("file_name") else []
+    if image.get("coco_url"):
+        names.append("/".join(image["coco_url"].split("/")[-2:]))
+    return names or [f"image {image['id']}"]
 
 
 def encode(coco: COCO, note: dict, labels: dict[int, int]) -> tuple | None:

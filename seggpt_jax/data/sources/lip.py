@@ -16,13 +16,16 @@ NAMES = names_of(
 
 @dataclasses.dataclass(frozen=True)
 class Lip(Folders):
-    """`{train,val}_images/ID.jpg` and `{train,val}_segmentations/ID.png`.
+    """`{train,val}_images/ID.jpg` and `{train,val}_segmentations/ID.png`, wherever
+    below the root: the owners' archives nest in various ways.
 
-    Values 1..19; 0 is background.
+    Values 1..19; 0 is background. Left and right are the person's own.
     """
 
     names = NAMES
     table = lookup({i: i for i in NAMES})
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
-        yield root / f"{split}_images", root / f"{split}_segmentations"
+        names = f"{split}_images", f"{split}_segmentations"
+        images, masks = (min(root.rglob(name), default=root / name) for name in names)
+        yield images, masks

@@ -30,10 +30,11 @@ LOOKUP = lookup({i: i for i in NAMES} | {IGNORE: IGNORE})
 
 @dataclasses.dataclass(frozen=True)
 class Voc(Layout):
-    """`[VOCdevkit/]VOC2012/{JPEGImages,SegmentationClassAug,ImageSets}`.
+    """`[VOCdevkit/]VOC2012/{JPEGImages,SegmentationClassAug,ImageSets}`, and
+    `SegmentationClass` for masks that SegmentationClassAug leaves out.
 
-    val: `ImageSets/Segmentation/val.txt` (1,449 images). train: every other mask of
-    SegmentationClassAug, the 10,582 known as "trainaug". Values 1..20, 255 is void.
+    val: `ImageSets/Segmentation/val.txt` (1,449 images). train: all other masks, the
+    10,582 known as "trainaug". Values 1..20, 255 is void.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
@@ -42,9 +43,11 @@ class Voc(Layout):
         check_split(split, self.splits)
         images, masks, val = parts(root)
         held_out = set(read_lines(val, "it lists the validation images"))
+        own = masks.with_name("SegmentationClass")
         chosen = {
             path.stem: path
-            for path in pictures(need(masks, "SBD's masks as PNG"), ".png")
+            for folder in (own, need(masks, "SBD's masks as PNG"))
+            for path in pictures(folder, ".png")
             if (path.stem in held_out) == (split == "val")
         }
         found = {p.stem: p for p in pictures(need(images, "VOC's images"), ".jpg")}
