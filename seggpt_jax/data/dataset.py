@@ -6,7 +6,7 @@ import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, SupportsIndex, runtime_checkable
+from typing import ClassVar, SupportsIndex
 
 import numpy as np
 
@@ -17,19 +17,27 @@ from seggpt_jax.data.layout import Decoded, Encoded, Layout
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
 
-@runtime_checkable
-class Store(Protocol):
-    """Where the records of a split are kept. Must pickle."""
+class Store:
+    """Where the records of a split are kept, and how they are decoded."""
 
     layout: Layout
 
-    @property
-    def catalog(self) -> Catalog: ...
+    @functools.cached_property
+    def catalog(self) -> Catalog:
+        raise NotImplementedError
 
-    def __getitem__(self, index: int) -> Encoded: ...
+    def __getitem__(self, index: int) -> Encoded:
+        """Raises `BadRecord` for one that cannot be read."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict:
+        # Mapped arrays would be copied and readers cannot be: workers open them anew.
+        return {k: v for k, v in vars(self).items() if k not in self.opened}
+
+    opened: ClassVar[tuple[str, ...]] = ("catalog",)
 
 
-class Raw:
+class Raw(Store):
     """The owners' folder."""
 
     def __init__(self, layout: Layout, root: Path, split: str):
@@ -41,10 +49,6 @@ class Raw:
 
     def __getitem__(self, index: int) -> Encoded:
         return self.layout.read(self.root, self.catalog.entry(index))
-
-    def __getstate__(self) -> dict:
-        # A mapped array would be copied; workers map it anew.
-        return {k: v for k, v in vars(self).items() if k != "catalog"}
 
 
 class Dataset:

@@ -32,13 +32,15 @@ def is_prepared(root: Path) -> bool:
     return (root / VERSION / MANIFEST).is_file()
 
 
-class Prepared:
+class Prepared(Store):
     """One split of a prepared set.
 
     Raises:
       ValueError: for another set or other settings than those it was prepared with,
         for an unknown split, and for shards that are missing or of the wrong length.
     """
+
+    opened = ("catalog", "_records")
 
     def __init__(self, layout: Layout, root: Path, split: str):
         self.layout, self.split = layout, split
@@ -72,9 +74,6 @@ class Prepared:
 
         builder = tensorflow_datasets.builder_from_directory(str(self.folder))
         return builder.as_data_source(word(self.split))
-
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in vars(self).items() if k not in ("catalog", "_records")}
 
     def __getitem__(self, index: int) -> Encoded:
         if not 0 <= index < len(self.catalog):

@@ -56,7 +56,13 @@ TYPES = {
     "coco_json": "coco:CocoJson",
     "hf_dataset": "hf_dataset:HfDataset",
     "png_folders": "folders:PngFolders",
-    "tfds": "tfds:TfdsFolder",
+    # Folders that tensorflow-datasets prepared itself.
+    "tfds_cityscapes": "tfds:TfdsCityscapes",
+    "tfds_coco_panoptic": "tfds:TfdsCocoPanoptic",
+    "tfds_davis": "tfds:TfdsDavis",
+    "tfds_lvis": "tfds:TfdsLvis",
+    "tfds_oxford_pet": "tfds:TfdsOxfordPet",
+    "tfds_scene_parse150": "tfds:TfdsSceneParse150",
 }
 
 

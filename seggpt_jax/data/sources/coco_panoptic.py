@@ -92,12 +92,17 @@ class CocoPanoptic(Layout):
         return tuple(need(path, "COCO's panoptic annotations") for path in found)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        labels = {int(k): label for k, label in json.loads(annotation).items()}
-        labels[0] = IGNORE
-        ids, places = np.unique(read_colors(io.BytesIO(mask)), return_inverse=True)
-        if unknown := set(ids.tolist()) - labels.keys():
-            raise BadRecord(
-                f"has segments that its annotation does not list: {sorted(unknown)}"
-            )
-        values = np.array([labels[i] for i in ids.tolist()], np.int32)
-        return Decoded(values[places])
+        return paint_segments(mask, annotation)
+
+
+def paint_segments(mask: bytes, annotation: str) -> Decoded:
+    """A mask of segments, whose labels are a JSON: segment -> label."""
+    labels = {int(k): label for k, label in json.loads(annotation).items()}
+    labels[0] = IGNORE
+    ids, places = np.unique(read_colors(io.BytesIO(mask)), return_inverse=True)
+    if unknown := set(ids.tolist()) - labels.keys():
+        raise BadRecord(
+            f"has segments that its annotation does not list: {sorted(unknown)}"
+        )
+    values = np.array([labels[i] for i in ids.tolist()], np.int32)
+    return Decoded(values[places])

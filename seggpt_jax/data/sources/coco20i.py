@@ -1,0 +1,101 @@
+"""COCO-20i: COCO 2014 in four folds of twenty classes, by HSNet's lists."""
+
+import dataclasses
+import pickle
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from seggpt_jax.data.layout import (
+    Decoded,
+    Entry,
+    Layout,
+    Listing,
+    Skipped,
+    check_split,
+    files_in,
+    looked_up,
+    lookup,
+    names_of,
+    need,
+    relative,
+)
+
+# The 80 things in the order of their category ids.
+NAMES = names_of("""
+    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light,
+    fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow,
+    elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee,
+    skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
+    surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana,
+    apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair,
+    couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard,
+    cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase,
+    scissors, teddy bear, hair drier, toothbrush
+""")
+TABLE = lookup({i: i for i in NAMES})
+LISTS = {"train": "trn", "val": "val"}
+FOLDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Coco20i(Layout):
+    """`{train,val}2014/*.jpg`, HSNet's masks `annotations/{train,val}2014/*.png` (class
+    from 1) and its lists `splits/coco/{trn,val}/fold{f}.pkl`: class from 0 -> names
+    such as `val2014/COCO_val2014_000000000042.jpg` (github.com/juhongm999/hsnet).
+
+    A record is one image of one class, in the order of the lists: `by_class` is what
+    HSNet draws from. val has the classes f, f + 4, f + 8, ... of fold f, train all
+    others.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    fold: int = dataclasses.field(kw_only=True)
+    lists: str = "splits/coco"
+
+    def __post_init__(self):
+        if self.fold not in range(FOLDS):
+            raise ValueError(f"fold: {self.fold!r} must be 0, 1, 2 or 3")
+
+    def records(self, root: Path, split: str) -> Listing:
+        masks, path = self.watched(root, split)
+        lists = read_lists(path)
+        own = [label for label in NAMES if (label - 1) % FOLDS == self.fold]
+        chosen = own if split == "val" else [k for k in NAMES if k not in own]
+        there = files_in(root)
+
+        def entries() -> Iterator[Entry | Skipped]:
+            for label in chosen:
+                for name in lists.get(label - 1, ()):
+                    record = f"{name}#{label}"
+                    mask = relative(masks / name, root).removesuffix(".jpg") + ".png"
+                    if name in there and mask in there:
+                        yield Entry(record, name, mask, classes=(label,))
+                    else:
+                        yield Skipped(record, "has no image or no mask")
+
+        return Listing({label: NAMES[label] for label in chosen}, entries())
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        check_split(split, self.splits)
+        path = root / self.lists / LISTS[split] / f"fold{self.fold}.pkl"
+        yield need(root / "annotations", "HSNet's masks of COCO 2014")
+        yield need(path, "HSNet's lists of this fold")
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        return looked_up(mask, TABLE)
+
+
+def read_lists(path: Path) -> dict[int, list[str]]:
+    """A pickled dict of lists of names; anything else in it is refused, unrun."""
+    try:
+        with path.open("rb") as file:
+            lists = _Plain(file).load()
+        return {int(k): [str(name) for name in names] for k, names in lists.items()}
+    except Exception as error:  # pickle raises whatever its bytes make it raise
+        raise ValueError(f"{path}: not HSNet's lists of a fold ({error})") from error
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it holds a {module}.{name}, not plain data")
