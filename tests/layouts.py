@@ -22,7 +22,12 @@ def photo(path: Path, number: int = 0, size=SIZE, mode="RGB") -> Path:
 
 def mask(path: Path, values, mode="L", size=SIZE) -> Path:
     """A mask whose columns take the values in turn, as equal stripes."""
-    return save(path, Image.fromarray(stripes(values, size).astype(np.uint8), mode))
+    picture = Image.fromarray(stripes(values, size).astype(np.uint8))
+    if mode == "P":  # a palette of its own: without one Pillow renumbers the values
+        picture.putpalette(np.random.default_rng(0).bytes(768))
+    elif mode != "L":
+        picture = picture.convert(mode)
+    return save(path, picture)
 
 
 def stripes(values, size=SIZE) -> np.ndarray:

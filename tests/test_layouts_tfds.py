@@ -1,4 +1,5 @@
-"""Folders as tensorflow-datasets prepares them, written with the features of its own sets (tensorflow_datasets 4.9.10, checked against their sources)."""
+"""Folders as tensorflow-datasets prepares them, written with the features of its own
+sets (tensorflow_datasets 4.9.10, checked against their sources)."""
 
 import io
 import shutil

@@ -60,6 +60,8 @@ class Catalog:
 
     def __getitem__(self, index: int) -> Any:
         """What was stored of a record: JSON."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         start, stop = self._starts[index : index + 2]
         return json.loads(self._text[start:stop].tobytes())
 

@@ -47,7 +47,7 @@ class Prepared(Store):
         self.folder = root.absolute() / VERSION
         manifest = read_manifest(self.folder)
         asked = describe(layout)
-        for name in sorted(asked.keys() | manifest["layout"].keys()):
+        for name in ("type", *sorted(asked.keys() | manifest["layout"].keys())):
             if asked.get(name) != manifest["layout"].get(name):
                 raise ValueError(
                     f"{self.folder}: was prepared with {name}="
@@ -76,8 +76,7 @@ class Prepared(Store):
         return builder.as_data_source(word(self.split))
 
     def __getitem__(self, index: int) -> Encoded:
-        if not 0 <= index < len(self.catalog):
-            raise IndexError(index)
+        (name,) = self.catalog[index]  # the order of the records is its too
         try:
             record = self._records[index]
         except RuntimeError as error:  # of array_record, which names no file
@@ -85,7 +84,11 @@ class Prepared(Store):
                 f"{self.folder / self._shard(index)} record {index} is damaged; copy "
                 f"or prepare it again ({error})"
             ) from error
-        name = record["id"].decode()
+        if record["id"].decode() != name:
+            raise BadRecord(
+                f"{self.folder / self._shard(index)} holds {record['id'].decode()} "
+                f"where {name} belongs; copy or prepare the shards again"
+            )
         where = f"{self.folder / self._shard(index)} record {name}"
         return Encoded(
             name,

@@ -43,10 +43,11 @@ class Voc(Layout):
         check_split(split, self.splits)
         images, masks, val = parts(root)
         held_out = set(read_lines(val, "it lists the validation images"))
-        own = masks.with_name("SegmentationClass")
+        # The later folder wins: VOC's own masks decide what is validated on.
+        folders = [masks.with_name("SegmentationClass"), need(masks, "SBD's as PNG")]
         chosen = {
             path.stem: path
-            for folder in (own, need(masks, "SBD's masks as PNG"))
+            for folder in (folders if split == "train" else reversed(folders))
             for path in pictures(folder, ".png")
             if (path.stem in held_out) == (split == "val")
         }
