@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -37,9 +38,9 @@ def naming_errors(
     except BadRecord as error:
         raise BadRecord(f"{where} {error}") from None
     except BROKEN as error:
-        raise BadRecord(
-            f"{where} cannot be read: {error or type(error).__name__}; {remedy}"
-        ) from error
+        # Pillow names files, but for those in memory it has only an address.
+        text = re.sub(r" <_io\.BytesIO.*?>", "", str(error)) or type(error).__name__
+        raise BadRecord(f"{where} cannot be read: {text}; {remedy}") from error
 
 
 def check_size(image: Image.Image) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -160,7 +160,9 @@ def encode(coco: COCO, note: dict, labels: dict[int, int]) -> tuple | None:
     return labels[note["category_id"]], int(note.get("iscrowd", 0)), text
 
 
-def paint(size: list[int], objects: list[tuple], instances: bool) -> Decoded:
+def paint(
+    size: Sequence[int], objects: Sequence[Sequence[Any]], instances: bool
+) -> Decoded:
     """The label map of objects (label, crowd, RLE): small ones lie over large ones, all
     over crowds."""
     segments = np.full(size, BACKGROUND, np.int32)
