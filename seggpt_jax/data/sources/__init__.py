@@ -172,14 +172,15 @@ def _open(call: _Call) -> Any:
 
 def make_layout(kind: str, settings: Mapping[str, Any]) -> Layout:
     """The layout of a type. Raises ValueError for unknown types and settings."""
-    if kind not in TYPES or not issubclass(load(kind), Layout):
-        layouts = [name for name in TYPES if issubclass(load(name), Layout)]
-        raise ValueError(f"type: no layout {kind!r}{suggest(kind, layouts)}")
-    return construct(load(kind), kind, settings)
+    if not issubclass(cls := load(kind), Layout):
+        raise ValueError(f"type: {kind!r} has no prepared form")
+    return construct(cls, kind, settings)
 
 
 def load(kind: str) -> Any:
     """The class of a type; its module is imported only now."""
+    if kind not in TYPES:
+        raise ValueError(f"type: there is no {kind!r}{suggest(kind, TYPES)}")
     module, name = TYPES[kind].split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
