@@ -2,69 +2,65 @@
 
     python -m benchmarks.pipeline --out benchmarks/results/pipeline.jsonl
 
-Writes a folder of 640x480 JPEGs (quality 90: textured scenes with shapes) with PNG
-masks, then runs everything training does before the device: decode, crop, flip, jitter,
-recolour, stitch, hide, batch.
+Writes every data set of the paper in its owners' layout, with textured pictures of
+640 x 480 (JPEG quality 90 where the owners have JPEGs) and masks, and its prepared
+form; then runs everything training does before the device: read, decode, crop, flip,
+jitter, recolour, stitch, hide, batch.
 """
 
 import argparse
+import gzip
+import io
 import resource
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.rows import report
+from configs import common
+from seggpt_jax.config import construct, plain
 from seggpt_jax.data import pipeline
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
-from seggpt_jax.data.sample import CATEGORY, Sample
-
-CLASSES = 8
-
-
-class Folder:
-    """Image and mask files of one folder, named by number."""
-
-    name = "benchmark"
-    class_names: Mapping[int, str] = {c: str(c) for c in range(1, CLASSES + 1)}
-    by_class: Mapping[int, Sequence[int]]
-    same_image_only = False
-
-    def __init__(self, root: Path, count: int):
-        self.root, self.count = root, count
-        present = [self[index].classes for index in range(count)]
-        self.by_class = {
-            c: [k for k in range(count) if c in present[k]] for c in self.class_names
-        }
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Sample:
-        image = np.asarray(Image.open(self.root / f"{index}.jpg").convert("RGB"))
-        mask = np.asarray(Image.open(self.root / f"{index}.png"))
-        classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:255]) + 1
-        return Sample(image, mask.astype(np.int32), CATEGORY, tuple(classes.tolist()))
+from seggpt_jax.data.prepare import prepare
+from seggpt_jax.data.sample import Source
+from seggpt_jax.data.sources import make_layout, open_sources
+from seggpt_jax.mixture import pop_views, split_weights
+from tests import miniatures
 
 
-def write_scene(path: Path, rng: np.random.Generator) -> None:
-    """A textured background with 3 to 6 textured ellipses, and their mask."""
-    size = (480, 640)
-    image = texture(size, rng)
-    mask = np.zeros(size, np.uint8)
-    y, x = np.mgrid[: size[0], : size[1]]
-    for _ in range(rng.integers(3, 7)):
-        cy, cx = rng.uniform(0, size[0]), rng.uniform(0, size[1])
-        ry, rx = rng.uniform(40, 160, 2)
-        inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
-        image[inside] = texture(size, rng)[inside]
-        mask[inside] = rng.integers(1, CLASSES + 1)
-    Image.fromarray(image).save(path.with_suffix(".jpg"), quality=90)
-    Image.fromarray(mask).save(path.with_suffix(".png"))
+def write_data(raw: Path, prepared: Path, images: int) -> None:
+    """All sets, raw and prepared, with photographs' textures instead of noise."""
+    miniatures.write_all(raw, (480, 640), images)
+    rng = np.random.default_rng(0)
+    scenes = [texture((480, 640), rng) for _ in range(8)]
+    for name in miniatures.SETS:
+        layout = make_layout(name, {})
+        source = open_sources({name: {"type": name, "split": "train"}}, raw)[name]
+        catalog = source.store.catalog
+        files = {catalog.entry(k).image for k in range(len(catalog))}
+        for number, file in enumerate(sorted(files)):
+            _paint(raw / name / file, scenes[number % len(scenes)])
+        prepare(layout, raw / name, prepared / name, ["train"])
+
+
+def _paint(path: Path, scene: np.ndarray) -> None:
+    """Puts a scene in the place of a picture, of its size and format."""
+    packed = path.suffix == ".gz"
+    data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+    with Image.open(io.BytesIO(data)) as old:
+        size, form = old.size, old.format
+    file = io.BytesIO()
+    picture = Image.fromarray(scene)
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    picture.save(file, form, **({"quality": 90} if form == "JPEG" else {}))
+    data = file.getvalue()
+    path.write_bytes(gzip.compress(data) if packed else data)
 
 
 def texture(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -78,11 +74,8 @@ def texture(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return np.clip(total + rng.uniform(64, 192, 3), 0, 255).astype(np.uint8)
 
 
-def measure(
-    source: Folder, context: Context, batch_size: int, batches: int, **how: int
-) -> dict:
-    """Pairs per second of wall time, and per second of CPU time of this process."""
-    dataset = pipeline.make_dataset([source], [1.0], context, seed=0)
+def measure(dataset, batch_size: int, batches: int, **how: int) -> dict:
+    """Pairs per second of wall time, and what this process spends on a pair."""
     iterator = pipeline.make_iterator(dataset, batch_size, prefetch=2, **how)
     for _ in range(4):  # fills the buffers, so that none of the batches counted is free
         next(iterator)
@@ -90,35 +83,85 @@ def measure(
     for _ in range(batches):
         next(iterator)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    iterator.close()  # type: ignore[attr-defined]
+    iterator.close()
     pairs = batches * batch_size
-    row = {"pairs_per_s": round(pairs / wall, 1)}
-    if not how.get("workers"):
-        row["cpu_ms_per_pair"] = round(1000 * cpu / pairs, 1)
+    row = {
+        "pairs_per_s": round(pairs / wall, 1),
+        "cpu_ms_per_pair": round(1000 * cpu / pairs, 2),
+    }
+    if not how.get("workers"):  # the work of workers is not counted here
         row["pairs_per_s_per_core"] = round(pairs / cpu, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return row | {"peak_mib": round(peak)}
+    return row
+
+
+def memory(dataset, batch_size: int, pairs: int) -> Iterator[dict]:
+    """The process's memory, ten times over that many pairs."""
+    iterator = pipeline.make_iterator(dataset, batch_size, threads=2, prefetch=2)
+    for number in range(1, pairs // batch_size + 1):
+        next(iterator)
+        if number % (pairs // batch_size // 10) == 0:
+            yield {"pairs": number * batch_size, "rss_mib": _resident()}
+    iterator.close()
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() >> 20
+
+
+def make_mixture(data: Path, size: int) -> tuple[dict[str, Source], Mapping, Mapping]:
+    """The paper's sources, their shares and what makes their pairs."""
+    specs = plain(common.paper_sources())
+    weights = {name: spec.pop("weight") for name, spec in specs.items()}
+    views, base = pop_views(specs), plain(common.base())
+    sources = open_sources(specs, data)
+    groups = {
+        name: {n: sources[n] for n in spec.get("members", {name: spec})}
+        for name, spec in specs.items()
+    }
+    contexts = {
+        name: Context(
+            view=construct(View, "view", base["view"] | views.get(name, {}),
+                           size=(size, size)),
+            **base["context"],
+        )
+        for name in sources
+    }  # fmt: skip
+    return sources, split_weights(weights, groups, 1.0), contexts
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict]:
-    context = Context(view=View(size=(args.size, args.size)))
-    ways = [{"threads": 1}, {"threads": 2}, {"threads": 1, "workers": 2}]
     with tempfile.TemporaryDirectory() as root:
-        rng = np.random.default_rng(0)
-        for index in range(args.images):
-            write_scene(Path(root) / str(index), rng)
-        source = Folder(Path(root), args.images)
-        for how in ways:
-            result = measure(source, context, args.batch_size, args.batches, **how)
-            yield {"benchmark": "pipeline", "size": args.size, **how, **result}
+        forms = {"raw": Path(root) / "raw", "prepared": Path(root) / "prepared"}
+        write_data(forms["raw"], forms["prepared"], args.images)
+        for form, data in forms.items():
+            where = {"benchmark": "pipeline", "size": args.size, "form": form}
+            sources, shares, contexts = make_mixture(data, args.size)
+            for name, source in sources.items():
+                alone = pipeline.make_dataset([source], [1.0], contexts[name], seed=0)
+                how = {"threads": 1}
+                result = measure(alone, args.batch_size, args.batches, **how)
+                yield {**where, "source": name, **how, **result}
+            mixture = pipeline.make_dataset(
+                list(sources.values()), [shares[name] for name in sources],
+                Context(), seed=0, contexts=contexts,
+            )  # fmt: skip
+            where["source"] = "mixture"
+            for how in ({"threads": 1}, {"threads": 2}, {"threads": 1, "workers": 2}):
+                result = measure(mixture, args.batch_size, 3 * args.batches, **how)
+                yield {**where, **how, **result}
+            if form == "prepared" and args.memory_pairs:
+                for row in memory(mixture, args.batch_size, args.memory_pairs):
+                    yield {**where, **row}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=448, help="pixels of one image")
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=12, help="of each data set")
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=40, help="counted per row")
+    parser.add_argument("--batches", type=int, default=20, help="counted per source")
+    parser.add_argument("--memory_pairs", type=int, default=10_000)
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parser.parse_args()
     report("benchmarks.pipeline", rows(args), args.out)

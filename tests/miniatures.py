@@ -8,13 +8,11 @@ from PIL import Image
 
 from tests.layouts import mask, photo, save, write_json, write_lines
 
-COUNT = 3  # images of each set
 
-
-def write_all(root: Path, size=(48, 64)) -> Path:
-    """Every set in the folder of its type's name."""
+def write_all(root: Path, size=(48, 64), count=3) -> Path:
+    """Every set in the folder of its type's name, of about `count` images."""
     for name, write in SETS.items():
-        write(root / name, size)
+        write(root / name, size, count)
     return root
 
 
@@ -24,18 +22,18 @@ def _folders(images, masks, names, values, size, image=".jpg", target=".png"):
         mask(masks / f"{name}{target}", values, size=size)
 
 
-def _names(pattern="{:04}"):
-    return [pattern.format(k) for k in range(COUNT)]
+def _names(count, pattern):
+    return [pattern.format(k) for k in range(count)]
 
 
-def ade20k(root, size):
+def ade20k(root, size, count):
     root /= "ADEChallengeData2016"
     for half in ("training", "validation"):
         images, masks = root / "images" / half, root / "annotations" / half
-        _folders(images, masks, _names("ADE_{:08}"), (0, 1, 150), size)
+        _folders(images, masks, _names(count, "ADE_{:08}"), (0, 1, 150), size)
 
 
-def cityscapes(root, size):
+def cityscapes(root, size, count):
     for k, city in enumerate(("aachen", "zürich")):
         for n in range(2):
             name = f"{city}_{k:06}_{n:06}"
@@ -52,8 +50,8 @@ def _coco_image(k, size):
     }  # fmt: skip
 
 
-def _coco_photos(root, size):
-    for k in range(COUNT):
+def _coco_photos(root, size, count):
+    for k in range(count):
         photo(root / "train2017" / f"{k:012}.jpg", k, size)
 
 
@@ -63,14 +61,14 @@ def _box(size, left, top, right, bottom):
     return [[x0 * w, y0 * h, x1 * w, y0 * h, x1 * w, y1 * h, x0 * w, y1 * h]]
 
 
-def _annotations(size, categories):
+def _annotations(size, count, categories):
     """Two objects per image, side by side, and a crowd between."""
     crowd = np.zeros(size, bool)
     crowd[:, size[1] * 45 // 100 : size[1] * 55 // 100] = True
     flat = crowd.ravel(order="F").astype(np.int8)
     edges = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff([0, *edges.tolist(), flat.size]).tolist()
-    for k in range(COUNT):
+    for k in range(count):
         for n, category in enumerate(categories):
             left = 0.05 + 0.5 * n
             yield {
@@ -85,20 +83,20 @@ def _annotations(size, categories):
         }  # fmt: skip
 
 
-def coco_instance(root, size):
-    _coco_photos(root, size)
+def coco_instance(root, size, count):
+    _coco_photos(root, size, count)
     data = {
-        "images": [_coco_image(k, size) for k in range(COUNT)],
+        "images": [_coco_image(k, size) for k in range(count)],
         "categories": [{"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}],
-        "annotations": list(_annotations(size, (1, 90))),
+        "annotations": list(_annotations(size, count, (1, 90))),
     }
     write_json(root / "annotations/instances_train2017.json", data)
 
 
-def coco_panoptic(root, size):
-    _coco_photos(root, size)
+def coco_panoptic(root, size, count):
+    _coco_photos(root, size, count)
     notes = []
-    for k in range(COUNT):
+    for k in range(count):
         colors = np.zeros((*size, 3), np.uint8)  # segment 0: void
         colors[:, size[1] // 4 :, 0] = 7
         colors[:, size[1] // 2 :] = (1, 1, 0)  # segment 257
@@ -112,7 +110,7 @@ def coco_panoptic(root, size):
             {"image_id": k + 1, "file_name": f"{k:012}.png", "segments_info": segments}
         )
     data = {
-        "images": [_coco_image(k, size) for k in range(COUNT)],
+        "images": [_coco_image(k, size) for k in range(count)],
         "categories": [
             {"id": 1, "name": "person", "isthing": 1},
             {"id": 200, "name": "rug-merged", "isthing": 0},
@@ -122,32 +120,32 @@ def coco_panoptic(root, size):
     write_json(root / "annotations/panoptic_train2017.json", data)
 
 
-def coco_stuff(root, size):
-    _coco_photos(root, size)
-    for k in range(COUNT):
+def coco_stuff(root, size, count):
+    _coco_photos(root, size, count)
+    for k in range(count):
         target = root / "stuffthingmaps/train2017" / f"{k:012}.png"
         mask(target, (0, 181, 255), size=size)
 
 
-def lip(root, size):
+def lip(root, size, count):
     images = root / "TrainVal_images/TrainVal_images/train_images"
     masks = root / "TrainVal_parsing_annotations/train_segmentations"
-    _folders(images, masks, _names("{}_77"), (0, 2, 13, 19), size)
+    _folders(images, masks, _names(count, "{}_77"), (0, 2, 13, 19), size)
 
 
-def voc(root, size):
+def voc(root, size, count):
     root /= "VOC2012"
     images, masks = root / "JPEGImages", root / "SegmentationClassAug"
-    _folders(images, masks, _names("2007_{:06}"), (0, 1, 20, 255), size)
+    _folders(images, masks, _names(count, "2007_{:06}"), (0, 1, 20, 255), size)
     write_lines(root / "ImageSets/Segmentation/val.txt", "2010_000001")
 
 
-def paco(root, size):
-    _coco_photos(root, size)
-    images = [_coco_image(k, size) for k in range(COUNT)]
+def paco(root, size, count):
+    _coco_photos(root, size, count)
+    images = [_coco_image(k, size) for k in range(count)]
     for image in images:
         image["file_name"] = f"train2017/{image['file_name']}"
-    notes = list(_annotations(size, (378, 2100)))
+    notes = list(_annotations(size, count, (378, 2100)))
     for note in notes:
         del note["iscrowd"]
     notes = [note for note in notes if note["id"] % 10 != 9]
@@ -162,8 +160,8 @@ def paco(root, size):
     write_json(root / "annotations/paco_lvis_v1_train.json", data)
 
 
-def isaid(root, size):
-    for k in range(COUNT):
+def isaid(root, size, count):
+    for k in range(count):
         photo(root / "train/images/images" / f"P{k:04}.png", k, (900, 1000))
         colors = np.zeros((900, 1000, 3), np.uint8)
         colors[:, 100:300], colors[:, 600:700] = (0, 0, 63), (0, 100, 155)
@@ -172,7 +170,7 @@ def isaid(root, size):
         save(target, Image.fromarray(colors))
 
 
-def loveda(root, size):
+def loveda(root, size, count):
     for k, area in enumerate(("Rural", "Urban")):
         folder = root / "Train" / area
         names = [str(2 * k + n) for n in range(2)]
@@ -180,28 +178,28 @@ def loveda(root, size):
         _folders(images, masks, names, (0, 1, 2, 7), size, ".png")
 
 
-def chase_db1(root, size):
-    for k in range(COUNT):
+def chase_db1(root, size, count):
+    for k in range(count):
         photo(root / f"Image_{k:02}L.jpg", k, size)
         mask(root / f"Image_{k:02}L_1stHO.png", (0, 255), "1", size)
 
 
-def drive(root, size):
+def drive(root, size, count):
     root /= "DRIVE"
-    for k in range(COUNT):
+    for k in range(count):
         photo(root / "training/images" / f"{k}_training.tif", k, size)
         mask(root / "training/1st_manual" / f"{k}_manual1.gif", (0, 255), size=size)
 
 
-def hrf(root, size):
-    for k in range(COUNT):
+def hrf(root, size, count):
+    for k in range(count):
         for kind, suffix in (("dr", ".JPG"), ("g", ".jpg"), ("h", ".jpg")):
             photo(root / "images" / f"{k:02}_{kind}{suffix}", k, size)
             mask(root / "manual1" / f"{k:02}_{kind}.tif", (0, 255), size=size)
 
 
-def stare(root, size):
-    for k in range(COUNT):
+def stare(root, size, count):
+    for k in range(count):
         for path in (
             photo(root / "stare-images" / f"im{k:04}.ppm", k, size),
             mask(root / "labels-ah" / f"im{k:04}.ah.ppm", (0, 255), "RGB", size),

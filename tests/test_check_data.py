@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def voc(tmp_path):
     """Two images to train on, one to validate."""
-    miniatures.voc(tmp_path / "voc", (24, 32))
+    miniatures.voc(tmp_path / "voc", (24, 32), 3)
     folder = tmp_path / "voc" / "VOC2012"
     (folder / "ImageSets/Segmentation/val.txt").write_text("2007_000002\n")
     return folder

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import ClassVar, SupportsIndex
 
 import numpy as np
+from PIL import Image
 
 from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.catalog import Catalog, open_catalog, shown
 from seggpt_jax.data.decode import naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Encoded, Layout
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
+
+NEAREST = Image.Resampling.NEAREST
 
 
 class Store:
@@ -132,10 +135,15 @@ class Dataset:
             decoded = self.store.layout.decode(encoded.mask, encoded.annotation)
         segments = None if decoded is None else self._filter(decoded)
         size = None if segments is None else segments.shape
+        if self.store.layout.scale_masks:
+            size = None
         with naming_errors(encoded.image_name):
             image = read_image(io.BytesIO(encoded.image), size, encoded.mask_name)
         if segments is None:
             segments = np.full(image.shape[:2], IGNORE, np.int32)
+        elif segments.shape != image.shape[:2]:
+            scaled = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
+            segments = np.asarray(scaled)
         return Sample(image, segments, self.kind, shown(segments))
 
     def _filter(self, decoded: Decoded) -> np.ndarray:

@@ -100,8 +100,9 @@ def read_colors(file: File) -> np.ndarray:
     """A mask whose ids are colours: 0xBBGGRR of each pixel, int32 `[h, w]`."""
     with Image.open(file) as mask:
         check_size(mask)
-        rgb = np.asarray(mask.convert("RGB"))
-    return rgb.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+        # Four bytes a pixel are one little-endian number, which no sum need make.
+        rgba = np.array(mask.convert("RGB").convert("RGBA"))
+    return rgba.view("<i4")[..., 0] & 0xFFFFFF
 
 
 def read_image(

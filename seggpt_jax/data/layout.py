@@ -76,6 +76,7 @@ class Layout:
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     same_image_only: ClassVar[bool] = False
+    scale_masks: ClassVar[bool] = False  # to their images, where the sizes differ
     keep_empty: ClassVar[bool] = True  # records whose masks show no class
     video: ClassVar[bool] = False  # ids are VIDEO/FRAME, in order
     kind: int | str = dataclasses.field(default=CATEGORY, init=False)

@@ -96,6 +96,12 @@ def read_lists(path: Path) -> dict[int, list[str]]:
         raise ValueError(f"{path}: not HSNet's lists of a fold ({error})") from error
 
 
+# What a pickle of NumPy's numbers is made of.
+_NUMBERS = {("numpy.core.multiarray", "scalar"), ("numpy", "dtype")}
+
+
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module.replace("numpy._core", "numpy.core"), name) in _NUMBERS:
+            return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it holds a {module}.{name}, not plain data")

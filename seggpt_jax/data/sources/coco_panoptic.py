@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import read_colors
 from seggpt_jax.data.layout import (
     Decoded,
@@ -24,6 +25,8 @@ from seggpt_jax.data.layout import (
 )
 from seggpt_jax.data.sample import IGNORE, BadRecord
 from seggpt_jax.data.sources.coco import read_json
+
+_UNKNOWN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +102,12 @@ def paint_segments(mask: bytes, annotation: str) -> Decoded:
     """A mask of segments, whose labels are a JSON: segment -> label."""
     labels = {int(k): label for k, label in json.loads(annotation).items()}
     labels[0] = IGNORE
-    ids, places = np.unique(read_colors(io.BytesIO(mask)), return_inverse=True)
-    if unknown := set(ids.tolist()) - labels.keys():
+    ids = read_colors(io.BytesIO(mask))
+    segments = np.full(ids.shape, _UNKNOWN, np.int32)
+    for number, label in labels.items():  # a dozen: faster than to sort the pixels
+        segments[ids == number] = label
+    if len(unknown := np.unique(ids[segments == _UNKNOWN])):
         raise BadRecord(
-            f"has segments that its annotation does not list: {sorted(unknown)}"
+            f"has segments that its annotation does not list: {shorten(unknown)}"
         )
-    values = np.array([labels[i] for i in ids.tolist()], np.int32)
-    return Decoded(values[places])
+    return Decoded(segments)

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from seggpt_jax.data.decode import read_mask
+from seggpt_jax.data.decode import read_grey
 from seggpt_jax.data.layout import (
     Decoded,
     Listing,
     check_split,
+    first_folder,
     need,
     read_lines,
     top,
@@ -36,21 +37,26 @@ class Davis2017(Videos):
 
     def records(self, root: Path, split: str) -> Listing:
         check_split(split, self.splits)
-        images, masks, videos = self.watched(root, split)
-        names = read_lines(videos, "it lists the videos")
-        return Listing(OBJECT, frames(images, masks, names, root))
+        images, masks, path = self.watched(root, split)
+        lines = read_lines(path, "it lists the videos")
+        # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
+        names = (Path(line.split()[0]).parent.name or line for line in lines)
+        videos = list(dict.fromkeys(names))
+        return Listing(OBJECT, frames(images, masks, videos, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         davis = top(root, "DAVIS")
         for name in ("JPEGImages", "Annotations"):
             yield need(davis / name / self.resolution, "frames of DAVIS")
-        yield davis / "ImageSets" / str(self.year) / f"{split}.txt"
+        lists = first_folder(davis / "ImageSets", str(self.year), self.resolution)
+        yield lists / f"{split}.txt"
 
 
 @dataclasses.dataclass(frozen=True)
 class Davis2016(Davis2017):
-    """The same with `ImageSets/2016/{train,val}.txt`; every pixel that is not black is
-    the object, so that the masks of 2017 serve as well."""
+    """The same with `ImageSets/2016/{train,val}.txt` or `ImageSets/480p/*.txt` (two
+    paths a line); every pixel that is not black is the object, so that the masks of
+    2017 serve as well. resolution: "480p" or "1080p"."""
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     year: ClassVar[int] = 2016
@@ -58,4 +64,4 @@ class Davis2016(Davis2017):
     def decode(self, mask: bytes, annotation: str) -> Decoded | None:
         if not mask:
             return None
-        return Decoded((read_mask(io.BytesIO(mask)) > 0).astype(np.int32))
+        return Decoded((read_grey(io.BytesIO(mask)) > 0).astype(np.int32))

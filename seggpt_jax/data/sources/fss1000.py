@@ -31,15 +31,19 @@ class Fss1000(Layout):
     """`[fewshot_data/]CLASS/N.jpg` and `CLASS/N.png`, grey of 128 or more is the class.
 
     "all" is every class; train (520), val and test (240 each) are those of the list
-    `splits`, a class per line, as HSNet has them (`{split}` is trn, val or test).
+    `lists`, a class per line, as HSNet has them (`{split}` is trn, val or test). The
+    owners' fss_test_set.txt serves for test as well. Half a dozen masks of the set are
+    of another size than their images, and are scaled to it.
     """
+
+    scale_masks: ClassVar[bool] = True
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "all")
     lists: str = "splits/{split}.txt"
 
     def records(self, root: Path, split: str) -> Listing:
         check_split(split, self.splits)
-        images = top(root, "fewshot_data")
+        images = _classes(root)
         classes = sorted(p.name for p in images.iterdir() if p.is_dir())
         if split != "all":
             chosen = read_lines(self._list(root, split), "it lists the classes")
@@ -49,15 +53,22 @@ class Fss1000(Layout):
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         check_split(split, self.splits)
-        yield need(top(root, "fewshot_data"), "a folder for each class")
+        yield need(_classes(root), "a folder for each class")
         if split != "all":
             yield need(self._list(root, split), "it lists the classes, one per line")
 
     def _list(self, root: Path, split: str) -> Path:
-        return root / self.lists.format(split=HSNET.get(split, split))
+        path = root / self.lists.format(split=HSNET.get(split, split))
+        owners = root / "fss_test_set.txt"
+        return owners if split == "test" and not path.exists() else path
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return Decoded(thresholded(mask).segments * np.int32(annotation))
+
+
+def _classes(root: Path) -> Path:
+    """The archive holds its folder twice; Matcher calls it data."""
+    return top(top(root, "fewshot_data", "data"), "fewshot_data")
 
 
 def _entries(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,10 +16,10 @@ from seggpt_jax.data.layout import Entry, Listing, need, relative
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.data.sources.ids import ById
 
-# In the order they are looked for. `save_to_disk` leaves cache-*.arrow files about.
+# In the order they are looked for. `state.json` names the files of `save_to_disk`.
 PATTERNS = (
-    "{split}/data-*.arrow", "data/{split}-*.parquet", "{split}/*.parquet",
-    "{split}-*.parquet", "{split}.parquet", "data-*.arrow",
+    "{split}/state.json", "data/{split}-*.parquet", "{split}/*.parquet",
+    "{split}-*.parquet", "{split}.parquet", "state.json",
 )  # fmt: skip
 
 
@@ -68,17 +69,31 @@ class HfDataset(ById):
         if isinstance(cell, bytes):
             return cell
         if isinstance(cell, dict) and cell.get("path"):
-            return (path.parent / cell["path"]).read_bytes()
+            found = (folder / cell["path"] for folder in (path.parent, root))
+            return next(
+                (p for p in found if p.exists()), Path(cell["path"])
+            ).read_bytes()
         raise BadRecord(f"column {column} holds no picture")
 
 
 def _files(root: Path, split: str) -> list[Path]:
     need(root, "a folder of Hugging Face datasets")
     for pattern in PATTERNS:
-        if found := sorted(root.glob(pattern.format(split=split))):
+        found = sorted(root.glob(pattern.format(split=split)))
+        if found and found[0].name == "state.json":
+            return _saved(found[0])
+        if found:
             return found
     looked = ", ".join(pattern.format(split=split) for pattern in PATTERNS)
     raise ValueError(f"{root}: split {split!r} has no files; looked for {looked}")
+
+
+def _saved(state: Path) -> list[Path]:
+    try:
+        files = json.loads(state.read_bytes())["_data_files"]
+        return [need(state.parent / file["filename"], "Arrow data") for file in files]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{state}: not the state of `datasets` ({error!r})") from error
 
 
 def _names(path: Path) -> list[str]:

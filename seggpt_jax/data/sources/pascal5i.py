@@ -29,8 +29,8 @@ class Pascal5i(Layout):
     (github.com/juhongm999/hsnet, data/splits), lines such as `2007_000033__01`.
 
     A record is a line, in the order of the list, shown for that class alone: `by_class`
-    is what HSNet draws from. val has the five classes of the fold, train the others.
-    fold: 0 to 3.
+    is what HSNet draws from. val is the list of the fold, with its five classes; train
+    is the other three folds' lists. fold: 0 to 3.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
@@ -42,26 +42,19 @@ class Pascal5i(Layout):
             raise ValueError(f"fold: {self.fold!r} must be 0, 1, 2 or 3")
 
     def records(self, root: Path, split: str) -> Listing:
-        images, masks, path = self.watched(root, split)
-        lines = read_lines(path, "HSNet's list of this fold")
+        images, masks, *paths = self.watched(root, split)
         there = files_in(images), files_in(masks)
 
         def entries() -> Iterator[Entry | Skipped]:
-            for line in lines:
-                name, _, number = line.partition("__")
-                if not number.isdigit() or int(number) not in voc.NAMES:
-                    raise ValueError(
-                        f"{path}: {line!r} must be such as 2007_000033__01"
-                    )
-                if f"{name}.jpg" not in there[0] or f"{name}.png" not in there[1]:
-                    yield Skipped(line, f"is not in {images} or {masks}")
-                    continue
-                yield Entry(
-                    line,
-                    relative(images / f"{name}.jpg", root),
-                    relative(masks / f"{name}.png", root),
-                    classes=(int(number),),
-                )
+            for path in paths:
+                for line in read_lines(path, "HSNet's list of a fold"):
+                    name, label = _pair(path, line)
+                    if f"{name}.jpg" in there[0] and f"{name}.png" in there[1]:
+                        image = relative(images / f"{name}.jpg", root)
+                        mask = relative(masks / f"{name}.png", root)
+                        yield Entry(line, image, mask, classes=(label,))
+                    else:
+                        yield Skipped(line, f"is not in {images} or {masks}")
 
         own = {label for label in voc.NAMES if (label - 1) // 5 == self.fold}
         chosen = own if split == "val" else voc.NAMES.keys() - own
@@ -70,10 +63,20 @@ class Pascal5i(Layout):
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         check_split(split, self.splits)
         images, masks, _ = voc.parts(root)
-        path = root / self.lists / LISTS[split] / f"fold{self.fold}.txt"
         yield need(images, "VOC's images")
         yield need(masks, "SBD's masks as PNG")
-        yield need(path, "HSNet's list of this fold")
+        for fold in range(4):
+            if (fold == self.fold) == (split == "val"):
+                path = root / self.lists / LISTS[split] / f"fold{fold}.txt"
+                yield need(path, "HSNet's list of a fold")
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return looked_up(mask, voc.LOOKUP)
+
+
+def _pair(path: Path, line: str) -> tuple[str, int]:
+    """The image and the class of a line."""
+    name, _, number = line.partition("__")
+    if not number.isdigit() or int(number) not in voc.NAMES:
+        raise ValueError(f"{path}: {line!r} must be such as 2007_000033__01")
+    return name, int(number)

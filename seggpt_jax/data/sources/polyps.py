@@ -31,15 +31,16 @@ class Polyps(Layout):
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks = (by_name(folder, "") for folder in self.watched(root, split))
-        # ETIS calls the mask of 7.tif p7.tif.
-        masks = {name.removeprefix("p"): path for name, path in masks.items()}
+        if not images.keys() & masks.keys():  # ETIS calls the mask of 7.tif p7.tif
+            masks = {name.removeprefix("p"): path for name, path in masks.items()}
         return Listing(POLYP, pair_up(images, masks, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         check_split(split, self.splits)
-        base = top(root, *self.archives)
+        base = top(top(root, *self.archives), "TIF", "PNG")
         places = [tuple(base / name for name in pair) for pair in self.folders]
-        chosen = next((p for p in places if p[0].is_dir()), places[0])
+        whole = (p for p in places if p[0].is_dir() and p[1].is_dir())
+        chosen = next(whole, places[0])
         return tuple(need(path, "images or masks") for path in chosen)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
@@ -69,8 +70,9 @@ class EtisLarib(Polyps):
     """`[ETIS-LaribPolypDB/]ETIS-LaribPolypDB/N.tif` and `Ground Truth/pN.tif`, 196
     frames of 1225 x 966."""
 
-    archives: ClassVar[tuple[str, ...]] = ("ETIS-LaribPolypDB",)
     folders: ClassVar[tuple[tuple[str, str], ...]] = (
         ("ETIS-LaribPolypDB", "Ground Truth"),
+        ("ETIS-LaribPolypDB/ETIS-LaribPolypDB", "ETIS-LaribPolypDB/Ground Truth"),
         ("images", "masks"),
+        ("ETIS-LaribPolypDB/images", "ETIS-LaribPolypDB/masks"),
     )

@@ -51,14 +51,14 @@ def frames(
         note = json.dumps(classes[video]) if classes and video in classes else ""
         folder = masks / video
         there = (
-            {path.stem: path for path in folder.glob("*.png")}
+            {path.stem: path for path in folder.glob("[!.]*.png")}
             if folder.is_dir()
             else {}
         )
         if not there:
             yield Skipped(video, f"has no mask in {folder}")
             continue
-        for image in sorted((images / video).glob("*.jpg")):
+        for image in sorted((images / video).glob("[!.]*.jpg")):
             mask = there.pop(image.stem, None)
             yield Entry(
                 f"{video}/{image.stem}",
@@ -74,4 +74,5 @@ def frames(
 def folders_of(path: Path) -> list[str]:
     """The videos of a folder, by name."""
     need(path, "a folder for each video")
-    return sorted(p.name for p in path.iterdir() if p.is_dir())
+    folders = (p.name for p in path.iterdir() if p.is_dir())
+    return sorted(name for name in folders if not name.startswith("."))

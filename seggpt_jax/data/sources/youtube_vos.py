@@ -17,7 +17,7 @@ class YoutubeVos(Videos):
     `{train,valid}/meta.json`, which names the category of each object.
 
     In valid only the frame where an object appears has its mask. frames: the folder of
-    the frames, set to `valid_all_frames/JPEGImages` for every frame of the videos.
+    the frames; `{split}_all_frames/JPEGImages` has all of them, not every fifth.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "valid")
@@ -28,7 +28,10 @@ class YoutubeVos(Videos):
         images, masks, path = self.watched(root, split)
         try:
             videos = {
-                video: {k: o["category"] for k, o in note["objects"].items()}
+                video: {
+                    number: str(item.get("category", "object"))
+                    for number, item in note["objects"].items()
+                }
                 for video, note in read_json(path)["videos"].items()
             }
         except (KeyError, TypeError, AttributeError) as error:
