@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import naming_errors
-from seggpt_jax.data.layout import Decoded, Entry, Layout, Skipped
+from seggpt_jax.data.layout import Decoded, Entry, Layout, Skipped, check_split
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.staging import new_folder
 
@@ -77,6 +77,7 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     It is stored beside the data, in `<root>/.seggpt`, or, where that cannot be
     written, in `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
     """
+    check_split(split, layout.splits)
     setup = {"layout": type(layout).__name__, "split": split}
     setup |= dataclasses.asdict(layout)
     text = json.dumps(setup, sort_keys=True, default=str)

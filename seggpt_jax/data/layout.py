@@ -179,6 +179,12 @@ def read_lines(path: Path, what: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def folders_in(folder: Path) -> list[str]:
+    """The folders in a folder, by name; hidden ones are never meant."""
+    names = (path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(name for name in names if not name.startswith("."))
+
+
 def files_in(folder: Path) -> set[str]:
     """All files below a folder, relative to it: cheaper than to ask for each."""
     return {

@@ -9,7 +9,6 @@ from seggpt_jax.data.layout import (
     Decoded,
     Layout,
     Listing,
-    check_split,
     need,
     pair_up,
     thresholded,
@@ -31,7 +30,6 @@ class ChaseDb1(Layout):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         (folder,) = self.watched(root, split)
         images, masks = by_name(folder, ".jpg"), by_name(folder, "_1stHO.png")
         ordered = sorted(images)

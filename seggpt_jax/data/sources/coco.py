@@ -18,7 +18,6 @@ from seggpt_jax.data.layout import (
     Layout,
     Listing,
     Skipped,
-    check_split,
     files_in,
     labels_of,
     need,
@@ -101,7 +100,6 @@ class CocoJson(Layout):
         }
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        check_split(split, self.splits)
         return (
             need(root / self.images.format(split=split), "the folder of the images"),
             need(root / self.annotations.format(split=split), "COCO annotations"),

@@ -17,7 +17,6 @@ from seggpt_jax.data.layout import (
     Layout,
     Listing,
     Skipped,
-    check_split,
     files_in,
     labels_of,
     need,
@@ -45,7 +44,6 @@ class CocoPanoptic(Layout):
     masks: str = "annotations/panoptic_{split}2017"
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images, path, masks = self.watched(root, split)
         data = read_json(path)
         try:

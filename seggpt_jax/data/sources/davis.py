@@ -12,7 +12,6 @@ from seggpt_jax.data.decode import read_grey
 from seggpt_jax.data.layout import (
     Decoded,
     Listing,
-    check_split,
     first_folder,
     need,
     read_lines,
@@ -36,7 +35,6 @@ class Davis2017(Videos):
     resolution: str = "480p"
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images, masks, path = self.watched(root, split)
         lines = read_lines(path, "it lists the videos")
         # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.

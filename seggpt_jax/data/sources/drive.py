@@ -9,7 +9,6 @@ from seggpt_jax.data.layout import (
     Decoded,
     Layout,
     Listing,
-    check_split,
     need,
     pair_up,
     pictures,
@@ -31,7 +30,6 @@ class Drive(Layout):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images, masks = (
             {path.name.split("_")[0]: path for path in pictures(folder)}
             for folder in self.watched(root, split)
@@ -39,7 +37,6 @@ class Drive(Layout):
         return Listing(VESSEL, pair_up(images, masks, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        check_split(split, self.splits)
         folder = top(root, "DRIVE") / FOLDERS[split]
         for name in ("images", "1st_manual"):
             yield need(folder / name, "DRIVE's images and manual masks")

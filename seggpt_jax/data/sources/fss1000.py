@@ -13,7 +13,7 @@ from seggpt_jax.data.layout import (
     Layout,
     Listing,
     Skipped,
-    check_split,
+    folders_in,
     need,
     nth_label,
     pair_up,
@@ -42,9 +42,8 @@ class Fss1000(Layout):
     lists: str = "splits/{split}.txt"
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images = _classes(root)
-        classes = sorted(p.name for p in images.iterdir() if p.is_dir())
+        classes = folders_in(images)
         if split != "all":
             chosen = read_lines(self._list(root, split), "it lists the classes")
             classes = sorted(set(chosen))
@@ -52,7 +51,6 @@ class Fss1000(Layout):
         return Listing(names, _entries(names, images, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        check_split(split, self.splits)
         yield need(_classes(root), "a folder for each class")
         if split != "all":
             yield need(self._list(root, split), "it lists the classes, one per line")
@@ -76,10 +74,11 @@ def _entries(
 ) -> Iterator[Entry | Skipped]:
     for label, name in names.items():
         folder = images / name
-        if not folder.is_dir():
-            yield Skipped(name, f"has no folder in {images}")
+        found = by_name(folder, ".jpg"), by_name(folder, ".png")
+        if not found[0].keys() & found[1].keys():
+            yield Skipped(name, f"has no image with a mask in {folder}")
             continue
-        for entry in pair_up(by_name(folder, ".jpg"), by_name(folder, ".png"), root):
+        for entry in pair_up(*found, root):
             if isinstance(entry, Entry):
                 entry = entry._replace(annotation=str(label))
             yield entry._replace(id=f"{name}/{entry.id}")

@@ -9,7 +9,6 @@ from seggpt_jax.data.layout import (
     Decoded,
     Layout,
     Listing,
-    check_split,
     need,
     pair_up,
     thresholded,
@@ -32,7 +31,6 @@ class Hrf(Layout):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images, masks = (by_name(folder, "") for folder in self.watched(root, split))
         kinds: dict[str, list[str]] = {}
         for name in sorted(images.keys() | masks.keys()):

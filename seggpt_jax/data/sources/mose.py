@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from seggpt_jax.data.layout import Listing, check_split, need
+from seggpt_jax.data.layout import Listing, folders_in, need
 from seggpt_jax.data.sample import INSTANCE
-from seggpt_jax.data.sources.videos import OBJECT, Videos, folders_of, frames
+from seggpt_jax.data.sources.videos import OBJECT, Videos, frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,8 @@ class Mose(Videos):
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks = self.watched(root, split)
-        return Listing(OBJECT, frames(images, masks, folders_of(images), root))
+        return Listing(OBJECT, frames(images, masks, folders_in(images), root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        check_split(split, self.splits)
         for name in ("JPEGImages", "Annotations"):
             yield need(root / split / name, "a folder for each video")

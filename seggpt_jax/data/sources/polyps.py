@@ -9,7 +9,6 @@ from seggpt_jax.data.layout import (
     Decoded,
     Layout,
     Listing,
-    check_split,
     need,
     pair_up,
     thresholded,
@@ -36,7 +35,6 @@ class Polyps(Layout):
         return Listing(POLYP, pair_up(images, masks, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        check_split(split, self.splits)
         base = top(top(root, *self.archives), "TIF", "PNG")
         places = [tuple(base / name for name in pair) for pair in self.folders]
         whole = (p for p in places if p[0].is_dir() and p[1].is_dir())

@@ -11,7 +11,6 @@ from seggpt_jax.data.layout import (
     Entry,
     Layout,
     Listing,
-    check_split,
     need,
     pair_up,
     thresholded,
@@ -30,7 +29,6 @@ class Stare(Layout):
     splits: ClassVar[tuple[str, ...]] = ("train",)
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images, masks = (
             {
                 path.name.split(".")[0]: path

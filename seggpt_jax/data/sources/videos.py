@@ -13,7 +13,6 @@ from seggpt_jax.data.layout import (
     Skipped,
     looked_up,
     lookup,
-    need,
     relative,
 )
 from seggpt_jax.data.sample import IGNORE
@@ -69,10 +68,3 @@ def frames(
             )
         for name in there:
             yield Skipped(f"{video}/{name}", f"has no image in {images / video}")
-
-
-def folders_of(path: Path) -> list[str]:
-    """The videos of a folder, by name."""
-    need(path, "a folder for each video")
-    folders = (p.name for p in path.iterdir() if p.is_dir())
-    return sorted(name for name in folders if not name.startswith("."))

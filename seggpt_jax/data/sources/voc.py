@@ -9,7 +9,6 @@ from seggpt_jax.data.layout import (
     Decoded,
     Layout,
     Listing,
-    check_split,
     looked_up,
     lookup,
     names_of,
@@ -40,7 +39,6 @@ class Voc(Layout):
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
 
     def records(self, root: Path, split: str) -> Listing:
-        check_split(split, self.splits)
         images, masks, val = parts(root)
         held_out = set(read_lines(val, "it lists the validation images"))
         # The later folder wins: VOC's own masks decide what is validated on.

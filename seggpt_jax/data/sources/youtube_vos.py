@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from seggpt_jax.data.layout import Listing, check_split, need
+from seggpt_jax.data.layout import Listing, need
 from seggpt_jax.data.sample import INSTANCE
 from seggpt_jax.data.sources.coco import read_json
 from seggpt_jax.data.sources.videos import Videos, frames
@@ -48,7 +48,6 @@ class YoutubeVos(Videos):
         return Listing(names, frames(images, masks, sorted(videos), root, classes))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        check_split(split, self.splits)
         yield need(root / self.frames.format(split=split), "a folder for each video")
         yield need(root / split / "Annotations", "a folder for each video")
         yield need(root / split / "meta.json", "the categories of the objects")
