@@ -43,7 +43,7 @@ def paper_sources() -> ConfigDict:
 
 
 def _trained_on(name: str) -> dict:
-    spec = {"type": name, "split": "train"}
+    spec = {"type": name, "folder": name, "split": "train"}
     if name in CROPS:
         spec["view"] = {"crop_scale": CROPS[name]}
     return spec

@@ -10,7 +10,7 @@ from PIL import Image
 from configs import common
 from seggpt_jax.config import plain
 from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE
-from seggpt_jax.data.sources import TYPES, open_groups, open_sources
+from seggpt_jax.data.sources import TYPES, make_layout, open_groups, open_sources
 from seggpt_jax.data.sources.indexed import Indexed, splits
 from tests.folders import HEAD, ROW, mask_values, picture, write
 
@@ -149,7 +149,7 @@ def test_documented_conversion(tmp_path, monkeypatch, capsys):
     Image.fromarray(painted).save(root / "painted.png")
 
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S)
-    tables, colors, check, config = blocks
+    tables, colors, check, config, *formats = blocks
     scope: dict = {}
     monkeypatch.chdir(root)
     exec(tables, scope)
@@ -167,6 +167,18 @@ def test_documented_conversion(tmp_path, monkeypatch, capsys):
     sources = open_sources(scope["sources"], tmp_path)
     assert [*sources] == ["pets", "dogs"]
     assert len(sources["pets"]) == 4 and sources["dogs"].class_names == {1: "dog"}
+    for block in formats:
+        ((_, spec),) = exec_names(block).items()
+        kind = spec.pop("type")
+        assert spec.pop("folder") and spec.pop("split")
+        assert {*spec} <= vars(make_layout(kind, spec)).keys()
+    assert len(formats) == 3
+
+
+def exec_names(block: str) -> dict:
+    scope: dict = {}
+    exec(block, {}, scope)
+    return scope
 
 
 def test_documentation_names_every_type():

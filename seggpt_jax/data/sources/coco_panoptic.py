@@ -18,6 +18,7 @@ from seggpt_jax.data.layout import (
     Listing,
     Skipped,
     files_in,
+    first_folder,
     labels_of,
     need,
     relative,
@@ -86,10 +87,13 @@ class CocoPanoptic(Layout):
         return Listing({labels[i]: name for i, name in names.items()}, entries())
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        found = (
-            root / text.format(split=split)
+        images, path, masks = (
+            text.format(split=split)
             for text in (self.images, self.annotations, self.masks)
         )
+        found = (
+            root / images, root / path, first_folder(root, masks, Path(masks).name)
+        )  # fmt: skip
         return tuple(need(path, "COCO's panoptic annotations") for path in found)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
