@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seggpt_jax.data.sources import open_sources
+from seggpt_jax.data.prepare import prepare
+from seggpt_jax.data.sources import make_layout, open_sources
 from tests import miniatures, tiny
 from tests.folders import write
 from tests.layouts import mask, photo
@@ -67,6 +68,18 @@ def test_images_that_look_alike_are_no_error(voc, capsys):
     assert (
         "look like a trained one (no error):\n  voc val[0]" in capsys.readouterr().out
     )
+
+
+def test_a_prepared_set(voc, tmp_path, capsys):
+    out = tmp_path / "prepared" / "voc"
+    folder = prepare(make_layout("voc", {}), voc.parent, out)
+    assert check("voc", out)
+    shard = folder / "voc-val.array_record-00000-of-00001"
+    data = bytearray(shard.read_bytes())
+    data[10] ^= 1  # a byte that no reader looks at
+    shard.write_bytes(data)
+    assert not check("voc", out)
+    assert f"{shard} is not what was prepared" in capsys.readouterr().out
 
 
 def test_ones_own_data(tmp_path, capsys):

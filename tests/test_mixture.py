@@ -129,7 +129,12 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path):
     }
     c.loader = {"batch_size": 16, "threads": 2, "workers": 0, "prefetch": 2}
     c.stages.paint.steps, c.stages.paint.warmup, c.log_every = 3, 1, 1
-    train.train(c, str(tmp_path / "run"))
+    # Any layout can be evaluated on; the one gives the other its wrong prompts.
+    sources = {kind: {"type": kind, "split": "train"} for kind in ("voc", "lip")}
+    c.evals.few = {"type": "fewshot", "sources": sources, "episodes": 2}
+    c.eval_every = 3
+    scores = train.train(c, str(tmp_path / "run"))
+    assert any("voc" in name for name in scores), scores
     rows = [
         json.loads(line)
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()

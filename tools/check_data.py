@@ -27,6 +27,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from seggpt_jax.config import parse_settings, plain
+from seggpt_jax.data.prepared import Prepared
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord, Source
 from seggpt_jax.data.sources import load, open_groups, open_sources
 from seggpt_jax.data.sources.indexed import splits as indexed_splits
@@ -65,8 +66,10 @@ def check(source: Source, problems: Problems) -> list[Record]:
         records.append(found)
         if not found.pixels.keys() - {BACKGROUND, IGNORE}:
             problems[EMPTY].append(found.name)
-    catalog = getattr(getattr(source, "store", None), "catalog", None)
-    for item in catalog.skipped if catalog else ():
+    store = getattr(source, "store", None)
+    if isinstance(store, Prepared):
+        problems[UNREADABLE] += store.damaged()
+    for item in store.catalog.skipped if store else ():
         problems[LEFT_OUT if item.fault else EMPTY].append(f"{item.id} {item.reason}")
     return records
 

@@ -9,7 +9,6 @@ may end.
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import logging
 import math
@@ -32,7 +31,7 @@ from tqdm import tqdm
 from seggpt_jax.data.catalog import store_catalog
 from seggpt_jax.data.dataset import Dataset, Raw
 from seggpt_jax.data.layout import Encoded, Layout, Skipped
-from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, word
+from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, file_digest, word
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.staging import new_file
 
@@ -230,11 +229,6 @@ def features() -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(
         {"id": text, "image": raw, "mask": raw, "annotation": text}
     )
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_done(plan: Plan, task: Task) -> dict[str, Any] | None:

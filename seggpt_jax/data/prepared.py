@@ -6,8 +6,10 @@ the catalog of each split; `data.prepare` writes it. No TensorFlow is needed.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,12 @@ class Prepared(Store):
             where,
         )
 
+    def damaged(self) -> Iterator[str]:
+        """The files that are not what was written, by their checksums: reads all."""
+        for shard in self.shards:
+            if file_digest(self.folder / shard["file"]) != shard["sha256"]:
+                yield f"{self.folder / shard['file']} is not what was prepared"
+
     def _shard(self, index: int) -> str:
         for shard in self.shards:
             if index < shard["records"]:
@@ -110,6 +118,11 @@ class Prepared(Store):
 def word(name: str) -> str:
     """A name of a set or split as tensorflow-datasets allows it in file names."""
     return re.sub(r"\W", "_", name)
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe(layout: Layout) -> dict[str, Any]:

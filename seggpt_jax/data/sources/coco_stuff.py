@@ -45,6 +45,7 @@ class CocoStuff(Folders):
     what was not labelled, so `IGNORE`.
     """
 
+    not_masks = "_labelTrainIds"  # of mmsegmentation
     names = NAMES
     table = lookup({i - 1: i for i in NAMES}, other=IGNORE)
 

@@ -5,23 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from seggpt_jax.data.layout import (
-    Decoded,
-    Layout,
-    Listing,
-    need,
-    pair_up,
-    pictures,
-    thresholded,
-    top,
-)
+from seggpt_jax.data.layout import Listing, need, pictures, top
+from seggpt_jax.data.sources.vessels import Vessels
 
-VESSEL = {1: "retinal vessel"}
 FOLDERS = {"train": "training", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Drive(Layout):
+class Drive(Vessels):
     """`[DRIVE/]{training,test}/{images/NN_*.tif,1st_manual/NN_manual1.gif}`.
 
     Masks are 0 and 255. Outside the field of view (`mask/`) nothing is vessel.
@@ -34,12 +25,9 @@ class Drive(Layout):
             {path.name.split("_")[0]: path for path in pictures(folder)}
             for folder in self.watched(root, split)
         )
-        return Listing(VESSEL, pair_up(images, masks, root))
+        return self.listing(images, masks, root)
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         folder = top(root, "DRIVE") / FOLDERS[split]
         for name in ("images", "1st_manual"):
             yield need(folder / name, "DRIVE's images and manual masks")
-
-    def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return thresholded(mask)

@@ -24,11 +24,13 @@ class Folders(Layout):
     """Base of the layouts that are such folders.
 
     image_suffix, mask_suffix: endings in any case, which the names leave out; without
-    them, the extension is left out. names: label -> name. table: mask value -> label.
+    them, the extension is left out. not_masks: ending of files that others leave beside
+    the masks. names: label -> name. table: mask value -> label.
     """
 
     image_suffix = ""
     mask_suffix = ""
+    not_masks = ""
 
     @property
     def names(self) -> Mapping[int, str]:
@@ -56,7 +58,11 @@ class Folders(Layout):
             )
             prefix = self.prefix(image_folder)
             images |= {prefix + name: path for name, path in found[0].items()}
-            masks |= {prefix + name: path for name, path in found[1].items()}
+            masks |= {
+                prefix + name: path
+                for name, path in found[1].items()
+                if not (self.not_masks and name.endswith(self.not_masks))
+            }
         return Listing(dict(self.names), pair_up(images, masks, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:

@@ -5,23 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from seggpt_jax.data.layout import (
-    Decoded,
-    Layout,
-    Listing,
-    need,
-    pair_up,
-    thresholded,
-    top,
-)
+from seggpt_jax.data.layout import Listing, need, top
 from seggpt_jax.data.sources.folders import by_name
+from seggpt_jax.data.sources.vessels import Vessels
 
-VESSEL = {1: "retinal vessel"}
 TRAINING = 5  # of each kind (dr, g, h); the owners give no division
 
 
 @dataclasses.dataclass(frozen=True)
-class Hrf(Layout):
+class Hrf(Vessels):
     """`[HRF/]images/NN_{dr,g,h}.jpg` (or .JPG) and `manual1/NN_{dr,g,h}.tif`.
 
     train is the images 01 to 05 of each kind (healthy, glaucoma, retinopathy), test
@@ -38,11 +30,8 @@ class Hrf(Layout):
         cut = slice(TRAINING) if split == "train" else slice(TRAINING, None)
         half = {name for names in kinds.values() for name in names[cut]}
         images, masks = ({k: d[k] for k in half & d.keys()} for d in (images, masks))
-        return Listing(VESSEL, pair_up(images, masks, root))
+        return self.listing(images, masks, root)
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         for name in ("images", "manual1"):
             yield need(top(root, "HRF") / name, "HRF's images and manual masks")
-
-    def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return thresholded(mask)

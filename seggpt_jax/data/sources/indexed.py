@@ -14,6 +14,7 @@ import numpy as np
 
 from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_image, read_mask
+from seggpt_jax.data.layout import labels_of
 from seggpt_jax.data.sample import (
     BACKGROUND,
     CATEGORY,
@@ -329,9 +330,7 @@ def _labels(
     names: Iterable[int], kept: list[int], hidden: list[int]
 ) -> tuple[dict[int, int], np.ndarray]:
     """Class id -> label, and the table from mask values to labels."""
-    # 0 and 255 are reserved in segments, so classes with these ids move.
-    free = itertools.count(max(IGNORE, *names) + 1)
-    labels = {i: next(free) if i in (BACKGROUND, IGNORE) else i for i in names}
+    labels = labels_of(names)
     lookup = np.full(MAX_VALUE + 1, BACKGROUND, np.int32)
     if IGNORE not in labels:
         lookup[IGNORE] = IGNORE

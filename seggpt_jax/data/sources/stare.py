@@ -6,21 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from seggpt_jax.data.layout import (
-    Decoded,
-    Entry,
-    Layout,
-    Listing,
-    need,
-    pair_up,
-    thresholded,
-)
-
-VESSEL = {1: "retinal vessel"}
+from seggpt_jax.data.layout import Entry, Listing, need
+from seggpt_jax.data.sources.vessels import Vessels
 
 
 @dataclasses.dataclass(frozen=True)
-class Stare(Layout):
+class Stare(Vessels):
     """`stare-images/imNNNN.ppm[.gz]` and `labels-ah/imNNNN.ah.ppm[.gz]`.
 
     All 20 images are in train: the owners give no division.
@@ -39,7 +30,7 @@ class Stare(Layout):
         )
         # Only 20 of the 400 images of the whole set have traced vessels.
         images = {name: path for name, path in images.items() if name in masks}
-        return Listing(VESSEL, pair_up(images, masks, root))
+        return self.listing(images, masks, root)
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         for name in ("stare-images", "labels-ah"):
@@ -50,9 +41,6 @@ class Stare(Layout):
 
     def read_mask(self, root: Path, entry: Entry) -> bytes:
         return _unpacked(root / entry.mask)
-
-    def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return thresholded(mask)
 
 
 def _unpacked(path: Path) -> bytes:
