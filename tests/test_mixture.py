@@ -132,6 +132,7 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path):
     # Any layout can be evaluated on; the one gives the other its wrong prompts.
     sources = {kind: {"type": kind, "split": "train"} for kind in ("voc", "lip")}
     c.evals.few = {"type": "fewshot", "sources": sources, "episodes": 2}
+    c.evals.few.batch_size = 2
     c.eval_every = 3
     scores = train.train(c, str(tmp_path / "run"))
     assert any("voc" in name for name in scores), scores
