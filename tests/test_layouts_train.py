@@ -168,6 +168,33 @@ def test_voc_prefers_its_own_masks_to_validate_and_sbds_to_train(tmp_path):
         raw("voc", tmp_path, "train")
 
 
+def test_real_voc(data_dir, tmp_path):
+    """The sample has lists of both halves; its masks are SBD's."""
+    root = tmp_path / "voc"
+    shutil.copytree(data_dir / "voc2012-mini/VOC2012", root / "VOC2012")
+    for split, count in (("train", 304), ("val", 99)):
+        source = raw("voc", root, split)
+        listed = root / "VOC2012/ImageSets/Segmentation" / f"{split}.txt"
+        assert [*shown(source)] == sorted(listed.read_text().split())
+        assert len(source) == count
+        for index in (0, count - 1):
+            name = source.store.catalog.entry(index).mask
+            values = np.asarray(Image.open(root / name))
+            np.testing.assert_array_equal(source[index].segments, values)
+
+
+def test_real_ade20k(data_dir, tmp_path):
+    root = tmp_path / "ade"
+    for name in ("images", "annotations"):
+        shutil.copytree(data_dir / "ade20k-sample" / name, root / name)
+    source = raw("ade20k", root, "val")
+    agrees(source)
+    rows = (data_dir / "ade20k-sample/index.tsv").read_text().splitlines()[1:]
+    for index, row in enumerate(sorted(rows)):
+        ids = {int(text) for text in row.split("\t")[5].split(",")}
+        assert set(source[index].classes) == ids and 0 not in source[index].segments
+
+
 def test_classes_may_be_kept_and_hidden(data):
     store = open_one(data, "voc").store
     kept = Dataset(store, "voc", classes=["aeroplane"])
