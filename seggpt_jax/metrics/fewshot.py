@@ -1,13 +1,11 @@
-"""Mergeable scores of few-shot segmentation, on NumPy masks.
-
-A metric keeps sums: `update` adds one prediction, `merge` joins two parts of an
-evaluation, `compute` divides at the end. Merging is exact in any order.
-"""
+"""Scores of few-shot segmentation (docs/evaluation.md)."""
 
 import dataclasses
 import math
 
 import numpy as np
+
+from seggpt_jax.metrics.masks import check_masks, mean, ratios
 
 _FOREGROUND, _BACKGROUND = 0, 1
 
@@ -49,14 +47,9 @@ class FewShotIoU:
             raise ValueError(
                 f"class_id is {class_id}, must be in 0..{self.num_classes - 1}"
             )
-        ignore = np.zeros(truth.shape, bool) if ignore is None else ignore
-        for name, mask in (("pred", pred), ("truth", truth), ("ignore", ignore)):
-            if mask.dtype != bool or mask.shape != truth.shape:
-                raise ValueError(
-                    f"{name} is {mask.dtype} {list(mask.shape)}, must be bool and of "
-                    f"the shape of truth, {list(truth.shape)}"
-                )
-        pred, truth = pred[~ignore], truth[~ignore]
+        check_masks(pred, truth, ignore)
+        if ignore is not None:
+            pred, truth = pred[~ignore], truth[~ignore]
         both, either = np.sum(pred & truth), np.sum(pred | truth)
         self.intersection[class_id] += both, pred.size - either
         self.union[class_id] += either, pred.size - both
@@ -75,11 +68,11 @@ class FewShotIoU:
 
     def compute(self) -> dict[str, float]:
         """`{"miou", "fbiou"}`, each in 0..1 or nan."""
-        per_class = _ratios(
+        per_class = ratios(
             self.intersection[:, _FOREGROUND], self.union[:, _FOREGROUND]
         )
-        both = _ratios(self.intersection.sum(0), self.union.sum(0))
-        return {"miou": _mean(per_class), "fbiou": _mean(both)}
+        both = ratios(self.intersection.sum(0), self.union.sum(0))
+        return {"miou": mean(per_class), "fbiou": mean(both)}
 
 
 @dataclasses.dataclass
@@ -108,7 +101,7 @@ class EpisodeIoU:
 
     def compute(self) -> dict[str, float]:
         """`{"episode_miou"}`, in 0..1 or nan."""
-        return {"episode_miou": _mean(self.values)}
+        return {"episode_miou": mean(self.values)}
 
 
 def episode_iou(
@@ -125,12 +118,4 @@ def episode_iou(
         / np.sum((pred == label) | (truth == label))
         for label in np.unique(truth[truth > 0])
     ]
-    return _mean(ious)
-
-
-def _ratios(intersection, union) -> np.ndarray:
-    return intersection[union > 0] / union[union > 0]
-
-
-def _mean(values) -> float:
-    return math.fsum(values) / len(values) if len(values) else math.nan
+    return mean(ious)

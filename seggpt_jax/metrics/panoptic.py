@@ -1,0 +1,145 @@
+"""Panoptic quality by panopticapi's rules (github.com/cocodataset/panopticapi)."""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seggpt_jax.metrics.masks import mean
+
+VOID = 0
+_TP, _FP, _FN = 0, 1, 2
+
+
+@dataclasses.dataclass
+class PanopticQuality:
+    """PQ, SQ and RQ: means over the categories that were shown or predicted.
+
+    categories: COCO's dicts, with `id` and `isthing`.
+    """
+
+    categories: Sequence[Mapping[str, Any]]
+
+    def __post_init__(self):
+        ids = [category["id"] for category in self.categories]
+        if not ids or len(set(ids)) < len(ids):
+            raise ValueError(f"categories must have ids of their own, got {ids}")
+        self.places = {category_id: k for k, category_id in enumerate(ids)}
+        self.counts = np.zeros((len(ids), 3), np.int64)
+        # IoUs one by one: sums of floats would depend on the order of merging.
+        self.ious = collections.defaultdict(list)
+
+    def update(
+        self,
+        pred_ids: np.ndarray,
+        pred_segments: Sequence[Mapping[str, Any]],
+        truth_ids: np.ndarray,
+        truth_segments: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Adds an image.
+
+        pred_ids, truth_ids: the segment of each pixel, integer `[h, w]`, 0 for none.
+        pred_segments, truth_segments: COCO's `segments_info`: `id`, `category_id`, and
+        of the truth `iscrowd` (0 where it is not given).
+
+        Raises:
+          ValueError: for maps of two shapes, segments that a map has and its list has
+            not or the other way round, and unknown categories.
+        """
+        if pred_ids.shape != truth_ids.shape:
+            raise ValueError(
+                f"pred_ids is {pred_ids.shape}, truth_ids {truth_ids.shape}"
+            )
+        pred_area, preds = self._segments("pred", pred_ids, pred_segments)
+        truth_area, truths = self._segments("truth", truth_ids, truth_segments)
+        # Every pair of segments that share pixels, and how many.
+        pairs = np.stack([truth_ids.ravel(), pred_ids.ravel()])
+        found, shared = np.unique(pairs, axis=1, return_counts=True)
+        overlap = dict(zip(map(tuple, found.T.tolist()), shared.tolist(), strict=True))
+
+        matched = set()
+        for (truth, pred), both in overlap.items():
+            if truth == VOID or pred == VOID or truths[truth].get("iscrowd"):
+                continue
+            category = truths[truth]["category_id"]
+            if preds[pred]["category_id"] != category:
+                continue
+            void = overlap.get((VOID, pred), 0)
+            iou = both / (truth_area[truth] + pred_area[pred] - both - void)
+            if iou > 0.5:
+                self.counts[self.places[category], _TP] += 1
+                self.ious[category].append(iou)
+                matched |= {("truth", truth), ("pred", pred)}
+
+        crowds = {}  # of each category the last one
+        for truth, segment in truths.items():
+            if segment.get("iscrowd"):
+                crowds[segment["category_id"]] = truth
+            elif ("truth", truth) not in matched:
+                self.counts[self.places[segment["category_id"]], _FN] += 1
+        for pred, segment in preds.items():
+            if ("pred", pred) in matched:
+                continue
+            category = segment["category_id"]
+            excused = overlap.get((VOID, pred), 0)
+            if category in crowds:
+                excused += overlap.get((crowds[category], pred), 0)
+            if excused / pred_area[pred] <= 0.5:
+                self.counts[self.places[category], _FP] += 1
+
+    def _segments(self, name: str, ids: np.ndarray, segments):
+        """Area of each segment, and the segments by their ids."""
+        numbers, areas = np.unique(ids, return_counts=True)
+        area = dict(zip(numbers.tolist(), areas.tolist(), strict=True))
+        area.pop(VOID, None)
+        listed = {int(segment["id"]): segment for segment in segments}
+        if odd := area.keys() ^ listed.keys():
+            raise ValueError(
+                f"{name}: only one of the map and the list has segments "
+                f"{sorted(odd)[:10]}"
+            )
+        for segment in segments:
+            if segment["category_id"] not in self.places:
+                raise ValueError(
+                    f"{name}: segment {segment['id']} has the unknown category "
+                    f"{segment['category_id']}"
+                )
+        return area, listed
+
+    def merge(self, other: "PanopticQuality") -> "PanopticQuality":
+        """The score of both parts together; leaves the two as they are."""
+        if other.places != self.places:
+            raise ValueError("cannot merge scores of different categories")
+        merged = PanopticQuality(self.categories)
+        merged.counts = self.counts + other.counts
+        for part in (self, other):
+            for category, values in part.ious.items():
+                merged.ious[category] += values
+        return merged
+
+    def compute(self) -> dict[str, float]:
+        """`{"pq", "sq", "rq"}` and the same of `_things` and of `_stuff`, in 0..1 or
+        nan."""
+        scores = {}
+        for suffix, wanted in (("", None), ("_things", True), ("_stuff", False)):
+            rows = [
+                row
+                for category in self.categories
+                if wanted is None or bool(category["isthing"]) == wanted
+                if (row := self._of(category["id"]))
+            ]
+            for k, name in enumerate(("pq", "sq", "rq")):
+                scores[name + suffix] = mean([row[k] for row in rows])
+        return scores
+
+    def _of(self, category: int) -> tuple[float, float, float] | None:
+        """PQ, SQ and RQ of a category; None of one that never came up."""
+        tp, fp, fn = self.counts[self.places[category]].tolist()
+        if not tp + fp + fn:
+            return None
+        total = math.fsum(self.ious[category])
+        weight = tp + fp / 2 + fn / 2
+        return total / weight, total / tp if tp else 0.0, tp / weight

@@ -1,0 +1,175 @@
+"""Confusion, Dice and mask AP against scikit-learn and values worked out by hand."""
+
+import functools
+import math
+import random
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from seggpt_jax.metrics import Confusion, Dice, MaskAP
+
+
+def confusion(images, classes):
+    metric = Confusion(classes)
+    for image in images:
+        metric.update(*image)
+    return metric
+
+
+def test_confusion_by_hand():
+    """Class 0: 2 of 3 right, once predicted wrongly; class 1: 1 of 2; class 2 is only
+    predicted, class 3 never comes up: both are left out."""
+    truth = np.array([[0, 0, 0, 1, 1]])
+    pred = np.array([[0, 0, 2, 1, 0]])
+    metric = confusion([(pred, truth)], 4)
+    np.testing.assert_allclose(metric.per_class(), [2 / 4, 1 / 2, np.nan, np.nan])
+    scores = metric.compute()
+    assert scores == {
+        "miou": 0.5,
+        "macc": pytest.approx((2 / 3 + 1 / 2) / 2),
+        "pacc": 0.6,
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_confusion_is_that_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(1, 300))
+    shape = (4, 31, 17)
+    truth, pred = rng.integers(0, classes, (2, *shape))
+    wrong = rng.random(shape) < rng.random()
+    pred = np.where(wrong, pred, truth)
+    ignore = rng.random(shape) < 0.2
+    truth = np.where(ignore, 99999, truth)  # whatever is ignored may hold anything
+    metric = confusion(zip(pred, truth, ignore, strict=True), classes)
+    seen, given = truth[~ignore], pred[~ignore]
+    shown = np.unique(seen)
+    matrix = sklearn.confusion_matrix(seen, given, labels=range(classes))
+    np.testing.assert_array_equal(metric.counts, matrix)
+    iou = sklearn.jaccard_score(seen, given, labels=shown, average="macro")
+    acc = sklearn.recall_score(seen, given, labels=shown, average="macro")
+    expected = {"miou": iou, "macc": acc, "pacc": sklearn.accuracy_score(seen, given)}
+    assert metric.compute() == pytest.approx(expected, abs=1e-12)  # sums of 300 ratios
+
+
+@pytest.mark.parametrize("make", [lambda: Confusion(3), Dice])
+def test_merging_is_exact_in_any_order(make):
+    rng = np.random.default_rng(0)
+    parts = []
+    for _ in range(9):
+        metric = make()
+        labels = rng.integers(0, 3, (2, 5, 5))
+        metric.update(*(labels if metric == Confusion(3) else labels > 0))
+        parts.append(metric)
+    whole = functools.reduce(lambda a, b: a.merge(b), parts).compute()
+    for seed in range(5):
+        random.Random(seed).shuffle(parts)
+        left, right = parts[:4], parts[4:]
+        both = [
+            functools.reduce(lambda a, b: a.merge(b), half) for half in (left, right)
+        ]
+        assert both[1].merge(both[0]).compute() == whole
+
+
+def test_nothing_to_score():
+    everywhere = np.ones((2, 2), bool)
+    metric = confusion([(np.zeros((2, 2), int), np.full((2, 2), 255), everywhere)], 2)
+    assert all(math.isnan(v) for v in metric.compute().values())
+    assert all(math.isnan(v) for v in Dice().compute().values())
+
+
+def test_bad_labels_are_refused():
+    with pytest.raises(ValueError, match="truth has labels 0 to 3, must be in 0..2"):
+        Confusion(3).update(np.zeros(4, int), np.arange(4))
+    with pytest.raises(ValueError, match="pred has labels -1 to 0"):
+        Confusion(3).update(np.array([-1, 0]), np.zeros(2, int))
+    with pytest.raises(ValueError, match="pred is"):
+        Confusion(3).update(np.zeros((1, 2), int), np.zeros((2, 2), int))
+    with pytest.raises(ValueError, match="cannot merge 2 and 3 classes"):
+        Confusion(2).merge(Confusion(3))
+    with pytest.raises(ValueError, match="num_classes is 0"):
+        Confusion(0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_is_scikit_learns_f1(seed):
+    rng = np.random.default_rng(seed)
+    metric, values, seen, given = Dice(), [], [], []
+    for _ in range(6):
+        pred, truth = rng.random((2, 9, 7)) < rng.random((2, 1, 1))
+        ignore = rng.random((9, 7)) < 0.3
+        metric.update(pred, truth, ignore)
+        values.append(sklearn.f1_score(truth[~ignore], pred[~ignore], zero_division=1))
+        seen.append(truth[~ignore])
+        given.append(pred[~ignore])
+    pooled = sklearn.f1_score(np.concatenate(seen), np.concatenate(given))
+    expected = {"dice": np.mean(values), "pooled_dice": pooled}
+    assert metric.compute() == pytest.approx(expected, abs=1e-12)
+
+
+def test_dice_of_empty_and_full_masks():
+    full, empty = np.ones((3, 3), bool), np.zeros((3, 3), bool)
+    for pred, truth, value in (
+        (full, full, 1), (empty, empty, 1), (full, empty, 0), (empty, full, 0)
+    ):  # fmt: skip
+        metric = Dice()
+        metric.update(pred, truth)
+        assert metric.compute()["dice"] == value
+
+
+# Mask AP.
+
+CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 7, "name": "dog"}]
+
+
+def box(x0, x1, size=(40, 60)):
+    mask = np.zeros(size, bool)
+    mask[5:35, x0:x1] = True
+    return mask
+
+
+def test_mask_ap_by_hand():
+    """Two cats, one found (IoU 1), one missed, and a false one of lower score: the
+    precision is 1 up to recall 0.5, which 51 of COCO's 101 recall points reach."""
+    metric = MaskAP(CATEGORIES)
+    truths = [
+        {"mask": box(0, 10), "category_id": 1},
+        {"mask": box(20, 30), "category_id": 1},
+    ]
+    preds = [
+        {"mask": box(0, 10), "category_id": 1, "score": 0.9},
+        {"mask": box(40, 50), "category_id": 1, "score": 0.5},
+    ]
+    metric.update(3, (40, 60), preds, truths)
+    scores = metric.compute()
+    assert scores["ap"] == scores["ap50"] == pytest.approx(51 / 101)
+    assert scores["ar1"] == scores["ar100"] == 0.5 and math.isnan(scores["ap_large"])
+
+
+def test_mask_ap_over_thresholds_categories_crowds_and_parts():
+    """IoU 0.8 counts at 7 of the 10 thresholds; a crowd excuses a false positive; each
+    category counts alike; the parts may be merged either way."""
+    crowd = {"mask": box(30, 60), "category_id": 1, "iscrowd": 1}
+    one, two = MaskAP(CATEGORIES), MaskAP(CATEGORIES)
+    one.update(
+        1, (40, 60),
+        [
+            {"mask": box(0, 16), "category_id": 1, "score": 0.5},
+            {"mask": box(40, 50), "category_id": 1, "score": 0.9},
+        ],
+        [{"mask": box(0, 20), "category_id": 1}, crowd],
+    )  # fmt: skip
+    two.update(2, (40, 60), [], [{"mask": box(0, 9), "category_id": 7}])
+    scores = one.merge(two).compute()
+    assert scores == pytest.approx(two.merge(one).compute(), nan_ok=True)
+    assert scores["ap50"] == pytest.approx(0.5) and scores["ap"] == pytest.approx(0.35)
+
+
+def test_mask_ap_of_nothing_and_of_wrong_masks():
+    metric = MaskAP(CATEGORIES)
+    metric.update(1, (40, 60), [], [])
+    assert all(math.isnan(value) for value in metric.compute().values())
+    with pytest.raises(ValueError, match=r"a mask is bool \[40, 60\], must be bool"):
+        metric.update(1, (4, 6), [], [{"mask": box(0, 1), "category_id": 1}])
