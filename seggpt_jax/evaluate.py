@@ -25,7 +25,7 @@ from seggpt_jax.config import (
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.predict import make_predict_fn, make_track_fns
 from seggpt_jax.trees import named_leaves, table
 from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Writer
@@ -33,6 +33,7 @@ from seggpt_jax.writer import Writer
 EVALUATORS = {
     "fewshot": "seggpt_jax.evaluators.fewshot",
     "pairs": "seggpt_jax.evaluators.pairs",
+    "vos": "seggpt_jax.evaluators.vos",
 }
 MAY_CHANGE = (
     "data_dir",
@@ -117,10 +118,16 @@ def build_groups(
     besides, by type.
     """
     rows, cols = model.config.canvas
+    batches = {
+        "predict_fn": make_predict_fn(model), "put": functools.partial(_put, mesh)
+    }  # fmt: skip
+    videos = {
+        "make_track_fns": functools.partial(make_track_fns, model),
+        "put": functools.partial(_put_everywhere, mesh),
+    }
     shared = {
-        "predict_fn": make_predict_fn(model),
-        "put": functools.partial(_put, mesh),
-        "size": (rows // 2, cols),
+        kind: (videos if kind == "vos" else batches) | {"size": (rows // 2, cols)}
+        for kind in EVALUATORS
     }
     return [
         _build_group(name, dict(settings), data_dir, mesh, shared, given)
@@ -138,6 +145,7 @@ def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
     build = functools.partial(
         construct, importlib.import_module(EVALUATORS[kind]).Evaluator, where
     )
+    shared = shared[kind]
     specs = settings.pop("sources", None)
     if isinstance(settings.get("batch_size"), int):
         # Every device gets as many rows; those past the last episode are not scored.
@@ -152,10 +160,11 @@ def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
         for key, source in members.items()
     }
     require(bool(sources), f"{where}.sources", specs, "one source or more")
+    others = kind == "fewshot"  # give wrong prompts
     return Group(name, {
         key: build(
-            settings, name=f"{name}/{key}", source=source,
-            wrong_sources=_others(sources, key), **shared,
+            settings, name=f"{name}/{key}", source=source, **shared,
+            **({"wrong_sources": _others(sources, key)} if others else {}),
         )
         for key, source in sources.items()
     })  # fmt: skip
@@ -232,6 +241,11 @@ def summary(scores: Mapping[str, float]) -> str:
     lines = [table(("mIoU", "prompted", *_ARMS), rows)] if rows else []
     rest = [name for name in scores if name.split("/")[0] not in compared]
     return "\n".join([*lines, *(f"{name}  {scores[name]:.4f}" for name in rest)])
+
+
+def _put_everywhere(mesh: Mesh, arrays):
+    whole = jax.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(arrays, whole)
 
 
 def _put(mesh: Mesh, batch):

@@ -53,7 +53,7 @@ def write_lines(path: Path, *lines: str) -> Path:
     return path
 
 
-def raw(kind: str, root: Path, split: str, **settings) -> Dataset:
+def raw(kind: str, root: Path, split: str, /, **settings) -> Dataset:
     """The owners' files of a type as a source."""
     return Dataset(Raw(make_layout(kind, settings), root, split), kind)
 
@@ -68,6 +68,11 @@ def shown(source) -> dict[str, list[str]]:
         for i in range(len(source))
     }
     return names
+
+
+def faults(source) -> dict[str, str]:
+    """Record id -> why it is none."""
+    return {s.id: s.reason for s in source.store.catalog.skipped if s.fault}
 
 
 def agrees(source) -> None:

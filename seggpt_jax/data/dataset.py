@@ -146,6 +146,14 @@ class Dataset:
             segments = np.asarray(scaled)
         return Sample(image, segments, self.kind, shown(segments))
 
+    def object_names(self, index: int) -> dict[int, str]:
+        """Label of each object of a record of instances -> name of its class."""
+        encoded = self.store[index]
+        with naming_errors(encoded.mask_name):
+            decoded = self.store.layout.decode(encoded.mask, encoded.annotation)
+        owners = (decoded and decoded.owners) or {}
+        return {n: self.store.catalog.names[label] for n, label in owners.items()}
+
     def _filter(self, decoded: Decoded) -> np.ndarray:
         segments, owners = decoded
         if len(self._kept) == len(self.store.catalog.names):
