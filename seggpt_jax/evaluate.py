@@ -49,7 +49,12 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     require(bool(config.checkpoint), "checkpoint", config.checkpoint,
             "a training run's checkpoints folder or a released model's")  # fmt: skip
     require(bool(config.evals), "evals", config.evals, "one group or more")
-    model = build_model(config.model)
+    weights = pretrained.load(config.checkpoint)
+    if "size" in config.model:
+        model = build_model(config.model)
+    else:  # the checkpoint's own, with what is set here on top
+        own = plain(weights.config) | plain(config.model)
+        model = SegGPT(construct(SegGPTConfig, "model", own))
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
     stored, first = json.dumps(plain(config)), jax.process_index() == 0
     if first:
@@ -58,7 +63,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     if any(group.get("type") == "pairs" for group in plain(config.evals).values()):
         given["dataset"] = build_dataset(config, model)[1]
     groups = build_groups(config.evals, config.data_dir, model, mesh, pairs=given)
-    params, step = load_params(config.checkpoint, model, mesh)
+    params, step = fit(weights, config.checkpoint, model, mesh), weights.step
     if first:
         prepare_workdir(workdir, stored, MAY_CHANGE)
     with Writer(workdir, active=first) as writer, jax.transfer_guard("disallow"):
@@ -80,9 +85,14 @@ def abstract_params(model: SegGPT) -> Any:
 
 def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     """Parameters, placed on the mesh, and their step (0 if they have none), from
-    whatever `pretrained.load` reads. ValueError lists every name and shape that differs
-    from the model's."""
+    whatever `pretrained.load` reads, as `fit` does."""
     weights = pretrained.load(path)
+    return fit(weights, path, model, mesh), weights.step
+
+
+def fit(weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh) -> Any:
+    """Parameters that were read at `path`, placed on the mesh. ValueError lists every
+    name and shape that differs from the model's."""
     for note in weights.notes:
         logging.info("%s: %s", path, note)
     params, abstract = weights.params, abstract_params(model)
@@ -97,7 +107,7 @@ def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     if problems:
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
-    return jax.device_put(cast, sharding.place(abstract, mesh)), weights.step
+    return jax.device_put(cast, sharding.place(abstract, mesh))
 
 
 @dataclasses.dataclass(frozen=True)

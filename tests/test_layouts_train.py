@@ -168,33 +168,6 @@ def test_voc_prefers_its_own_masks_to_validate_and_sbds_to_train(tmp_path):
         raw("voc", tmp_path, "train")
 
 
-def test_real_voc(data_dir, tmp_path):
-    """The sample has lists of both halves; its masks are SBD's."""
-    root = tmp_path / "voc"
-    shutil.copytree(data_dir / "voc2012-mini/VOC2012", root / "VOC2012")
-    for split, count in (("train", 304), ("val", 99)):
-        source = raw("voc", root, split)
-        listed = root / "VOC2012/ImageSets/Segmentation" / f"{split}.txt"
-        assert [*shown(source)] == sorted(listed.read_text().split())
-        assert len(source) == count
-        for index in (0, count - 1):
-            name = source.store.catalog.entry(index).mask
-            values = np.asarray(Image.open(root / name))
-            np.testing.assert_array_equal(source[index].segments, values)
-
-
-def test_real_ade20k(data_dir, tmp_path):
-    root = tmp_path / "ade"
-    for name in ("images", "annotations"):
-        shutil.copytree(data_dir / "ade20k-sample" / name, root / name)
-    source = raw("ade20k", root, "val")
-    agrees(source)
-    rows = (data_dir / "ade20k-sample/index.tsv").read_text().splitlines()[1:]
-    for index, row in enumerate(sorted(rows)):
-        ids = {int(text) for text in row.split("\t")[5].split(",")}
-        assert set(source[index].classes) == ids and 0 not in source[index].segments
-
-
 def test_classes_may_be_kept_and_hidden(data):
     store = open_one(data, "voc").store
     kept = Dataset(store, "voc", classes=["aeroplane"])
@@ -257,17 +230,6 @@ def test_test_masks_that_are_not_given_out(data, tmp_path):
     photo(root / "DRIVE/test/images/01_test.tif")
     with pytest.raises(ValueError, match="test/1st_manual: no such file or folder"):
         raw("drive", root, "test")
-
-
-def test_real_vessels(data_dir, tmp_path):
-    for kind, folder in (("drive", "drive/DRIVE"), ("chase_db1", "chase-db1/CHASEDB1")):
-        root = shutil.copytree(data_dir / folder, tmp_path / kind)
-        counts = {"drive": (10, 20), "chase_db1": (20, 8)}[kind]
-        for split, count in zip(("train", "test"), counts, strict=True):
-            source = raw(kind, root, split)
-            assert len(source) == count
-            for index in (0, count - 1):
-                assert 0.02 < (source[index].segments == 1).mean() < 0.2  # thin
 
 
 # iSAID. Colours and tiles: github.com/CAPTAIN-WHU/iSAID_Devkit and mmsegmentation.

@@ -21,7 +21,15 @@ from tqdm import tqdm
 
 from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import naming_errors
-from seggpt_jax.data.layout import Decoded, Entry, Layout, Skipped, check_split
+from seggpt_jax.data.layout import (
+    Decoded,
+    Entry,
+    Layout,
+    Skipped,
+    check_split,
+    need,
+    tree_of,
+)
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.staging import new_folder
 
@@ -78,13 +86,18 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     written, in `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
     """
     check_split(split, layout.splits)
+    need(root, "the folder of a data set")
     setup = {"layout": type(layout).__name__, "split": split}
     setup |= dataclasses.asdict(layout)
     text = json.dumps(setup, sort_keys=True, default=str)
     name = f"{setup['layout'].lower()}-{split}-{_digest(text)[:8]}"
     parent = _parent(root)
     # Taken now: writing the folder above may change the root's own time.
-    state = [_stamp(path, root) for path in layout.watched(root, split)]
+    state = [
+        _stamp(path, root)
+        for watched in layout.watched(root, split)
+        for path in tree_of(watched)
+    ]
     fingerprint = _digest(json.dumps([VERSION, text, state]))
     folder = parent / name
     if _fingerprint(folder) != fingerprint:
@@ -172,7 +185,8 @@ def find_classes(
             return (), str(error)
         return class_labels(decoded) if decoded else (), ""
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding frees the interpreter
+    threads = min(os.cpu_count() or 1, layout.readers)
+    with ThreadPoolExecutor(threads) as pool:  # decoding frees the interpreter
         work = pool.map(find, entries)
         return list(tqdm(work, title, total=len(entries), leave=False, disable=None))
 

@@ -78,6 +78,7 @@ class Layout:
     same_image_only: ClassVar[bool] = False
     scale_masks: ClassVar[bool] = False  # to their images, where the sizes differ
     keep_empty: ClassVar[bool] = True  # records whose masks show no class
+    readers: ClassVar[int] = 64  # masks that may be decoded at once
     video: ClassVar[bool] = False  # ids are VIDEO/FRAME, in order
     kind: int | str = dataclasses.field(default=CATEGORY, init=False)
 
@@ -192,6 +193,28 @@ def files_in(folder: Path) -> set[str]:
         for where, _, names in os.walk(folder)
         for name in names
     }
+
+
+def tree_of(path: Path) -> list[Path]:
+    """A file, or a folder and all below it but hidden ones (where indices lie): a file
+    that comes or goes changes the time of its own folder only."""
+    if not path.is_dir():
+        return [path]
+    found = []
+    for where, names, _ in os.walk(path):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        found.append(Path(where))
+    return found
+
+
+def placed(root: Path, setting: str, text: str, split: str) -> Path:
+    """The path below the root that a setting names, with the split in it."""
+    try:
+        return root / text.format(split=split)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{setting}: {text!r} may have {{split}} in it and no other braces"
+        ) from error
 
 
 def relative(path: Path, root: Path) -> str:

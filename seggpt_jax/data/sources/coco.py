@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from seggpt_jax.data.decode import MAX_VALUE
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -22,6 +23,7 @@ from seggpt_jax.data.layout import (
     labels_of,
     need,
     nth_label,
+    placed,
     relative,
 )
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, kind_of
@@ -52,6 +54,8 @@ class CocoJson(Layout):
         there = files_in(images)
 
         def entries() -> Iterator[Entry | Skipped]:
+            for image_id in sorted(coco.imgToAnns.keys() - coco.imgs.keys(), key=str):
+                yield Skipped(f"image {image_id}", "has objects, but is not listed")
             for image_id in sorted(coco.imgs):
                 image = coco.imgs[image_id]
                 names = file_names(image)
@@ -66,6 +70,7 @@ class CocoJson(Layout):
                     continue
                 if not groups:
                     yield Skipped(name, "has no object", fault=False)
+                    continue
                 size = int(image["height"]), int(image["width"])
                 for group, notes in groups.items():
                     shown = {label for label, crowd, _ in notes if not crowd}
@@ -101,8 +106,10 @@ class CocoJson(Layout):
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         return (
-            need(root / self.images.format(split=split), "the folder of the images"),
-            need(root / self.annotations.format(split=split), "COCO annotations"),
+            need(placed(root, "images", self.images, split), "the images' folder"),
+            need(
+                placed(root, "annotations", self.annotations, split), "COCO annotations"
+            ),
         )
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
@@ -131,6 +138,14 @@ def open_coco(path: Path) -> COCO:
         raise ValueError(f"{path}: not COCO's format: {error!r}") from error
     if not coco.cats or not coco.imgs:
         raise ValueError(f"{path}: lists no category or no image")
+    for number, category in coco.cats.items():
+        if not (type(number) is int and 0 <= number <= MAX_VALUE):
+            raise ValueError(
+                f"{path}: category id {number!r} must be a whole number of 0 to "
+                f"{MAX_VALUE}"
+            )
+        if not isinstance(category.get("name"), str):
+            raise ValueError(f"{path}: category {number} has no name")
     return coco
 
 
@@ -150,10 +165,25 @@ def file_names(image: dict) -> list[str]:
 
 
 def encode(coco: COCO, note: dict, labels: dict[int, int]) -> tuple | None:
-    """(label, crowd, compressed RLE) of an annotation; None of one without a mask."""
-    if not note.get("segmentation"):
+    """(label, crowd, compressed RLE) of an annotation; None of one without a mask or
+    whose mask has no pixel. Raises ValueError for what is no mask of its image."""
+    if not (given := note.get("segmentation")):
         return None
-    counts = coco.annToRLE(note)["counts"]
+    image = coco.imgs[note["image_id"]]
+    size = [int(image["height"]), int(image["width"])]
+    if isinstance(given, dict):
+        if (found := list(given["size"])) != size:
+            raise ValueError(f"RLE of {found} in an image of {size}")
+        plain = given["counts"]
+        if isinstance(plain, list) and sum(plain) != size[0] * size[1]:
+            raise ValueError(f"RLE of {sum(plain)} pixels in an image of {size}")
+    try:
+        coded = coco.annToRLE(note)
+    except Exception as error:  # pycocotools raises bare ones
+        raise ValueError(str(error)) from error
+    if not rle.area(coded):
+        return None
+    counts = coded["counts"]
     text = counts.decode() if isinstance(counts, bytes) else counts
     return labels[note["category_id"]], int(note.get("iscrowd", 0)), text
 

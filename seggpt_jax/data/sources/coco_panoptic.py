@@ -18,9 +18,9 @@ from seggpt_jax.data.layout import (
     Listing,
     Skipped,
     files_in,
-    first_folder,
     labels_of,
     need,
+    placed,
     relative,
 )
 from seggpt_jax.data.sample import IGNORE, BadRecord
@@ -88,12 +88,10 @@ class CocoPanoptic(Layout):
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         images, path, masks = (
-            text.format(split=split)
-            for text in (self.images, self.annotations, self.masks)
+            placed(root, name, getattr(self, name), split)
+            for name in ("images", "annotations", "masks")
         )
-        found = (
-            root / images, root / path, first_folder(root, masks, Path(masks).name)
-        )  # fmt: skip
+        found = images, path, masks if masks.is_dir() else root / masks.name
         return tuple(need(path, "COCO's panoptic annotations") for path in found)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:

@@ -38,8 +38,8 @@ NAMES = {label: name for label, name in NAMES.items() if name != "-"}
 
 @dataclasses.dataclass(frozen=True)
 class CocoStuff(Folders):
-    """`{train,val}2017/*.jpg` and `[stuffthingmaps/]{train,val}2017/*.png` (or below
-    `annotations/`): the pixel maps of things and stuff.
+    """`[images/]{train,val}2017/*.jpg` and `stuffthingmaps/{train,val}2017/*.png` (or
+    below `annotations/`): the pixel maps of things and stuff.
 
     Labels are the numbers of labels.txt, one above the values of the maps; 255 there is
     what was not labelled, so `IGNORE`.

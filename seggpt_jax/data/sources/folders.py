@@ -15,6 +15,7 @@ from seggpt_jax.data.layout import (
     need,
     pair_up,
     pictures,
+    placed,
     relative,
 )
 from seggpt_jax.data.sources.ids import ById
@@ -69,7 +70,6 @@ class Folders(Layout):
         for place in self.places(root, split):
             for folder in place:
                 yield need(folder, "images or masks")
-                yield from sorted(p for p in folder.iterdir() if p.is_dir())
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return looked_up(mask, self.table)
@@ -81,7 +81,9 @@ def by_name(folder: Path, suffix: str) -> dict[str, Path]:
     for path in pictures(folder, suffix):
         name = relative(path, folder)
         cut = len(suffix) if suffix else len(path.suffix)
-        found[name[:-cut]] = path
+        short = name[:-cut]
+        # Of two that differ in the extension the second keeps it, and has no partner.
+        found[short if short not in found else name] = path
     return found
 
 
@@ -100,5 +102,7 @@ class PngFolders(ById, Folders):
     mask_suffix: str = ""
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
-        images, masks = (s.format(split=split) for s in (self.images, self.masks))
-        yield root / images, root / masks
+        yield (
+            placed(root, "images", self.images, split),
+            placed(root, "masks", self.masks, split),
+        )

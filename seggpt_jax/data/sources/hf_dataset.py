@@ -98,27 +98,36 @@ def _saved(state: Path) -> list[Path]:
 
 def _names(path: Path) -> list[str]:
     if path.suffix == ".parquet":
-        return pyarrow.parquet.read_schema(path).names
-    return _arrow(path).schema.names
+        try:
+            return pyarrow.parquet.read_schema(path).names
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(f"{path}: not a Parquet file ({error})") from error
+    return _arrow(path, _time(path)).schema.names
 
 
 def _length(path: Path) -> int:
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_metadata(path).num_rows
-    return len(_arrow(path))
+    return len(_arrow(path, _time(path)))
 
 
 def _cell(path: Path, columns: tuple[str, ...], column: str, row: int) -> Any:
+    time = _time(path)
     if path.suffix != ".parquet":
-        return _arrow(path)[column][row].as_py()
-    for group, start in reversed(list(enumerate(_starts(path)))):
+        return _arrow(path, time)[column][row].as_py()
+    for group, start in reversed(list(enumerate(_starts(path, time)))):
         if row >= start:
-            return _group(path, group, columns)[column][row - start].as_py()
+            return _group(path, time, group, columns)[column][row - start].as_py()
     raise IndexError(row)
 
 
+def _time(path: Path) -> int:
+    """Tells files of one name apart that came after each other: a key of caches."""
+    return path.stat().st_mtime_ns
+
+
 @functools.lru_cache(maxsize=1024)
-def _arrow(path: Path) -> pyarrow.Table:
+def _arrow(path: Path, time: int) -> pyarrow.Table:
     """Mapped into memory: opening reads nothing but the schema."""
     try:
         return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
@@ -127,12 +136,14 @@ def _arrow(path: Path) -> pyarrow.Table:
 
 
 @functools.lru_cache(maxsize=1024)
-def _starts(path: Path) -> list[int]:
+def _starts(path: Path, time: int) -> list[int]:
     meta = pyarrow.parquet.read_metadata(path)
     sizes = [meta.row_group(k).num_rows for k in range(meta.num_row_groups)]
     return [sum(sizes[:k]) for k in range(len(sizes))]
 
 
 @functools.lru_cache(maxsize=4)  # row groups hold about a hundred pictures each
-def _group(path: Path, group: int, columns: tuple[str, ...]) -> pyarrow.Table:
+def _group(
+    path: Path, time: int, group: int, columns: tuple[str, ...]
+) -> pyarrow.Table:
     return pyarrow.parquet.ParquetFile(path).read_row_group(group, list(columns))

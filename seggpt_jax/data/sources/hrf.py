@@ -24,14 +24,19 @@ class Hrf(Vessels):
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks = (by_name(folder, "") for folder in self.watched(root, split))
-        kinds: dict[str, list[str]] = {}
-        for name in sorted(images.keys() | masks.keys()):
-            kinds.setdefault(name.rpartition("_")[2], []).append(name)
-        cut = slice(TRAINING) if split == "train" else slice(TRAINING, None)
-        half = {name for names in kinds.values() for name in names[cut]}
-        images, masks = ({k: d[k] for k in half & d.keys()} for d in (images, masks))
+        # By number: a file that is missing moves no other into the other half.
+        images, masks = (
+            {k: d[k] for k in d if (_number(k) <= TRAINING) == (split == "train")}
+            for d in (images, masks)
+        )
         return self.listing(images, masks, root)
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         for name in ("images", "manual1"):
             yield need(top(root, "HRF") / name, "HRF's images and manual masks")
+
+
+def _number(name: str) -> int:
+    """NN of NN_KIND; 0 for other names."""
+    number = name.partition("_")[0]
+    return int(number) if number.isdecimal() else 0

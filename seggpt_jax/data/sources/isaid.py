@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.data.decode import check_size, read_colors
+from seggpt_jax.data.decode import check_size, naming_errors, read_colors
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -22,7 +22,7 @@ from seggpt_jax.data.layout import (
     pair_up,
     pictures,
 )
-from seggpt_jax.data.sample import BACKGROUND
+from seggpt_jax.data.sample import BACKGROUND, BadRecord
 
 # Name -> colour of the owners' semantic masks.
 COLORS = {
@@ -49,6 +49,7 @@ class Isaid(Layout):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     keep_empty: ClassVar[bool] = False
+    readers: ClassVar[int] = 2  # of images that take hundreds of megabytes
     tile: int = 896
     overlap: int = 384
 
@@ -74,8 +75,19 @@ class Isaid(Layout):
                 if isinstance(entry, Skipped):
                     yield entry
                     continue
-                with Image.open(root / entry.mask) as mask:  # reads the header only
-                    width, height = mask.size
+                try:
+                    width, height = _size(root / entry.mask)
+                    other = _size(root / entry.image)
+                except BadRecord as error:
+                    yield Skipped(entry.id, str(error))
+                    continue
+                if other != (width, height):  # tiles of it would pass for the mask's
+                    yield Skipped(
+                        entry.id,
+                        f"is {other[0]} x {other[1]}, but its mask is "
+                        f"{width} x {height}",
+                    )
+                    continue
                 for top in starts(height, self.tile, self.tile - self.overlap):
                     for left in starts(width, self.tile, self.tile - self.overlap):
                         box = left, top, left + self.tile, top + self.tile
@@ -121,6 +133,12 @@ def _cut(path: Path, box: str) -> bytes:
     file = io.BytesIO()
     tile.save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, from the header only."""
+    with naming_errors(str(path)), Image.open(path) as picture:
+        return picture.size
 
 
 @functools.lru_cache(maxsize=2)  # an image and its mask: 60 million pixels each

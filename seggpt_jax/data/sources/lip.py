@@ -27,5 +27,11 @@ class Lip(Folders):
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
         names = f"{split}_images", f"{split}_segmentations"
-        images, masks = (min(root.rglob(name), default=root / name) for name in names)
+        images, masks = (
+            min(
+                (p for p in root.rglob(name) if "__MACOSX" not in p.parts),
+                default=root / name,
+            )
+            for name in names
+        )
         yield images, masks

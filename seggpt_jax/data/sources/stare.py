@@ -25,6 +25,7 @@ class Stare(Vessels):
                 path.name.split(".")[0]: path
                 for path in sorted(folder.iterdir())
                 if path.name.lower().endswith((".ppm", ".ppm.gz"))
+                and not path.name.startswith(".")
             }
             for folder in self.watched(root, split)
         )

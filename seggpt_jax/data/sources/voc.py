@@ -1,14 +1,16 @@
 """PASCAL VOC 2012 with the augmented masks of SBD, 20 classes."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 from seggpt_jax.data.layout import (
     Decoded,
+    Entry,
     Layout,
     Listing,
+    Skipped,
     looked_up,
     lookup,
     names_of,
@@ -52,10 +54,28 @@ class Voc(Layout):
         found = {p.stem: p for p in pictures(need(images, "VOC's images"), ".jpg")}
         # Most of VOC's images have no mask: they are no omission.
         found = {name: path for name, path in found.items() if name in chosen}
-        return Listing(NAMES, pair_up(found, chosen, root))
+        return Listing(NAMES, self._pairs(found, chosen, held_out, root, split))
+
+    def _pairs(
+        self,
+        images: dict[str, Path],
+        masks: dict[str, Path],
+        held_out: set[str],
+        root: Path,
+        split: str,
+    ) -> Iterator[Entry | Skipped]:
+        yield from pair_up(images, masks, root)
+        if split == "val":
+            for name in sorted(held_out - masks.keys()):
+                yield Skipped(name, "has no mask")
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        return parts(root)
+        images, masks, val = parts(root)
+        yield need(images, "VOC's images")
+        yield need(masks, "SBD's masks as PNG")
+        yield need(val, "it lists the validation images")
+        if (own := masks.with_name("SegmentationClass")).is_dir():
+            yield own
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return looked_up(mask, LOOKUP)
