@@ -129,8 +129,9 @@ def build_groups(
     """
     rows, cols = model.config.canvas
     batches = {
-        "predict_fn": make_predict_fn(model), "put": functools.partial(_put, mesh)
-    }  # fmt: skip
+        "make_predict_fn": functools.cache(functools.partial(make_predict_fn, model)),
+        "put": functools.partial(_put, mesh),
+    }
     videos = {
         "make_track_fns": functools.partial(make_track_fns, model),
         "put": functools.partial(_put_everywhere, mesh),
@@ -155,7 +156,13 @@ def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
     build = functools.partial(
         construct, importlib.import_module(EVALUATORS[kind]).Evaluator, where
     )
-    shared = shared[kind]
+    shared = dict(shared[kind])
+    if "make_predict_fn" in shared:
+        try:
+            ensemble = settings.pop("ensemble", "feature")
+            shared["predict_fn"] = shared.pop("make_predict_fn")(ensemble)
+        except ValueError as error:
+            raise ValueError(f"settings of {where}: {error}") from error
     specs = settings.pop("sources", None)
     if isinstance(settings.get("batch_size"), int):
         # Every device gets as many rows; those past the last episode are not scored.

@@ -146,6 +146,10 @@ class Dataset:
             segments = np.asarray(scaled)
         return Sample(image, segments, self.kind, shown(segments))
 
+    def record_id(self, index: int) -> str:
+        """The name of a record, unique in the split."""
+        return self.store.catalog[index][0]
+
     def object_names(self, index: int) -> dict[int, str]:
         """Label of each object of a record of instances -> name of its class."""
         encoded = self.store[index]

@@ -18,6 +18,7 @@ from seggpt_jax.data.sample import Source
 from seggpt_jax.evaluators import baselines, common
 from seggpt_jax.evaluators.common import Episode, Scores
 from seggpt_jax.evaluators.episodes import Episodes, at_least
+from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from seggpt_jax.metrics import FewShotIoU, episode_iou
 from seggpt_jax.sheets import Row, contact_sheet
 
@@ -39,6 +40,7 @@ class Evaluator:
     `<name>/<k>shot/<task>/...`. k-shot takes the first k prompts of the same episodes.
     All is scored at `size`. The batch size and the devices change no score.
 
+    protocol: episodes as HSNet draws them (`hsnet.PROTOCOLS`) instead.
     put: places a tuple of host arrays with a leading batch axis on the devices.
     pictures: episodes kept for `sheet`. threads: that decode, ahead of the devices.
     """
@@ -59,6 +61,7 @@ class Evaluator:
         min_distance: float = 150.0,
         wrong_sources: Sequence[Source] = (),
         tasks: Sequence[str] | None = None,
+        protocol: str = "",
         put: Callable[[Any], Any] = jax.device_put,
         pictures: int = 8,
         threads: int = 4,
@@ -66,10 +69,15 @@ class Evaluator:
         if not shots or len(set(shots)) != len(shots):
             raise ValueError(f"shots is {shots}, must list one or more, each once")
         at_least(1, shots=min(shots), batch_size=batch_size, threads=threads)
-        self._episodes = Episodes(
+        drawn = (
             source, size, max(shots), seed, max_classes, min_pixels, min_distance,
             wrong_sources, tasks,
         )  # fmt: skip
+        if protocol and len(shots) > 1:
+            raise ValueError(f"shots is {shots}: a protocol takes one number")
+        self._episodes = (
+            HsnetEpisodes(*drawn, protocol, episodes) if protocol else Episodes(*drawn)
+        )
         at_least(len(self._episodes.pools), episodes=episodes)
         for task in range(len(self._episodes.pools)):
             self._episodes.draw(task)  # what cannot be drawn is said before training

@@ -1,0 +1,108 @@
+"""The very episodes that HSNet draws, and with it the field, for FSS-1000, PASCAL-5i
+and COCO-20i (github.com/juhongm999/hsnet, data/ and test.py)."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seggpt_jax import colors
+from seggpt_jax.config import suggest
+from seggpt_jax.data.augment import resize
+from seggpt_jax.data.sample import IGNORE
+from seggpt_jax.evaluators.common import Episode
+from seggpt_jax.evaluators.episodes import Episodes
+
+PROTOCOLS = ("fss1000", "pascal5i", "coco20i")
+
+
+class Draw(NamedTuple):
+    """Records of a source, and the class that all of them show."""
+
+    label: int
+    query: int
+    prompts: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class HsnetEpisodes(Episodes):
+    """Episodes by one of `PROTOCOLS`, `count` of them; as `Episodes` in all else.
+
+    HSNet seeds NumPy once with 0 and draws with replacement as it walks, so an episode
+    depends on all before it and on the number of shots. fss1000 and pascal5i walk the
+    records in order, coco20i draws a class and a query. The class is painted white.
+    Classes with too few images for an episode, which the whole sets do not have, are
+    left out.
+    """
+
+    source: Any  # also has `record_id`
+    protocol: str = ""
+    count: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"protocol is {self.protocol!r}{suggest(self.protocol, PROTOCOLS)}"
+            )
+        if self.max_classes > 1:
+            raise ValueError("max_classes must be 1: the protocols ask for one class")
+
+    @functools.cached_property
+    def draws(self) -> list[Draw]:
+        """All episodes, in order."""
+        rng = np.random.RandomState(self.seed)  # its legacy draws are the protocol
+        by_class = self.source.by_class
+        members = {c: [int(i) for i in by_class[c]] for c in self.pools[""].classes}
+        if self.protocol == "fss1000":  # draws numbers: 2 comes before 10
+            for label in members:
+                members[label].sort(key=self._number)
+        walk = sorted(
+            (record, label) for label, records in members.items() for record in records
+        )
+        found = []
+        for number in range(self.count):
+            if self.protocol == "coco20i":
+                label = _choose(rng, [*members])
+                query = _choose(rng, members[label])
+            else:
+                query, label = walk[number % len(walk)]
+            prompts: list[int] = []
+            while len(prompts) < self.shots:
+                if (prompt := _choose(rng, members[label])) != query:
+                    prompts.append(prompt)
+            found.append(Draw(label, query, tuple(prompts)))
+        return found
+
+    def _number(self, record: int) -> int:
+        return int(self.source.record_id(record).rpartition("/")[2])
+
+    def draw(self, index: int) -> tuple[Episode, Episode]:
+        """An episode, and the same query with prompts of other classes (not HSNet's).
+
+        Raises: `BadRecord` of the source passes through.
+        """
+        label, *_ = draw = self.draws[index]
+        samples = [self.source[i] for i in (draw.query, *draw.prompts)]
+        query, *prompts = [resize(sample, self.size) for sample in samples]
+        white = colors.spread_palette(1)
+        targets = [colors.paint(s.segments, (label,), white)[0] for s in prompts]
+        right = Episode(
+            images=np.stack([s.image for s in prompts]),
+            targets=np.stack(targets),
+            query=query.image,
+            truth=(query.segments == label).astype(np.int32),
+            ignore=query.segments == IGNORE,
+            palette=np.concatenate([np.array([colors.BLACK], np.uint8), white]),
+            kind=query.kind,
+            class_ids=(label,),
+            source=self.source.name,
+            records=(draw.query, *draw.prompts),
+        )
+        return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
+
+
+def _choose(rng: np.random.RandomState, values: list[int]) -> int:
+    """As `np.random.choice(values, 1, replace=False)[0]`, which permutes them all."""
+    return values[int(rng.choice(len(values), 1, replace=False)[0])]
