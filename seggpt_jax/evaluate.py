@@ -25,12 +25,13 @@ from seggpt_jax.config import (
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-from seggpt_jax.predict import make_predict_fn, make_track_fns
+from seggpt_jax.predict import make_predict_fn, make_predict_fns, make_track_fns
 from seggpt_jax.trees import named_leaves, table
 from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Writer
 
 EVALUATORS = {
+    "examples": "seggpt_jax.evaluators.examples",
     "fewshot": "seggpt_jax.evaluators.fewshot",
     "pairs": "seggpt_jax.evaluators.pairs",
     "vos": "seggpt_jax.evaluators.vos",
@@ -110,6 +111,22 @@ def fit(weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh) -> An
     return jax.device_put(cast, sharding.place(abstract, mesh))
 
 
+def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str, Any]:
+    """What an evaluator of a kind is given of the model and the devices."""
+    rows, cols = model.config.canvas
+    functions: dict[str, Any] = {"size": (rows // 2, cols)}
+    everywhere = functools.partial(_put_everywhere, mesh)
+    if kind == "vos":
+        tracking = functools.partial(make_track_fns, model)
+        return functions | {"make_track_fns": tracking, "put": everywhere}
+    functions["put"] = functools.partial(_put, mesh)
+    ensemble = settings.pop("ensemble", "feature")
+    if kind == "examples":
+        functions["predict_fns"] = make_predict_fns(model, ensemble)
+        return functions | {"put_everywhere": everywhere}
+    return functions | {"predict_fn": make_predict_fn(model, ensemble)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
     """Evaluators that share settings, one per source, and whose scores are averaged."""
@@ -127,26 +144,13 @@ def build_groups(
     them, and settings of that evaluator. given: what an evaluator of a type may need
     besides, by type.
     """
-    rows, cols = model.config.canvas
-    batches = {
-        "make_predict_fn": functools.cache(functools.partial(make_predict_fn, model)),
-        "put": functools.partial(_put, mesh),
-    }
-    videos = {
-        "make_track_fns": functools.partial(make_track_fns, model),
-        "put": functools.partial(_put_everywhere, mesh),
-    }
-    shared = {
-        kind: (videos if kind == "vos" else batches) | {"size": (rows // 2, cols)}
-        for kind in EVALUATORS
-    }
     return [
-        _build_group(name, dict(settings), data_dir, mesh, shared, given)
+        _build_group(name, dict(settings), data_dir, mesh, model, given)
         for name, settings in plain(evals).items()
     ]
 
 
-def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
+def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
     where, kind = f"evals.{name}", settings.pop("type", None)
     if kind not in EVALUATORS:
         raise ValueError(
@@ -156,13 +160,13 @@ def _build_group(name, settings, data_dir, mesh, shared, given) -> Group:
     build = functools.partial(
         construct, importlib.import_module(EVALUATORS[kind]).Evaluator, where
     )
-    shared = dict(shared[kind])
-    if "make_predict_fn" in shared:
-        try:
-            ensemble = settings.pop("ensemble", "feature")
-            shared["predict_fn"] = shared.pop("make_predict_fn")(ensemble)
-        except ValueError as error:
-            raise ValueError(f"settings of {where}: {error}") from error
+    try:
+        shared = _functions(kind, settings, mesh, model)
+    except ValueError as error:
+        raise ValueError(f"settings of {where}: {error}") from error
+    if (spec := settings.pop("prompts", None)) is not None:
+        (opened,) = open_groups({"prompts": spec}, data_dir).values()
+        shared["prompts"] = next(iter(opened.values()))
     specs = settings.pop("sources", None)
     if isinstance(settings.get("batch_size"), int):
         # Every device gets as many rows; those past the last episode are not scored.

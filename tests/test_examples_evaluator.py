@@ -1,0 +1,161 @@
+"""Closed classes by examples, with predictions that are known."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from seggpt_jax import colors
+from seggpt_jax.evaluators.examples import Evaluator
+from seggpt_jax.predict import PredictFns
+from tests.layouts import mask, photo, raw, save, stripes
+
+SIZE = (24, 32)
+IDS = {"ids": {"cat": 1, "dog": 2, "owl": 3, "yak": 4}}
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Images painted in the values of their masks, times 60: a model can see the class.
+    Nobody trains on a yak; a strip is ignored, another is of no class."""
+    from PIL import Image
+
+    orders = [(1, 2, 3, 0, 255), (2, 3, 1, 0, 255), (3, 3, 1, 255, 0), (1, 1, 2, 3, 0)]
+    for split, count in (("train", 4), ("val", 3)):
+        for k in range(count):
+            values = orders[k] if split == "train" or k else (4, 2, 3, 0, 255)
+            mask(tmp_path / f"masks/{split}/{k}.png", values, size=(48, 64))
+            grey = np.minimum(stripes(values, (48, 64)) * 60, 255).astype(np.uint8)
+            save(tmp_path / f"images/{split}/{k}.png", Image.fromarray(grey))
+    return [raw("png_folders", tmp_path, split, **IDS) for split in ("train", "val")]
+
+
+def seer(encodes=None, certain=1.0):
+    """Knows of each prompt the grey of its painted pixels, and paints that of a query
+    white, mixed with the query by `certain`."""
+
+    def encode(params, images, targets, kind):
+        if encodes is not None:
+            encodes.append(images.shape)
+        painted = targets.max(-1) > 0
+        return [image[t].mean() for image, t in zip(images[0], painted[0], strict=True)]
+
+    def predict(params, greys, queries):
+        level = queries.mean(-1, keepdims=True)
+        near = np.abs(level - np.mean(greys)) < 0.2
+        white, black = (
+            colors.normalize(np.full((1, 1, 1, 3), v, np.uint8)) for v in (255, 0)
+        )  # fmt: skip
+        return np.where(near, certain * white + (1 - certain) * black, black)
+
+    return PredictFns(encode, predict)
+
+
+def run(sets, fns, **settings):
+    train, val = sets
+    evaluator = Evaluator(
+        fns, name="ade", source=val, prompts=train, size=SIZE,
+        **({"batch_size": 2, "seeds": (1000, 2000)} | settings),
+    )  # fmt: skip
+    return dict(evaluator.run(None)), evaluator
+
+
+def expected(val, yak, background):
+    """Scores of an answer that takes yaks for `yak` and all else for what it is."""
+    truth = np.concatenate([sample.segments.ravel() for sample in val])
+    truth = truth[(truth != 255) & (background | (truth > 0))]
+    pred = np.where(truth == 4, yak, truth)
+    shown = np.unique(truth)
+    iou = [
+        np.sum((pred == c) & (truth == c)) / np.sum((pred == c) | (truth == c))
+        for c in shown
+    ]
+    acc = [np.mean(pred[truth == c] == c) for c in shown]
+    return {"miou": np.mean(iou), "macc": np.mean(acc), "pacc": np.mean(pred == truth)}
+
+
+def test_classes_that_are_shown_are_found(sets):
+    """All but the yak, of which there is no example: it is background."""
+    encodes: list = []
+    scores, evaluator = run(sets, seer(encodes), examples=(1, 2), background=True)
+    wanted = expected(sets[1], 0, True)
+    for number in (1, 2):
+        for place in ("", "seed1000/", "seed2000/"):
+            for key, value in wanted.items():
+                # Resizing blurs an edge, a column of a stripe's six.
+                found = scores[f"ade/N{number}/{place}{key}"]
+                assert found == pytest.approx(value, abs=0.1)
+    # Prompts are encoded once per class, number and seed, whatever the images.
+    assert [shape[1] for shape in encodes] == [1] * 6 + [2] * 6
+    assert evaluator.sheet(3).shape[-1] == 3
+
+
+def test_without_background_its_pixels_are_not_scored(sets):
+    """Some class must win everywhere: of equally faint ones, the first."""
+    scores, _ = run(sets, seer())
+    for key, value in expected(sets[1], 1, False).items():
+        assert scores[f"ade/N1/{key}"] == pytest.approx(value, abs=0.06)
+
+
+def test_no_score_depends_on_the_batch(sets):
+    reference, _ = run(sets, seer(), examples=(1, 3))
+    for batch_size in (1, 3, 8):
+        assert run(sets, seer(), examples=(1, 3), batch_size=batch_size)[0] == reference
+    assert run(sets, seer(), images=1)[0] != reference
+
+
+def test_the_larger_share_wins(sets):
+    """A class that is painted everywhere, but faintly, takes only what is left."""
+    sure = seer()
+
+    def predict(params, greys, queries):
+        if abs(np.mean(greys)) < 10:  # of the first class, by its own grey
+            pass
+        return sure.predict(params, greys, queries)
+
+    scores, _ = run(sets, PredictFns(sure.encode_prompts, predict))
+    faint, _ = run(sets, seer(certain=0.6))
+    assert faint == scores
+
+
+def test_what_does_not_fit(sets, tmp_path):
+    train, val = sets
+    with pytest.raises(ValueError, match="have different classes"):
+        photo(tmp_path / "o/images/train/a.png")
+        mask(tmp_path / "o/masks/train/a.png", (1,))
+        other = raw("png_folders", tmp_path / "o", "train", ids={"cat": 1})
+        run((other, val), seer())
+    with pytest.raises(ValueError, match="examples is 0, must be at least 1"):
+        run(sets, seer(), examples=(0, 1))
+    with pytest.raises(ValueError, match="has no pictures: run it first"):
+        Evaluator(
+            seer(), name="x", source=val, prompts=train, size=SIZE, batch_size=1
+        ).sheet(1)
+
+
+def test_the_jitted_model_on_any_devices(sets):
+    from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+    from seggpt_jax.predict import make_predict_fns
+
+    config = SegGPTConfig(
+        width=16, depth=2, heads=2, patch=8, canvas=(48, 32), pos_grid=4,
+        merge_after=0, taps=(0, 1), decoder_width=4,
+    )  # fmt: skip
+    model = SegGPT(config)
+    params = init_params(model, jax.random.key(0))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+    results = []
+    for batch, whole in (
+        (jax.devices()[0],) * 2,
+        (jax.NamedSharding(mesh, spec("data")), jax.NamedSharding(mesh, spec())),
+    ):
+        puts = [functools.partial(jax.device_put, device=d) for d in (batch, whole)]
+        evaluator = Evaluator(
+            make_predict_fns(model), name="ade", source=sets[1], prompts=sets[0],
+            size=SIZE, batch_size=8, examples=(2,), put=puts[0],
+            put_everywhere=puts[1],
+        )  # fmt: skip
+        results.append(dict(evaluator.run(puts[1](params))))
+    assert results[0] == results[1]
