@@ -98,6 +98,28 @@ def test_without_background_its_pixels_are_not_scored(sets):
         assert scores[f"ade/N1/{key}"] == pytest.approx(value, abs=0.06)
 
 
+def test_one_class_against_its_background(tmp_path):
+    """Dice and IoU of each image: here all that is painted is right, and half of it
+    is found."""
+    for k in range(4):
+        photo(tmp_path / f"images/{k}.jpg", k, SIZE)
+        mask(tmp_path / f"masks/{k}.jpg", (0, 0, 255, 255), size=SIZE)
+
+    def predict(params, prompts, queries):
+        right = (
+            np.zeros((*queries.shape[:3], 1)) + stripes((0, 0, 0, 255), SIZE)[..., None]
+        )
+        return colors.normalize(np.repeat(right, 3, -1))
+
+    source = raw("kvasir_seg", tmp_path, "all")
+    fns = PredictFns(lambda *_: None, predict)
+    scores, _ = run((source, source), fns, background=True)
+    # Masks are JPEGs, whose edges are noisy.
+    assert scores["ade/N1/image_iou"] == pytest.approx(1 / 2, abs=0.05)
+    assert scores["ade/N1/dice"] == pytest.approx(2 / 3, abs=0.05)
+    assert scores["ade/N1/miou"] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=0.05)
+
+
 def test_no_score_depends_on_the_batch(sets):
     reference, _ = run(sets, seer(), examples=(1, 3))
     for batch_size in (1, 3, 8):

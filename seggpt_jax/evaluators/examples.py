@@ -18,7 +18,7 @@ from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.episodes import at_least
-from seggpt_jax.metrics import Confusion
+from seggpt_jax.metrics import Confusion, Dice, EpisodeIoU
 from seggpt_jax.sheets import Row, contact_sheet
 
 _HEADINGS = ("query", "truth", "decoded")
@@ -33,8 +33,10 @@ class Evaluator:
 
     `run(params)` yields `<name>/N<n>/seed<s>/<score>` for every n of `examples` (images
     per class) and every seed, and `<name>/N<n>/<score>` of the seed of the best mIoU,
-    which is what the paper reports. Images are drawn per class and seed, without
-    replacement, the first n of the same order; a class with fewer has them all.
+    which is what the paper reports. Of a single class against its background there are
+    also `dice` and `image_iou`, means over the images. Images are drawn per class and
+    seed, without replacement, the first n of the same order; a class with fewer has
+    them all.
 
     source: what is scored, at its own resolution; the whole image is squashed to
     `size`, the model's, and the labels brought back by nearest pixel. prompts: where
@@ -151,6 +153,7 @@ class Evaluator:
         """Against the truth, at its own resolution. Class 0 of the matrix is the
         background; without it nothing is of that class."""
         confusion = Confusion(len(self._source.class_names) + 1)
+        dice, per_image, shown = Dice(), EpisodeIoU(), not self._rows
         places = {c: k for k, c in enumerate(self._source.class_names, start=1)}
         of_place = np.array([0, *(places[c] for c in self._labels)])
         truths = self._read(lambda sample: (sample.segments, sample.image))
@@ -164,9 +167,15 @@ class Evaluator:
             for label in np.unique(segments[~ignore]).tolist():
                 truth[segments == label] = places.get(label, 0)
             confusion.update(pred, truth, ignore)
-            if len(self._rows) < self._pictures:
+            dice.update(pred > 0, truth > 0, ignore)
+            per_image.update(pred, truth, ignore)
+            if shown and row < self._pictures:
                 self._rows.append(self._row(row, image, truth, ignore, pred))
-        return confusion.compute()
+        scores = confusion.compute()
+        if self._background and len(self._source.class_names) == 1:
+            scores |= {"dice": dice.compute()["dice"]}
+            scores |= {"image_iou": per_image.compute()["episode_miou"]}
+        return scores
 
     def _row(self, row: int, image, truth, ignore, pred) -> Row:
         palette = self._palette
