@@ -53,6 +53,28 @@ def davis17():
     return _davis("davis2017")
 
 
+def ytvos18():
+    """YouTube-VOS 2018 valid (paper: 74.7): writes ytvos18.zip for its server."""
+    source = {"type": "youtube_vos", "folder": "youtube_vos", "split": "valid"}
+    return {
+        "type": "vos",
+        "sources": {"youtube_vos": source},
+        "memories": (8,),
+        "appear": True,
+        "export": "ytvos18.zip",
+    }
+
+
+def mose():
+    """MOSE valid (paper: 45.1): writes mose.zip for its server."""
+    return {
+        "type": "vos",
+        "sources": {"mose": {"type": "mose", "folder": "mose", "split": "valid"}},
+        "memories": (8,),
+        "export": "mose.zip",
+    }
+
+
 def _davis(kind):
     return {
         "type": "vos",
@@ -115,6 +137,8 @@ ROWS = {
         polyp,
         davis16,
         davis17,
+        ytvos18,
+        mose,
         indexed,
     )
 }

@@ -130,6 +130,26 @@ def test_objects_that_appear_later_and_g(youtube):
         run(youtube, seen=["cat"])
 
 
+def test_the_zip_file_for_a_server(youtube, tmp_path):
+    """Every frame's labels as a PNG with a palette; what was given is the answer."""
+    import io
+    from zipfile import ZipFile
+
+    from PIL import Image
+
+    path = tmp_path / "answers.zip"
+    scores, _ = run(youtube, appear=True, export=str(path))
+    assert scores["vos/K3/j"] == 1
+    with ZipFile(path) as archive:
+        assert archive.namelist() == [f"v/{k:05}.png" for k in range(5)]
+        for k in range(5):
+            picture = Image.open(io.BytesIO(archive.read(f"v/{k:05}.png")))
+            values = (1, 0, 0, 7) if k > 1 else (1, 0, 0, 0)
+            assert picture.mode == "P" and picture.size == SIZE[::-1]
+            np.testing.assert_array_equal(np.asarray(picture), stripes(values, SIZE))
+    assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
+
+
 def test_frames_that_nobody_annotated_are_not_scored(tmp_path):
     root = tmp_path / "valid"
     for k in range(4):

@@ -2,13 +2,19 @@
 (paper, section 3.4 and Figure S1), scored as DAVIS and YouTube-VOS score.
 """
 
+import contextlib
 import dataclasses
+import functools
+import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import jax
 import numpy as np
+from PIL import Image
 
 from seggpt_jax import colors, images, tiles
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample
@@ -16,6 +22,7 @@ from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.metrics import VideoScores, contour_accuracy, region_similarity
 from seggpt_jax.sheets import Row, contact_sheet
+from seggpt_jax.staging import new_file
 
 _HEADINGS = ("first frame", "its target", "query", "truth", "painting", "decoded")
 _COPY = "copy"  # the baseline: the first mask, for ever
@@ -50,8 +57,10 @@ class Evaluator:
 
     size: of the model's images. appear: objects may begin in later frames, where their
     masks first show (YouTube-VOS); they are followed from there by themselves, and win
-    a pixel that they are surer of. videos: only the first so many; 0: all. put: places
-    host arrays on the devices. pictures: videos kept for `sheet`.
+    a pixel that they are surer of. videos: only the first so many; 0: all. export: a
+    zip file to write, with the labels of every frame (with the longest memory) as PNGs
+    with a palette, VIDEO/FRAME.png, as the servers of YouTube-VOS and MOSE want them.
+    put: places host arrays on the devices. pictures: videos kept for `sheet`.
 
     Raises:
       ValueError: for a source without videos or without a mask in a first frame.
@@ -69,6 +78,7 @@ class Evaluator:
         appear: bool = False,
         seen: Sequence[str] = (),
         videos: int = 0,
+        export: str = "",
         put: Callable[[Any], Any] = jax.device_put,
         pictures: int = 8,
         threads: int = 4,
@@ -90,6 +100,7 @@ class Evaluator:
         self._source, self._name, self._size = source, name, size
         self._skip_ends, self._appear, self._seen = skip_ends, appear, frozenset(seen)
         self._put, self._pictures, self._threads = put, pictures, threads
+        self._export = export
         self._rows: list[Row] = []
 
     def run(self, params: Any) -> Iterator[tuple[str, float]]:
@@ -97,8 +108,9 @@ class Evaluator:
         self._rows = []
         arms: tuple[int | str, ...] = (*self._fns, _COPY)
         scores = {arm: VideoScores() for arm in arms}
-        for video, frames in self._videos.items():
-            self._run_video(params, video, frames, scores)
+        with _archive(self._export) as archive:
+            for video, frames in self._videos.items():
+                self._run_video(params, video, frames, scores, archive)
         for arm, score in scores.items():
             place = arm if arm == _COPY else f"K{arm}"
             for key, value in score.compute().items():
@@ -111,7 +123,9 @@ class Evaluator:
             raise ValueError(f"evaluator {self._name!r} has no pictures: run it first")
         return contact_sheet(self._rows[:count], _HEADINGS)
 
-    def _run_video(self, params, video: str, frames: range, scores) -> None:
+    def _run_video(
+        self, params, video: str, frames: range, scores, archive: ZipFile | None
+    ) -> None:
         groups: list[_Group] = []
         samples = common.prefetch(
             self._source.__getitem__, frames, self._threads, _AHEAD
@@ -123,18 +137,26 @@ class Evaluator:
                 for memory in self._fns
             }
             masks = {memory: _decode(p, groups, size) for memory, p in painted.items()}
+            longest = max(self._fns)
             end = number in (0, len(frames) - 1)
             if (sample.segments != IGNORE).any() and not (end and self._skip_ends):
                 for memory, pred in masks.items():
                     _score(scores[memory], video, groups, pred, sample)
                 _score(scores[_COPY], video, groups, _copied(groups, size), sample)
             if number == len(frames) // 2 and groups:
-                longest = max(self._fns)
                 self._show(
                     video, groups[0], sample, painted[longest][0], masks[longest]
                 )
             if not number or self._appear:
                 self._begin(params, groups, frames[number], sample)
+            if archive:
+                labels = masks[longest].copy()
+                for group in groups:
+                    if group.sample is sample:  # what was given is the answer
+                        given = np.isin(sample.segments, group.objects)
+                        labels[given] = sample.segments[given]
+                name = f"{self._source.record_id(frames[number])}.png"
+                archive.writestr(name, _png(labels))
             if not groups and not self._appear:
                 raise ValueError(
                     f"source {self._source.name!r}: the first frame of {video} shows "
@@ -191,6 +213,33 @@ class Evaluator:
             region_similarity(pred == n, sample.segments == n) for n in group.objects
         ]
         self._rows.append(Row(cells, f"{video}   J {np.mean(values):.2f}"))
+
+
+@contextlib.contextmanager
+def _archive(path: str) -> Iterator[ZipFile | None]:
+    """The zip file to write, which is there when it is whole; None without a path."""
+    if not path:
+        yield None
+        return
+    with new_file(Path(path)) as part, ZipFile(part, "w", ZIP_STORED) as archive:
+        yield archive
+
+
+@functools.cache
+def _palette() -> bytes:
+    black = np.zeros((1, 3), np.uint8)
+    return np.concatenate([black, colors.spread_palette(255)]).tobytes()
+
+
+def _png(labels: np.ndarray) -> bytes:
+    """Labels 0..255 as a PNG whose palette has far colours for near numbers."""
+    if labels.max() > 255:
+        raise ValueError(f"object {labels.max()} does not fit into 8 bits")
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(_palette())
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def _decode(
