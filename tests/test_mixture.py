@@ -118,20 +118,23 @@ def test_weights_are_split_by_size_to_a_power():
     assert shares == {"x": 0.25, "y": 0.25, "z": 0.5}
 
 
-def test_the_papers_run_trains_on_miniatures(data, tmp_path):
+def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
     """configs/vitl.py, as it is, but for the size of the model and of the batch."""
     c = vitl.get_config()
     c.data_dir = str(data)
     c.model = {
         "size": "ti16",
-        "depth": 4,
+        "depth": 2,
+        "taps": (0, 1),
+        "decoder_width": 4,
         "canvas": (128, 64),
         "merge_after": 0,
         "remat": "none",
     }
     c.loader = {"batch_size": 16, "threads": 2, "workers": 0, "prefetch": 2}
     c.stages.paint.steps, c.stages.paint.warmup, c.log_every = 3, 1, 1
-    train.train(c, str(tmp_path / "run"))
+    with tiny.quick(monkeypatch, tmp_path / "cache"):
+        train.train(c, str(tmp_path / "run"))
     rows = [
         json.loads(line)
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()
