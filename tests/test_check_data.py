@@ -98,6 +98,7 @@ def test_ones_own_data(tmp_path, capsys):
 def test_a_config(voc, capsys):
     c = tiny.config(data_dir=str(voc.parents[1]))
     c.sources = {"mine": {"type": "voc", "split": "train", "weight": 1.0}}
+    c.sources.scenes = {"type": "shapes", "weight": 1.0}  # a million of them: not read
     c.sources.mine.view = {"flip": 0.0}
     heldout = {"voc": {"type": "voc", "split": "val"}}
     c.evals.few = {"type": "fewshot", "sources": heldout, "episodes": 1}
