@@ -31,6 +31,7 @@ from seggpt_jax.data.prepared import Prepared
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord, Source
 from seggpt_jax.data.sources import load, open_groups, open_sources
 from seggpt_jax.data.sources.indexed import splits as indexed_splits
+from seggpt_jax.mixture import pop_views
 
 ALIKE_BITS = 3  # of 64: what another size or quality of a JPEG changes
 LISTED = 10  # problems of one kind that are named; all are counted
@@ -164,12 +165,10 @@ def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, A
 def open_configured(config: Any):
     """The sources of a config: (to train on, held out)."""
     config = plain(config)
-    specs = {}
-    for name, spec in config["sources"].items():
-        spec = {k: v for k, v in spec.items() if k not in ("weight", "view")}
-        for member in spec.get("members", {}).values():
-            member.pop("view", None)
-        specs[name] = spec
+    specs = config["sources"]
+    pop_views(specs)
+    for spec in specs.values():
+        spec.pop("weight", None)
     trained = open_sources(_on_disk(specs), config["data_dir"], config["skip_missing"])
     held_out = {}
     for name, settings in config["evals"].items():

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seggpt_jax.config import shorten
+from seggpt_jax.data.augment import visible
 from seggpt_jax.data.decode import naming_errors
 from seggpt_jax.data.layout import (
     Decoded,
@@ -193,16 +194,10 @@ def find_classes(
 
 def class_labels(decoded: Decoded) -> tuple[int, ...]:
     """Labels of the classes that a label map shows, in increasing order."""
-    labels = shown(decoded.segments)
+    labels = visible(decoded.segments)
     if decoded.owners is None:
         return labels
     return tuple(sorted({decoded.owners[label] for label in labels}))
-
-
-def shown(segments: np.ndarray) -> tuple[int, ...]:
-    """Labels of a map, without background and ignore, in increasing order."""
-    present = np.flatnonzero(np.bincount(segments.ravel())).tolist()
-    return tuple(label for label in present if label not in (0, 255))
 
 
 def _divide(

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from seggpt_jax.config import shorten, suggest
-from seggpt_jax.data.catalog import Catalog, open_catalog, shown
+from seggpt_jax.data.augment import visible
+from seggpt_jax.data.catalog import Catalog, open_catalog
 from seggpt_jax.data.decode import naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Encoded, Layout
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
@@ -144,7 +145,7 @@ class Dataset:
         elif segments.shape != image.shape[:2]:
             scaled = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
             segments = np.asarray(scaled)
-        return Sample(image, segments, self.kind, shown(segments))
+        return Sample(image, segments, self.kind, visible(segments))
 
     def record_id(self, index: int) -> str:
         """The name of a record, unique in the split."""
@@ -165,7 +166,7 @@ class Dataset:
         lookup = np.full(int(segments.max()) + 1, BACKGROUND, np.int32)
         if len(lookup) > IGNORE:
             lookup[IGNORE] = IGNORE
-        for label in shown(segments):
+        for label in visible(segments):
             owner = label if owners is None else owners[label]
             if owner in self._kept:
                 lookup[label] = label

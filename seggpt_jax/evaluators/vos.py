@@ -132,8 +132,10 @@ class Evaluator:
         )
         for number, sample in enumerate(samples):
             size = sample.image.shape[0], sample.image.shape[1]
+            small = images.resize_image(sample.image, self._size)
+            frame = self._put(colors.normalize(small)[None])
             painted = {
-                memory: [self._step(params, memory, group, sample) for group in groups]
+                memory: [self._step(params, memory, group, frame) for group in groups]
                 for memory in self._fns
             }
             masks = {memory: _decode(p, groups, size) for memory, p in painted.items()}
@@ -186,10 +188,9 @@ class Evaluator:
         halves = {n: "seen" if named[n] in self._seen else "unseen" for n in named}
         groups.append(_Group(sample, target, palette, objects, states, halves))
 
-    def _step(self, params, memory: int, group: _Group, sample: Sample) -> jax.Array:
-        frame = colors.normalize(images.resize_image(sample.image, self._size))[None]
+    def _step(self, params, memory: int, group: _Group, frame: jax.Array) -> jax.Array:
         painting, group.states[memory] = self._fns[memory].step(
-            params, group.states[memory], *self._put((frame, group.palette))
+            params, group.states[memory], frame, self._put(group.palette)
         )
         return painting
 

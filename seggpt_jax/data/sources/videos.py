@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from seggpt_jax.data.catalog import shown
+from seggpt_jax.data.augment import visible
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -34,7 +34,7 @@ class Videos(Layout):
             return None
         segments = looked_up(mask, TABLE).segments
         classes = json.loads(annotation) if annotation else {}
-        owners = {label: classes.get(str(label), 1) for label in shown(segments)}
+        owners = {label: classes.get(str(label), 1) for label in visible(segments)}
         return Decoded(segments, owners)
 
 
