@@ -157,6 +157,7 @@ class Progress:
     """A bar on a terminal; elsewhere one plain line every `every_s` seconds.
 
     total_steps, start: the last step and the one resumed from. active: as in `Writer`.
+    unit: what a step is called.
     """
 
     def __init__(
@@ -165,10 +166,12 @@ class Progress:
         start: int = 0,
         active: bool = True,
         every_s: float = 30.0,
+        unit: str = "step",
     ):
         terminal = sys.stderr.isatty()
         self._total, self._start, self._step = total_steps, start, start
         self._values: dict[str, Any] = {}
+        self._unit = unit
         self._plain, self._every_s = active and not terminal, every_s
         self._began = self._printed = time.monotonic()
         self._bar = tqdm(
@@ -177,7 +180,7 @@ class Progress:
             disable=not (active and terminal),
             mininterval=0.5,
             dynamic_ncols=True,
-            unit="step",
+            unit=unit,
         )
 
     def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
@@ -218,8 +221,8 @@ class Progress:
         left = (self._total - self._step) / rate if rate else math.inf
         eta = tqdm.format_interval(left) if math.isfinite(left) else "?"
         parts = [
-            f"step {self._step}/{self._total}",
-            f"{rate:.3g} steps/s",
+            f"{self._unit} {self._step}/{self._total}",
+            f"{rate:.3g} {self._unit}s/s",
             f"ETA {eta}",
         ]
         return ", ".join([*parts, *filter(None, [self._described()])])

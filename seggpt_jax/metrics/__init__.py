@@ -4,14 +4,28 @@ A metric keeps sums: `update` adds one prediction, `merge` joins two parts of an
 evaluation, `compute` divides at the end. Merging is exact in any order.
 """
 
-from seggpt_jax.metrics.fewshot import EpisodeIoU, FewShotIoU, episode_iou
+from seggpt_jax.metrics.bootstrap import interval, resample
+from seggpt_jax.metrics.fewshot import (
+    EpisodeIoU,
+    FewShotIoU,
+    episode_iou,
+    fewshot_scores,
+    intersection_and_union,
+)
 from seggpt_jax.metrics.instances import MaskAP
 from seggpt_jax.metrics.panoptic import PanopticQuality
-from seggpt_jax.metrics.semantic import Confusion, Dice
+from seggpt_jax.metrics.masks import mean_known, ratios
+from seggpt_jax.metrics.semantic import (
+    Confusion,
+    Dice,
+    class_areas,
+    confusion_scores,
+)
 from seggpt_jax.metrics.video import (
     VideoScores,
     contour_accuracy,
     region_similarity,
+    video_scores,
 )
 
 __all__ = [
@@ -22,7 +36,16 @@ __all__ = [
     "MaskAP",
     "PanopticQuality",
     "VideoScores",
+    "class_areas",
+    "confusion_scores",
     "contour_accuracy",
     "episode_iou",
+    "fewshot_scores",
+    "intersection_and_union",
+    "interval",
+    "mean_known",
+    "ratios",
     "region_similarity",
+    "resample",
+    "video_scores",
 ]

@@ -5,9 +5,34 @@ import math
 
 import numpy as np
 
-from seggpt_jax.metrics.masks import check_masks, mean, ratios
+from seggpt_jax.metrics.masks import check_masks, mean, mean_known, ratios
 
-_FOREGROUND, _BACKGROUND = 0, 1
+_FOREGROUND = 0  # and 1, the background
+
+
+def intersection_and_union(
+    pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None = None
+) -> np.ndarray:
+    """Pixels int64 `[2, 2]`: of foreground and background, intersection and union.
+
+    pred, truth: bool `[h, w]`. ignore: bool `[h, w]`, pixels that count as neither.
+    """
+    check_masks(pred, truth, ignore)
+    if ignore is not None:
+        pred, truth = pred[~ignore], truth[~ignore]
+    both, either = np.sum(pred & truth), np.sum(pred | truth)
+    return np.array([[both, either], [pred.size - either, pred.size - both]], np.int64)
+
+
+def fewshot_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """`FewShotIoU`'s scores of counts `[..., c, 2, 2]`, as `intersection_and_union`
+    gives them, summed over the episodes of each class."""
+    per_class = ratios(counts[..., _FOREGROUND, 0], counts[..., _FOREGROUND, 1])
+    pooled = counts.sum(-3)
+    return {
+        "miou": mean_known(per_class),
+        "fbiou": mean_known(ratios(pooled[..., 0], pooled[..., 1])),
+    }
 
 
 @dataclasses.dataclass
@@ -28,8 +53,7 @@ class FewShotIoU:
     def __post_init__(self):
         if self.num_classes < 1:
             raise ValueError(f"num_classes is {self.num_classes}, must be at least 1")
-        self.intersection = np.zeros((self.num_classes, 2), np.int64)
-        self.union = np.zeros((self.num_classes, 2), np.int64)
+        self.counts = np.zeros((self.num_classes, 2, 2), np.int64)
 
     def update(
         self,
@@ -47,12 +71,7 @@ class FewShotIoU:
             raise ValueError(
                 f"class_id is {class_id}, must be in 0..{self.num_classes - 1}"
             )
-        check_masks(pred, truth, ignore)
-        if ignore is not None:
-            pred, truth = pred[~ignore], truth[~ignore]
-        both, either = np.sum(pred & truth), np.sum(pred | truth)
-        self.intersection[class_id] += both, pred.size - either
-        self.union[class_id] += either, pred.size - both
+        self.counts[class_id] += intersection_and_union(pred, truth, ignore)
 
     def merge(self, other: "FewShotIoU") -> "FewShotIoU":
         """The score of both parts together; leaves the two as they are."""
@@ -62,17 +81,12 @@ class FewShotIoU:
                 "classes"
             )
         merged = FewShotIoU(self.num_classes)
-        merged.intersection = self.intersection + other.intersection
-        merged.union = self.union + other.union
+        merged.counts = self.counts + other.counts
         return merged
 
     def compute(self) -> dict[str, float]:
         """`{"miou", "fbiou"}`, each in 0..1 or nan."""
-        per_class = ratios(
-            self.intersection[:, _FOREGROUND], self.union[:, _FOREGROUND]
-        )
-        both = ratios(self.intersection.sum(0), self.union.sum(0))
-        return {"miou": mean(per_class), "fbiou": mean(both)}
+        return {name: float(v) for name, v in fewshot_scores(self.counts).items()}
 
 
 @dataclasses.dataclass

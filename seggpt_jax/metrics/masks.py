@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Numbers = np.ndarray | np.generic
+
 
 def check_masks(pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None) -> None:
     """Refuses masks that are not bool `[h, w]` of one shape."""
@@ -17,9 +19,16 @@ def check_masks(pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None) 
             )
 
 
-def ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
-    """The ratios of those whose whole is not empty."""
-    return parts[wholes > 0] / wholes[wholes > 0]
+def ratios(parts: Numbers, wholes: Numbers) -> np.ndarray:
+    """Ratios of the same shape; nan where the whole is empty."""
+    found = np.full(np.broadcast_shapes(parts.shape, wholes.shape), np.nan)
+    return np.divide(parts, wholes, out=found, where=wholes > 0)
+
+
+def mean_known(values: Numbers) -> np.ndarray:
+    """Mean along the last axis of what is not nan; nan of nothing."""
+    known = ~np.isnan(values)
+    return ratios(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def mean(values: Sequence[float] | np.ndarray) -> float:

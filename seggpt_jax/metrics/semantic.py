@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from seggpt_jax.metrics.masks import check_masks, mean, ratios
+from seggpt_jax.metrics.masks import check_masks, mean, mean_known, ratios
 
 
 @dataclasses.dataclass
@@ -51,21 +51,45 @@ class Confusion:
 
     def per_class(self) -> np.ndarray:
         """IoU of every class `[num_classes]`; nan of those the truth never shows."""
-        right, shown = np.diag(self.counts), self.counts.sum(1)
-        union = shown + self.counts.sum(0) - right
-        iou = np.full(self.num_classes, np.nan)
-        iou[shown > 0] = right[shown > 0] / union[shown > 0]
-        return iou
+        return _class_iou(self._areas())
 
     def compute(self) -> dict[str, float]:
         """`{"miou", "macc", "pacc"}`, each in 0..1 or nan."""
-        right, shown = np.diag(self.counts), self.counts.sum(1)
-        iou = self.per_class()
-        return {
-            "miou": mean(iou[~np.isnan(iou)]),
-            "macc": mean(ratios(right, shown)),
-            "pacc": mean(ratios(right.sum(keepdims=True), shown.sum(keepdims=True))),
-        }
+        return {n: float(v) for n, v in confusion_scores(self._areas()).items()}
+
+    def _areas(self) -> np.ndarray:
+        counts = self.counts
+        return np.stack([np.diag(counts), counts.sum(1), counts.sum(0)], -1)
+
+
+def class_areas(
+    pred: np.ndarray, truth: np.ndarray, classes: int, ignore: np.ndarray | None = None
+) -> dict[int, list[int]]:
+    """What an image adds to `confusion_scores`: class -> pixels that are right, shown
+    and predicted, of the classes that there are. Arguments as of `Confusion.update`."""
+    confusion = Confusion(classes)
+    confusion.update(pred, truth, ignore)
+    counts = confusion.counts
+    found = np.flatnonzero(counts.sum(0) + counts.sum(1)).tolist()
+    shown, predicted = counts.sum(1), counts.sum(0)
+    return {c: [int(counts[c, c]), int(shown[c]), int(predicted[c])] for c in found}
+
+
+def confusion_scores(areas: np.ndarray) -> dict[str, np.ndarray]:
+    """`Confusion`'s scores of pixels `[..., c, 3]` that are right, shown and predicted,
+    summed over images."""
+    right, shown, _ = np.moveaxis(areas, -1, 0)
+    return {
+        "miou": mean_known(_class_iou(areas)),
+        "macc": mean_known(ratios(right, shown)),
+        "pacc": ratios(right.sum(-1), shown.sum(-1)),
+    }
+
+
+def _class_iou(areas: np.ndarray) -> np.ndarray:
+    right, shown, predicted = np.moveaxis(areas, -1, 0)
+    iou = ratios(right, shown + predicted - right)
+    return np.where(shown > 0, iou, np.nan)
 
 
 @dataclasses.dataclass

@@ -3,12 +3,12 @@
 
 import dataclasses
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from seggpt_jax.metrics.masks import check_masks, mean
+from seggpt_jax.metrics.masks import check_masks, mean, mean_known, ratios
 
 TOLERANCE = 0.008  # of the image's diagonal
 
@@ -98,21 +98,30 @@ class VideoScores:
     def compute(self) -> dict[str, float]:
         """`{"j", "f", "jf"}` over all objects; with groups also `"j_GROUP"` and
         `"f_GROUP"` of each, and `"g"`, their mean. In 0..1 or nan."""
-        groups = sorted({group for group, _, _ in self.frames if group})
-        scores = dict(zip("jf", self._means(None), strict=True))
-        scores["jf"] = (scores["j"] + scores["f"]) / 2
-        parts: list[float] = []
-        for group in groups:
-            values = self._means(group)
-            scores |= {f"{n}_{group}": v for n, v in zip("jf", values, strict=True)}
-            parts += values
-        return scores | ({"g": mean(parts)} if parts else {})
+        keys = sorted(self.frames, key=str)  # a score does not depend on their order
+        rows = [[mean(values) for values in zip(*self.frames[k], strict=True)]
+                for k in keys]  # fmt: skip
+        values = np.array(rows).reshape(-1, 2)
+        scores = video_scores(values, [group for group, *_ in keys], np.ones(len(rows)))
+        return {name: float(value) for name, value in scores.items()}
 
-    def _means(self, group: str | None) -> tuple[float, float]:
-        objects = [
-            [mean([frame[k] for frame in frames]) for k in (0, 1)]
-            for (own, _, _), frames in self.frames.items()
-            if group in (None, own)
-        ]
-        j, f = (mean([values[k] for values in objects]) for k in (0, 1))
-        return j, f
+
+def video_scores(
+    values: np.ndarray, groups: Sequence[str], weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`VideoScores`' scores of objects: values `[n, 2]`, each one's mean J and F, the
+    group of each, "" for none, and how often each counts, `[..., n]`."""
+
+    def means(counted):
+        weight = weights * counted
+        return [ratios(weight @ values[:, k], weight.sum(-1)) for k in (0, 1)]
+
+    every = np.ones(len(groups))
+    scores = dict(zip("jf", means(every), strict=True))
+    scores["jf"] = (scores["j"] + scores["f"]) / 2
+    parts: list[np.ndarray] = []
+    for group in sorted(set(filter(None, groups))):
+        found = means(np.array([own == group for own in groups], float))
+        scores |= {f"{n}_{group}": v for n, v in zip("jf", found, strict=True)}
+        parts += found
+    return scores | ({"g": mean_known(np.stack(parts, -1))} if parts else {})

@@ -1,0 +1,103 @@
+"""What an evaluation has found, case by case: kept, so that a stopped one goes on."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from seggpt_jax.staging import new_file
+from seggpt_jax.writer import Progress
+
+_FILE = "cases.jsonl"
+
+
+class Cases:
+    """Records of finished cases, by number.
+
+    A record is plain data for JSON. With a `folder` every record is a line of
+    `cases.jsonl` in it, after a line that says what the records are `about`; what is
+    there of something else is dropped. Without one they are kept in memory only. show:
+    a name to report progress under; "": in silence. active: as of `writer.Writer`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        about: Mapping[str, Any] | None = None,
+        *,
+        show: str = "",
+        active: bool = True,
+    ):
+        self.folder, self._show, self._active = folder, show, active
+        self._records: dict[int, Any] = {}
+        self._seconds, self._file = 0.0, None
+        self._progress: Progress | None = None
+        if folder is None:
+            return
+        self._read(folder / _FILE, dict(about or {}))
+        if active:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = [{"about": dict(about or {})}]
+            lines += [{"case": n, **r} for n, r in self._records.items()]
+            with new_file(folder / _FILE) as part:
+                part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            self._file = (folder / _FILE).open("a")
+
+    def _read(self, path: Path, about: Mapping[str, Any]) -> None:
+        if not path.exists():
+            return
+        for number, text in enumerate(path.read_text().splitlines(keepends=True)):
+            if not text.endswith("}\n"):  # cut by a kill
+                break
+            line = json.loads(text)
+            if number == 0 and line.get("about") != json.loads(json.dumps(about)):
+                logging.info("%s is of other weights or settings: starts anew", path)
+                break
+            if number:
+                self._records[line.pop("case")] = line
+
+    def left(self, count: int) -> list[int]:
+        """The numbers below `count` without a record, in order."""
+        left = [n for n in range(count) if n not in self._records]
+        if self._show:
+            self._progress = Progress(
+                count, count - len(left), active=self._active, unit=self._show
+            )
+        self._began = time.monotonic()
+        return left
+
+    def add(self, number: int, record: Mapping[str, Any]) -> None:
+        """Keeps the record of a case. `seconds` since the last one go with it."""
+        now = time.monotonic()
+        line = {**record, "seconds": round(now - self._began, 4)}
+        self._began = now
+        self._records[number] = line
+        if self._file:
+            self._file.write(json.dumps({"case": number, **line}) + "\n")
+            self._file.flush()
+        if self._progress:
+            self._progress.update(len(self._records))
+
+    def records(self, count: int) -> list[Any]:
+        """The records of cases 0..count - 1, in order."""
+        return [self._records[number] for number in range(count)]
+
+    @property
+    def seconds(self) -> float:
+        """What all cases took together, also in runs that were stopped."""
+        return float(sum(record["seconds"] for record in self._records.values()))
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+        if self._progress:
+            self._progress.close()
+
+    def __enter__(self) -> "Cases":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
