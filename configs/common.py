@@ -61,7 +61,7 @@ def base() -> ConfigDict:
     c.mode = "train"
     c.seed = 0
     c.data_dir = ""
-    c.checkpoint = ""  # what mode "evaluate" scores
+    c.checkpoint = ""  # what mode "evaluate" scores, and "tune" makes a prompt for
     c.init_from = ""  # parameters to start from; empty: random
 
     c.model = ConfigDict(
@@ -119,6 +119,7 @@ def base() -> ConfigDict:
             "eps": 1e-8,
             "clip": 3.0,
             "layer_decay": 0.8,
+            "trainable": ".*",  # regex of the parameters that change
         }
     )
     c.stages = ordered(paint=stage(steps=9000, lr=1e-4, warmup=1800))
@@ -131,6 +132,9 @@ def base() -> ConfigDict:
     c.keep = 3
     c.eval_every = 1000
     c.evals = ordered()
+    c.tune = ConfigDict(
+        {"classes": (), "prompts": 1, "init": "example", "images": 0, "heldout": {}}
+    )
     return c
 
 

@@ -18,7 +18,14 @@ from absl import logging
 from PIL import Image
 from tqdm import tqdm
 
-from seggpt_jax import outputs, pretrained, staging, video
+from seggpt_jax import (
+    outputs,
+    pretrained,
+    prompt_args,
+    staging,
+    tune_command,
+    video,
+)
 from seggpt_jax.convert import FORMS, convert
 from seggpt_jax.images import overlay, read_rgb, save_labels
 from seggpt_jax.inference import Predictor
@@ -34,7 +41,11 @@ _EXAMPLES = """examples:
   seggpt segment --model runs/mini --prompt cat.jpg:cat-mask.png photos/ --out results
   seggpt segment --model seggpt.pth --prompt a.jpg:a.png --prompt b.jpg:b.png \\
       'photos/*.jpg' --out results --as segments,overlay,coco-json
+  seggpt segment --model runs/mini --prompt images:masks --prompt auto:4 \\
+      photos/ --out results
   seggpt video --model runs/mini --first first-frame-mask.png clip.mp4 --out results
+  seggpt tune --model runs/mini --data my-data --out prompt.safetensors
+  seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
   seggpt doctor
 """
@@ -50,7 +61,7 @@ _MEMORY = "last frames that are prompts too (default: %(default)s)"
 _PROMPT: dict[str, Any] = {
     "action": "append",
     "metavar": "IMAGE:MASK",
-    "help": "an example; several go together",
+    "help": prompt_args.HELP,
 }
 
 
@@ -124,6 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     movie.add_argument("--kind", choices=KINDS, default="instance", help=_KIND)
     movie.add_argument("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
 
+    tuned = command("tune", _tune, "a prompt learned from an indexed folder")
+    _add_model(tuned)
+    tune_command.add_arguments(tuned)
+
     weights = command("convert", _convert, "weights")
     weights.add_argument("--input", required=True, help="file or folder of weights")
     weights.add_argument("--output", required=True, help="folder")
@@ -142,38 +157,28 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", choices=CHOICES, default="auto")
 
 
-def _split_prompts(prompts: list[str]) -> tuple[list[str], list[str]]:
-    pairs = [prompt.rpartition(":") for prompt in prompts]
-    for prompt, (image, _, mask) in zip(prompts, pairs, strict=True):
-        if not image or not mask:
-            raise ValueError(f"--prompt {prompt}: IMAGE:MASK is wanted")
-    return [image for image, _, _ in pairs], [mask for _, _, mask in pairs]
-
-
 def _segment(args, failed: list[Failed]) -> None:
     forms, out = outputs.read_forms(args.forms), Path(args.out)
     known = Image.registered_extensions().items()
     suffixes = {suffix for suffix, kind in known if kind in Image.OPEN}
     found = outputs.find_inputs(args.inputs, suffixes, out)
-    shown, masks = _split_prompts(args.prompt)
+    given = prompt_args.read(args.prompt)
     where = {name: outputs.places(out, name, forms) for name in found}
     written = [path for places in where.values() for path in places.values()]
-    outputs.check_apart(
-        [*written, out / outputs.COCO], [*found.values(), *shown, *masks]
-    )
+    outputs.check_apart([*written, out / outputs.COCO], [*found.values(), *given.files])
     todo = [n for n in found if not all(p.exists() for p in where[n].values())]
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
                       ensemble=args.ensemble)  # fmt: skip
-    predictor.set_prompts(shown, masks, args.kind)
+    chosen = prompt_args.show(predictor, given, args.kind)
     # Results of other prompts must not pass for these.
     names = ("kind", "tile", "ensemble", "dtype")
     settings = {name: getattr(args, name) for name in names}
     bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
     model = args.model if bundled else os.path.realpath(args.model)
-    settings |= {"model": model, "step": predictor.step}
+    settings |= {"model": model, "step": predictor.step, **chosen}
     settings["prompts"] = [
         [os.path.realpath(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
-        for path in (*shown, *masks)
+        for path in given.files
     ]
     prepare_workdir(out, json.dumps(settings))
     reading: deque[tuple[str, np.ndarray]] = deque()
@@ -192,6 +197,9 @@ def _segment(args, failed: list[Failed]) -> None:
     bar = tqdm(predictor(readable()), total=len(found), initial=skipped, unit="image")
     for result in bar:
         name, image = reading.popleft()
+        if result.choice:
+            line = prompt_args.describe(given, result.choice)
+            tqdm.write(f"{found[name]}: {line}")
         try:
             outputs.write_result(where[name], found[name], image, result, args.kind)
         except (ValueError, OSError) as error:
@@ -222,7 +230,7 @@ def _video(args, failed: list[Failed]) -> None:
     info = video.probe(path)
     predictor = _load(args)
     if args.prompt:
-        predictor.set_prompts(*_split_prompts(args.prompt), args.kind)
+        prompt_args.show(predictor, prompt_args.read(args.prompt), args.kind)
     shown: deque[np.ndarray] = deque()
 
     def frames() -> Iterator[np.ndarray]:
@@ -252,6 +260,10 @@ def _video(args, failed: list[Failed]) -> None:
             if not count:
                 raise
             failed.append((path, str(error)))
+
+
+def _tune(args, failed: list[Failed]) -> None:
+    tune_command.run(args)
 
 
 def _convert(args, failed: list[Failed]) -> None:

@@ -104,6 +104,7 @@ class RunSettings:
     keep: int
     eval_every: int
     evals: Mapping[str, Any]
+    tune: Mapping[str, Any]
 
     def __post_init__(self):
         for name in ("accumulate", "cpu_devices", "log_every", "save_every", "keep"):

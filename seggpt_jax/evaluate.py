@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from seggpt_jax import pretrained, sharding
+from seggpt_jax import pretrained, report, sharding
 from seggpt_jax.config import (
     construct,
     plain,
@@ -23,17 +22,23 @@ from seggpt_jax.config import (
     suggest,
 )
 from seggpt_jax.data.sources import open_groups
+from seggpt_jax.evaluators.cases import Cases
+from seggpt_jax.metrics import resample
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
 from seggpt_jax.predict import make_predict_fn, make_predict_fns, make_track_fns
-from seggpt_jax.trees import named_leaves, table
+from seggpt_jax.prompt_file import load_prompts
+from seggpt_jax.sheets import Row, contact_sheet
+from seggpt_jax.trees import named_leaves
 from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Writer
 
 EVALUATORS = {
+    "closed": "seggpt_jax.evaluators.closed",
     "examples": "seggpt_jax.evaluators.examples",
     "fewshot": "seggpt_jax.evaluators.fewshot",
     "pairs": "seggpt_jax.evaluators.pairs",
+    "panoptic": "seggpt_jax.evaluators.panoptic",
     "vos": "seggpt_jax.evaluators.vos",
 }
 MAY_CHANGE = (
@@ -41,7 +46,10 @@ MAY_CHANGE = (
     "mesh.*",
     "cpu_devices",
 )  # between two evaluations in one workdir
-_ARMS = ("wrong", "copy", "color")  # what a right prompt's scores are held against
+RESULTS = "results"  # the folder of a workdir for what was scored, case by case
+_PICTURES = 8  # rows of a contact sheet
+_TUNED = ("prompt", "semantic", "instance")  # settings that name a tuned prompt's file
+_EXAMPLE = ("prompts", "example")  # what stands in for one
 
 
 def evaluate(config, workdir: str) -> dict[str, float]:
@@ -51,11 +59,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
             "a training run's checkpoints folder or a released model's")  # fmt: skip
     require(bool(config.evals), "evals", config.evals, "one group or more")
     weights = pretrained.load(config.checkpoint)
-    if "size" in config.model:
-        model = build_model(config.model)
-    else:  # the checkpoint's own, with what is set here on top
-        own = plain(weights.config) | plain(config.model)
-        model = SegGPT(construct(SegGPTConfig, "model", own))
+    model = own_model(config.model, weights)
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
     stored, first = json.dumps(plain(config)), jax.process_index() == 0
     if first:
@@ -67,9 +71,20 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     params, step = fit(weights, config.checkpoint, model, mesh), weights.step
     if first:
         prepare_workdir(workdir, stored, MAY_CHANGE)
+    about = {
+        "checkpoint": config.checkpoint, "step": step,
+        "weights_sha256": report.digest(weights.params),
+    }  # fmt: skip
+    scores, intervals = {}, {}
     with Writer(workdir, active=first) as writer, jax.transfer_guard("disallow"):
-        scores = run_groups(groups, params, step, writer)
-    logging.info("scores of %s, step %d:\n%s", config.checkpoint, step, summary(scores))
+        for group in groups:
+            found = score_group(group, params, writer, Path(workdir), config, about)
+            scores, intervals = scores | found[0], intervals | found[1]
+        writer.scalars(step, scores)
+    logging.info(
+        "scores of %s, step %d, with 95 %% intervals; results/*.json has them all:\n%s",
+        config.checkpoint, step, report.summary(scores, intervals),
+    )  # fmt: skip
     return scores
 
 
@@ -77,6 +92,15 @@ def build_model(settings: Any) -> SegGPT:
     """The model of `config.model`: a size's row with the other settings on top."""
     require("size" in settings, "model.size", None, "given")
     return SegGPT(SegGPTConfig.read(settings))
+
+
+def own_model(settings: Any, weights: pretrained.Weights) -> SegGPT:
+    """The model of `config.model`, or where that names no size the one that weights are
+    of, with what is set there on top."""
+    if "size" in settings:
+        return build_model(settings)
+    own = plain(weights.config) | plain(settings)
+    return SegGPT(construct(SegGPTConfig, "model", own))
 
 
 def abstract_params(model: SegGPT) -> Any:
@@ -121,7 +145,7 @@ def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str
         return functions | {"make_track_fns": tracking, "put": everywhere}
     functions["put"] = functools.partial(_put, mesh)
     ensemble = settings.pop("ensemble", "feature")
-    if kind == "examples":
+    if kind in ("examples", "closed", "panoptic"):
         functions["predict_fns"] = make_predict_fns(model, ensemble)
         return functions | {"put_everywhere": everywhere}
     return functions | {"predict_fn": make_predict_fn(model, ensemble)}
@@ -133,6 +157,10 @@ class Group:
 
     name: str
     evaluators: Mapping[str, Any]
+
+    def file(self, key: str) -> str:
+        """An evaluator's name as that of a file."""
+        return f"{self.name}-{key}".replace("/", "-")
 
 
 def build_groups(
@@ -152,6 +180,7 @@ def build_groups(
 
 def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
     where, kind = f"evals.{name}", settings.pop("type", None)
+    settings.pop("about", None)  # words for the file of results
     if kind not in EVALUATORS:
         raise ValueError(
             f"setting {where}.type = {kind!r} is unknown"
@@ -164,6 +193,10 @@ def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
         shared = _functions(kind, settings, mesh, model)
     except ValueError as error:
         raise ValueError(f"settings of {where}: {error}") from error
+    tuned = {key: path for key in _TUNED if (path := settings.pop(key, ""))}
+    if tuned:  # they take the place of the example
+        settings = {k: v for k, v in settings.items() if k not in _EXAMPLE}
+        shared |= {k: load_prompts(p, shared["size"]).prompts for k, p in tuned.items()}
     if (spec := settings.pop("prompts", None)) is not None:
         (opened,) = open_groups({"prompts": spec}, data_dir).values()
         shared["prompts"] = next(iter(opened.values()))
@@ -203,34 +236,57 @@ def _others(sources: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def run_groups(
-    groups: Sequence[Group], params, step: int, writer: Writer, pictures: int = 8
+    groups: Sequence[Group], params, step: int, writer: Writer
 ) -> dict[str, float]:
-    """Runs every evaluator; writes scores, means over a group's sources and sheets."""
+    """Runs every evaluator; writes scores, means over a group's sources and sheets of
+    the first cases, which are the same ones every time."""
     scores: dict[str, float] = {}
     for group in groups:
         for key, evaluator in group.evaluators.items():
             scores |= evaluator.run(params)
-            name = f"{group.name}-{key}".replace("/", "-")
-            writer.images(step, name, evaluator.sheet(pictures))
-        scores |= _means(group, scores)
+            numbers = range(min(_PICTURES, evaluator.count))
+            sheet = contact_sheet(evaluator.rows(params, numbers), evaluator.headings)
+            writer.images(step, group.file(key), sheet)
+        scores |= report.means(group.name, list(group.evaluators), scores)
     writer.scalars(step, scores)
     return scores
 
 
-def _means(group: Group, scores: Mapping[str, float]) -> dict[str, float]:
-    """`<group>/mean/...`: means over the sources, those without evidence left out."""
-    if len(group.evaluators) < 2:
-        return {}
-    values: dict[str, list[float]] = {}
-    for key in group.evaluators:
-        prefix = f"{group.name}/{key}/"
-        for name, value in scores.items():
-            if name.startswith(prefix) and math.isfinite(value):
-                values.setdefault(name.removeprefix(prefix), []).append(value)
-    return {
-        f"{group.name}/mean/{name}": float(np.mean(found))
-        for name, found in values.items()
-    }
+def score_group(
+    group: Group, params, writer: Writer, workdir: Path, config, about
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Runs the evaluators of a group, or what is left of it after a run that was
+    stopped; writes results/<group>.json and sheets of the best, the median and the
+    worst cases. Returns the scores and their 95 % intervals."""
+    scores: dict[str, float] = {}
+    replicates: dict[str, np.ndarray] = {}
+    seconds, first, folder = 0.0, jax.process_index() == 0, workdir / RESULTS
+    settings = plain(config.evals)[group.name]
+    for key, evaluator in group.evaluators.items():
+        name = group.file(key)
+        own = {**about, "settings": settings}
+        with Cases(folder / name, own, show=f"{name} case", active=first) as cases:
+            scores |= evaluator.run(params, cases)
+            seconds += cases.seconds
+        replicates |= evaluator.scores(resample(evaluator.count))
+        chosen = report.extremes(evaluator.ranked(), _PICTURES)
+        rows = evaluator.rows(params, [number for _, number in chosen])
+        rows = [
+            Row(row.cells, f"{rank}: {row.caption}")
+            for (rank, _), row in zip(chosen, rows, strict=True)
+        ]
+        if rows:
+            writer.images(about["step"], name, contact_sheet(rows, evaluator.headings))
+    scores |= report.means(group.name, list(group.evaluators), scores)
+    replicates |= report.means(group.name, list(group.evaluators), replicates)
+    if not first:
+        return scores, report.intervals_of(replicates)
+    about = {"group": group.name, **about, "seconds": round(seconds, 1)}
+    intervals = report.write(
+        folder / f"{group.name}.json", scores, replicates, **about,
+        settings=settings, config=plain(config),
+    )  # fmt: skip
+    return scores, intervals
 
 
 def stored_scores(
@@ -244,24 +300,6 @@ def stored_scores(
         if line.get("step") == step:
             scores |= {k: float(v) for k, v in line.items() if k.split("/")[0] in names}
     return scores if {name.split("/")[0] for name in scores} == names else None
-
-
-def summary(scores: Mapping[str, float]) -> str:
-    """mIoU of the right prompts beside that of wrong prompts and of the baselines, in
-    percent, a line per source and number of prompts; then what has no such arms."""
-    rows: list[tuple[str, ...]] = []
-    compared: set[str] = set()
-    for name, value in scores.items():
-        stem, _, key = name.rpartition("/")
-        arms = [f"{stem}/{arm}/{key}" for arm in _ARMS]
-        if all(arm in scores for arm in arms):
-            compared.add(name.split("/")[0])
-            if key == "miou":
-                values = [value, *(scores[arm] for arm in arms)]
-                rows.append((stem, *(f"{100 * v:.1f}" for v in values)))
-    lines = [table(("mIoU", "prompted", *_ARMS), rows)] if rows else []
-    rest = [name for name in scores if name.split("/")[0] not in compared]
-    return "\n".join([*lines, *(f"{name}  {scores[name]:.4f}" for name in rest)])
 
 
 def _put_everywhere(mesh: Mesh, arrays):

@@ -1,11 +1,11 @@
 """`Predictor`: show images with their segmentation, and segment others the same way."""
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeGuard, cast
 
 import jax
@@ -13,10 +13,17 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from seggpt_jax import colors, images, pretrained, tiles, video
+from seggpt_jax import colors, images, pretrained, prompt_pool, search, tiles, video
 from seggpt_jax.images import Picture
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
-from seggpt_jax.predict import TrackFns, make_predict_fns, make_track_fns
+from seggpt_jax.predict import (
+    TrackFns,
+    make_features_fn,
+    make_predict_fns,
+    make_track_fns,
+    overlapped,
+)
+from seggpt_jax.prompt_file import load_prompts
 from seggpt_jax.prompts import Prompts, read_labels, read_prompts
 from seggpt_jax.trees import map_named
 
@@ -29,7 +36,8 @@ class Result:
     in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in every
     pixel, 0..1, `[h, w]`. scores: label -> mean confidence over its pixels, of the
     labels found. painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the
-    model's size, or `[t, H, W, 3]` of t tiles. palette: label -> colour.
+    model's size, or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the
+    prompts that were chosen for this image, if they were.
     """
 
     segments: np.ndarray
@@ -38,6 +46,7 @@ class Result:
     scores: dict[int, float]
     painting: np.ndarray
     palette: dict[int, tuple[int, int, int]]
+    choice: search.Choice | None = None
 
 
 class _Job(NamedTuple):
@@ -93,6 +102,8 @@ class Predictor:
         self.step = step
         self._prompts: Prompts | None = None
         self._encoded: Any = None
+        self._features = make_features_fn(self._model)
+        self._nearest: prompt_pool.Nearest | None = None
         self._track_fns: dict[int, TrackFns] = {}
 
     @classmethod
@@ -141,19 +152,73 @@ class Predictor:
 
         Raises ValueError that names the prompt; the prompts before then stay.
         """
-        prompts = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
+        self._set(read_prompts(_listed(pictures), _listed(targets), kind, self.size))
+
+    def load_prompt(self, path: str | os.PathLike) -> dict[int, str]:
+        """Takes the prompts of a file that `seggpt tune` or mode "tune" wrote, for all
+        images and videos that follow. Returns label -> class.
+
+        Raises FileNotFoundError, or ValueError that names the file; the prompts before
+        then stay. Other weights than those it was tuned for are named in the log.
+        """
+        content = load_prompts(path, self.size)
+        own = dataclasses.asdict(self.config) | {"step": self.step}
+        made_for = dict(content.model)
+        if self.step and content.weights.get("step"):  # a release has none
+            made_for["step"] = content.weights["step"]
+        for name, value in made_for.items():
+            value = tuple(value) if isinstance(value, list) else value
+            if own.get(name) != value:
+                logging.warning(
+                    "%s was tuned for a model of %s %s, and this one has %s: expect "
+                    "little of it", path, name, value, own.get(name),
+                )  # fmt: skip
+        self._set(content.prompts)
+        return content.names
+
+    def search_prompts(
+        self,
+        pictures: Picture | Sequence[Picture],
+        targets: Picture | Sequence[Picture],
+        count: int = 1,
+        by: str = "score",
+        kind: str = "category",
+    ) -> search.Choice | None:
+        """Chooses `count` of many examples, given as `set_prompts` takes them, to be
+        the prompts of all images that follow.
+
+        by: `score` takes those that do best as the only prompt of the others, and
+        returns them: n examples cost n * (n - 1) images. `similarity` takes for every
+        image, one at a time, those that look most like it; they are the `choice` of its
+        result. Raises ValueError; the prompts before then stay.
+        """
+        pool = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
+        search.check(by, count, pool.images.shape[1])
+        given = prompt_pool.bind(self._params, self._features, self._fns)
+        if by == "score":
+            some, choice = prompt_pool.by_score(pool, count, given, self._batch_size)
+            self._set(some)
+            return choice
+        self._nearest = prompt_pool.Nearest(pool, count, given, self._batch_size)
+        self._prompts, self._encoded = pool, None
+        return None
+
+    def _set(self, prompts: Prompts) -> None:
         self._encoded = self._fns.encode_prompts(
             self._params, prompts.images, prompts.targets, prompts.kind
         )
-        self._prompts = prompts
+        self._prompts, self._nearest = prompts, None
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Segments one image -> `Result`; a list -> a list; an iterator -> a generator,
         which reads the next images while the device is busy with these."""
         state = self._prompted(), self._encoded
+        segment = functools.partial(self._segment, *state)
+        if self._nearest:
+            segment = functools.partial(self._segment_each, self._nearest)
         if _is_picture(pictures):
-            return next(self._segment([pictures], *state))
-        results = self._segment(cast(Iterable[Picture], pictures), *state)
+            return next(segment([pictures]))
+        results = segment(cast(Iterable[Picture], pictures))
         return list(results) if isinstance(pictures, (list, tuple)) else results
 
     def track(
@@ -174,6 +239,8 @@ class Predictor:
         if isinstance(frames, (str, os.PathLike)):
             frames = video.read_frames(frames)
         pictures = enumerate(frames, start=1)
+        if first is None and self._nearest:
+            raise ValueError("prompts by 'similarity' are no video's: use by 'score'")
         if first is None:
             return self._track(pictures, self._prompted(), memory)
         start = images.read_rgb(_first(pictures), "frame 1")
@@ -183,11 +250,11 @@ class Predictor:
 
     def _prompted(self) -> Prompts:
         if self._prompts is None:
-            raise ValueError("no prompts yet: call set_prompts first")
+            raise ValueError("no prompts yet: call set_prompts first, or load_prompt")
         return self._prompts
 
     def _segment(
-        self, pictures: Iterable[Picture], prompts: Prompts, encoded: Any
+        self, prompts: Prompts, encoded: Any, pictures: Iterable[Picture]
     ) -> Iterator[Result]:
         jobs: deque[_Job] = deque()  # images of which not every tile is painted
 
@@ -195,12 +262,22 @@ class Predictor:
             return self._fns.predict(self._params, encoded, queries)
 
         painted: list[np.ndarray] = []
-        for count, paintings in _overlapped(self._batches(pictures, jobs), paint):
+        for count, paintings in overlapped(self._batches(pictures, jobs), paint):
             painted += list(_in_range(paintings)[:count])
             while jobs and len(painted) >= len(jobs[0].boxes):
                 job = jobs.popleft()
                 own, painted = painted[: len(job.boxes)], painted[len(job.boxes) :]
                 yield _decode(job, np.stack(own), prompts)
+
+    def _segment_each(
+        self, nearest: prompt_pool.Nearest, pictures: Iterable[Picture]
+    ) -> Iterator[Result]:
+        """Every image by prompts of its own."""
+        for number, picture in enumerate(pictures, start=1):
+            image = images.read_rgb(picture, f"image {number}")
+            some, encoded, choice = nearest(images.resize_image(image, self.size))
+            for result in self._segment(some, encoded, [image]):
+                yield dataclasses.replace(result, choice=choice)
 
     def _batches(self, pictures: Iterable[Picture], jobs: deque[_Job]):
         """Batches of tiles, and how many of each count. The last is filled up to a
@@ -254,7 +331,7 @@ class Predictor:
             painting, state = fns.step(self._params, state, frame, prompts.palette)
             return painting
 
-        for _, paintings in _overlapped(frames(), step):
+        for _, paintings in overlapped(frames(), step):
             yield _decode(jobs.popleft(), _in_range(paintings), prompts)
 
 
@@ -289,33 +366,6 @@ def _decode(job: _Job, paintings: np.ndarray, prompts: Prompts) -> Result:
         painting=paintings[0] if len(paintings) == 1 else paintings,
         palette=prompts.colors_by_label(),
     )
-
-
-def _overlapped(
-    batches: Iterator[tuple[int, np.ndarray]], run: Callable[..., jax.Array]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Runs every batch on the device while the next is read in a thread and the one
-    before is given out."""
-    with ThreadPoolExecutor(1) as pool:
-        running: tuple[int, jax.Array] | None = None
-        fault: Exception | None = None
-        ahead = pool.submit(next, batches, None)
-        while True:
-            try:
-                batch = ahead.result()
-            except Exception as error:  # what was started before it still counts
-                batch, fault = None, error
-            started = None
-            if batch is not None:
-                ahead = pool.submit(next, batches, None)
-                started = batch[0], run(batch[1])
-            if running:
-                yield running[0], np.asarray(running[1])
-            if started is None:
-                break
-            running = started
-    if fault:
-        raise fault
 
 
 def _in_range(paintings: np.ndarray) -> np.ndarray:

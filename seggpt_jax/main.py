@@ -1,4 +1,4 @@
-"""Trains or evaluates what a config describes.
+"""Trains, evaluates or tunes what a config describes.
 
     python -m seggpt_jax.main --config=configs/shapes.py:steps=200 --workdir=runs/x
     python -m seggpt_jax.main --config=... --config.optim.clip=1.0 --workdir=...
@@ -18,8 +18,9 @@ from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
+from seggpt_jax.tune import tune
 
-MODES = {"train": train, "evaluate": evaluate}
+MODES = {"train": train, "evaluate": evaluate, "tune": tune}
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",

@@ -1,12 +1,14 @@
 """AdamW with layer-wise learning-rate decay, as Painter trains."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from seggpt_jax.config import require, shorten
 from seggpt_jax.trees import first_match, map_named, named_leaves, table
 
 # Torch's rule "no decay for 1-D parameters and pos_embed", by name: stacking and head
@@ -16,15 +18,26 @@ DECAY = [(r".*/(bias|scale)", False), (r"pos_embed", False), (r".*", True)]
 
 @dataclasses.dataclass(frozen=True)
 class OptimSettings:
-    """AdamW and its modifiers; learning rates come with each stage of training."""
+    """AdamW and its modifiers; learning rates come with each stage of training.
+
+    trainable: regex of the parameters that change, matched as `trees.first_match` does.
+    """
 
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float = 3.0
     layer_decay: float = 0.8
+    trainable: str = ".*"
 
     def __post_init__(self):
+        try:
+            re.compile(self.trainable)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"setting optim.trainable = {self.trainable!r}: must be a regular "
+                f"expression ({error})"
+            ) from error
         limits = {
             "weight_decay": 0 <= self.weight_decay,
             "betas": all(0 <= b < 1 for b in self.betas),
@@ -42,9 +55,10 @@ def layer_factors(params, layer_decay: float):
 
     Block i of L: decay^(L - i); the embeddings below them: decay^(L + 1); tokens, final
     norm and decoder: 1. (Painter's util/lr_decay.py; for ViT-L the embeddings get
-    0.8^25 = 0.0038.)
+    0.8^25 = 0.0038.) What has no blocks, a prompt that is tuned: 1.
     """
-    depth = jax.tree.leaves(params["blocks"])[0].shape[0]
+    blocks = jax.tree.leaves(params.get("blocks", {}))
+    depth = blocks[0].shape[0] if blocks else 0
     powers = layer_decay ** np.arange(depth, 0, -1, dtype=np.float32)
     rules = [
         (r"(pos_embed|patch_embed/.*)", np.float32(layer_decay ** (depth + 1))),
@@ -66,6 +80,23 @@ def decay_mask(params):
     return map_named(lambda name, _: first_match(DECAY, name), params)
 
 
+def trainable_mask(params, settings: OptimSettings):
+    """True for parameters that change. Raises ValueError when none does."""
+    rules = [(settings.trainable, True), (r".*", False)]
+    mask = map_named(lambda name, _: first_match(rules, name), params)
+    names = shorten(named_leaves(params), 40)
+    require(any(jax.tree.leaves(mask)), "optim.trainable", settings.trainable,
+            f"a regular expression that fits one of {names}")  # fmt: skip
+    return mask
+
+
+def hold_frozen(params, settings: OptimSettings):
+    """Parameters, the frozen ones without a gradient, which is then never computed."""
+    mask = trainable_mask(params, settings)
+    stop = jax.lax.stop_gradient
+    return jax.tree.map(lambda p, free: p if free else stop(p), params, mask)
+
+
 def schedule(steps: int, lr: float, warmup: int, end_lr: float):
     """Linear warm-up over `warmup` steps, then half a cosine down to `end_lr`."""
     return optax.warmup_cosine_decay_schedule(
@@ -76,23 +107,43 @@ def schedule(steps: int, lr: float, warmup: int, end_lr: float):
 def make_optimizer(
     settings: OptimSettings, learning_rate
 ) -> optax.GradientTransformation:
-    """Clip, Adam, decoupled decay, layer factors, then the schedule."""
+    """Clip, Adam, decoupled decay, layer factors, then the schedule.
+
+    What `trainable` leaves out stays as it is, and Adam keeps no moments of it.
+    """
+    all_change = settings.trainable == ".*"  # then the state is as it always was
+
+    def free(params):
+        return trainable_mask(params, settings)
+
+    def frozen(params):
+        return jax.tree.map(lambda x: not x, free(params))
+
+    def decayed(params):
+        return jax.tree.map(lambda a, b: a and b, decay_mask(params), free(params))
 
     def scale_layers(updates, params):
         factors = layer_factors(params, settings.layer_decay)
         return jax.tree.map(lambda u, f: u * jnp.asarray(f, u.dtype), updates, factors)
 
+    adam = optax.scale_by_adam(*settings.betas, settings.eps)
+    clip = optax.clip_by_global_norm(settings.clip)
+    if not all_change:
+        adam = optax.masked(adam, free)
+        clip = optax.chain(optax.masked(optax.set_to_zero(), frozen), clip)
     return optax.chain(
-        optax.clip_by_global_norm(settings.clip),
-        optax.scale_by_adam(*settings.betas, settings.eps),
-        optax.add_decayed_weights(settings.weight_decay, decay_mask),
+        clip,
+        adam,
+        optax.add_decayed_weights(settings.weight_decay, decayed),
         optax.stateless(scale_layers),
         optax.scale_by_learning_rate(learning_rate),
     )
 
 
 def describe(params, settings: OptimSettings) -> str:
-    """A table of every parameter: shape, learning-rate factor, decay."""
+    """A table of every parameter: shape, learning-rate factor, decay; `frozen` instead
+    of both where it does not change."""
+    free = named_leaves(trainable_mask(params, settings))
     factors = named_leaves(layer_factors(params, settings.layer_decay))
     decays = named_leaves(decay_mask(params))
 
@@ -101,8 +152,9 @@ def describe(params, settings: OptimSettings) -> str:
         return f"{low:.4g}" if low == high else f"{low:.4g} .. {high:.4g}"
 
     rows = [
-        (name, "x".join(map(str, leaf.shape)), span(factors[name]),
-         settings.weight_decay if decays[name] else "-")
+        (name, "x".join(map(str, leaf.shape)),
+         span(factors[name]) if free[name] else "frozen",
+         settings.weight_decay if decays[name] and free[name] else "-")
         for name, leaf in named_leaves(params).items()
     ]  # fmt: skip
     return table(("parameter", "shape", "lr factor", "weight decay"), rows)

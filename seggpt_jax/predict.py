@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from seggpt_jax.models.seggpt import SegGPT
 Array = jax.Array | np.ndarray
 ENSEMBLES = ("none", "feature", "spatial", "both")
 _SIDE = 2  # of the grids of "both": the only size the paper gives scores for
+_CELLS = 3  # of a side, that an image's features are averaged in
 
 
 class PredictFns(NamedTuple):
@@ -88,6 +90,43 @@ def _paint(
     model: SegGPT, params, prompts: prompted.Prompts, queries: Float[Array, "b h w 3"]
 ) -> Float[Array, "b h w 3"]:
     return prompted.paint(params, model.config, prompts, queries)
+
+
+def make_features_fn(model: SegGPT) -> Callable[..., jax.Array]:
+    """A jitted `fn(params, images [b, h, w, 3], kind [b]) -> features [b, 9 * d]`, to
+    compare images by (`search.similar`); images are ImageNet-normalised.
+
+    An image is shown as its own prompt, with a black target. Features are those of the
+    first tap on the prompt's half, means over 3 x 3 cells: of all that was compared
+    (docs/inference.md) these choose the best prompts.
+    """
+    return jax.jit(functools.partial(_features, model))
+
+
+def _features(
+    model: SegGPT, params, images: Float[Array, "b h w 3"], kind: Int[Array, " b"]
+) -> Float[Array, "b c"]:
+    rows, cols = (side // model.config.patch for side in images.shape[1:3])
+    canvas = jnp.concatenate([images, images], axis=1)
+    black = jnp.asarray(colors.normalize(np.zeros((1, 1, 1, 3), np.uint8)))
+    hidden = jnp.broadcast_to(np.arange(2 * rows)[:, None] >= rows, (2 * rows, cols))
+    _, out = model.apply(
+        {"params": params},
+        canvas,
+        jnp.broadcast_to(black, canvas.shape),
+        jnp.broadcast_to(hidden[None], (len(images), 2 * rows, cols)),
+        kind,
+    )
+    first = out["tapped"][:, :rows, :, : model.config.width].astype(jnp.float32)
+    means = jnp.einsum("gh,kw,bhwd->bgkd", _cells(rows), _cells(cols), first)
+    return means.reshape(len(images), -1)
+
+
+def _cells(length: int) -> np.ndarray:
+    """Means `[g, length]` over neighbouring cells, at most `_CELLS` of them."""
+    cells = min(_CELLS, length)
+    own = np.arange(length) * cells // length == np.arange(cells)[:, None]
+    return (own / own.sum(1, keepdims=True)).astype(np.float32)
 
 
 class Memory(NamedTuple):
@@ -169,3 +208,30 @@ def tile(x: Float[Array, "b p h w c"], side: int, method: str):
     cells = cells.reshape(b, grids, side, side, h, w, c).transpose(0, 1, 2, 4, 3, 5, 6)
     whole = cells.reshape(b, grids, side * h, side * w, c)
     return jax.image.resize(whole, (b, grids, h, w, c), method)
+
+
+def overlapped(
+    batches: Iterator[tuple[int, np.ndarray]], run: Callable[..., jax.Array]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Runs every batch on the device while the next is read in a thread and the one
+    before is given out."""
+    with ThreadPoolExecutor(1) as pool:
+        running: tuple[int, jax.Array] | None = None
+        fault: Exception | None = None
+        ahead = pool.submit(next, batches, None)
+        while True:
+            try:
+                batch = ahead.result()
+            except Exception as error:  # what was started before it still counts
+                batch, fault = None, error
+            started = None
+            if batch is not None:
+                ahead = pool.submit(next, batches, None)
+                started = batch[0], run(batch[1])
+            if running:
+                yield running[0], np.asarray(running[1])
+            if started is None:
+                break
+            running = started
+    if fault:
+        raise fault

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +17,20 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from seggpt_jax import evaluate, optim, sharding
+from seggpt_jax import evaluate, optim, report, sharding
 from seggpt_jax.checkpoint import Checkpoints
 from seggpt_jax.config import RunSettings, construct, plain, read_settings, require
 from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.mixture import build_dataset
+from seggpt_jax.models.seggpt import SegGPT, init_params
 from seggpt_jax.optim import OptimSettings
 from seggpt_jax.train_step import (
     Stage,
     TrainState,
     enter_stage,
-    init_state,
     make_train_step,
+    new_state,
+    paint_model,
 )
 from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Clock, Progress, Writer
@@ -68,15 +71,90 @@ class Loader:
             require(value >= 0, f"loader.{name}", value, "at least 0")
 
 
+@runtime_checkable
+class Trained(Protocol):
+    """What a run trains, and on what: the model itself, or a prompt (`tune`).
+
+    frozen: arrays on the devices that `paint` takes and no step changes. query_only: it
+    paints the query half alone.
+    """
+
+    model: SegGPT
+    frozen: Any
+    query_only: bool
+
+    def open_data(self, mesh) -> tuple[list[str], Any]:
+        """Opens what is trained and scored on: names of the sources, endless pairs."""
+        ...
+
+    def init(self, key) -> Any:
+        """Initial values of the leaves that are trained; runs under jit."""
+        ...
+
+    def start(self, mesh) -> Any:
+        """Values, on the devices, to start from instead; None without any."""
+        ...
+
+    def paint(self, params, frozen, rows, key) -> Any:
+        """Paints the canvases of a batch, as `train_step.Paint` does."""
+        ...
+
+    def stored_scores(self, workdir: Path, step: int) -> dict[str, float] | None:
+        """What `evaluate` wrote at a step; None where it did not."""
+        ...
+
+    def evaluate(self, params, step: int, writer: Writer) -> dict[str, float]:
+        """Scores the leaves that are trained, and writes the scores."""
+        ...
+
+
+class Whole:
+    """Trains the model itself, on the mixture of a config."""
+
+    frozen = None
+
+    def __init__(self, config: RunSettings):
+        self.config, self.model = config, evaluate.build_model(config.model)
+        self.query_only = config.masking["half_prob"] == 1
+        self.paint = paint_model(self.model, self.query_only)
+        self.groups: list[evaluate.Group] = []
+
+    def open_data(self, mesh):
+        sources, dataset = build_dataset(self.config, self.model)
+        self.groups = evaluate.build_groups(
+            self.config.evals, self.config.data_dir, self.model, mesh,
+            pairs={"dataset": dataset},
+        )  # fmt: skip
+        return list(sources), dataset
+
+    def init(self, key):
+        return init_params(self.model, key)
+
+    def start(self, mesh):
+        path = self.config.init_from
+        return evaluate.load_params(path, self.model, mesh)[0] if path else None
+
+    def stored_scores(self, workdir, step):
+        return evaluate.stored_scores(workdir, step, self.groups)
+
+    def evaluate(self, params, step, writer):
+        return evaluate.run_groups(self.groups, params, step, writer)
+
+
 def train(config, workdir: str) -> dict[str, float]:
     """`config.mode = "train"`: trains to the end of the last stage, from the newest
-    intact checkpoint in `workdir` if there is one. Returns the last evaluation.
+    intact checkpoint in `workdir` if there is one. Returns the last evaluation."""
+    settings = read_settings(config)
+    return follow(Loop(settings, Path(workdir), Whole(settings)))
+
+
+def follow(loop: "Loop") -> dict[str, float]:
+    """Runs a loop to its end, or until SIGTERM. Returns the last evaluation.
 
     The workdir belongs to the config once nothing can be wrong with that any more; what
     is found wrong before leaves nothing behind.
     """
-    settings = read_settings(config)
-    loop = Loop(settings, Path(workdir))
+    settings, workdir = loop.config, loop.workdir
     stored, first = json.dumps(plain(settings)), jax.process_index() == 0
     if first:
         check_workdir(workdir, stored, MAY_CHANGE)
@@ -92,7 +170,7 @@ def train(config, workdir: str) -> dict[str, float]:
     if loop.step < loop.steps:
         logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
     else:
-        logging.info("step %d:\n%s", loop.step, evaluate.summary(scores))
+        logging.info("step %d:\n%s", loop.step, report.summary(scores))
     return scores
 
 
@@ -110,8 +188,8 @@ def stop_on_sigterm() -> Iterator[threading.Event]:
 class Loop:
     """One run in one process: its settings, checked, its state, and its steps."""
 
-    def __init__(self, config: RunSettings, workdir: Path):
-        self.config, self.workdir = config, workdir
+    def __init__(self, config: RunSettings, workdir: Path, trained: Trained):
+        self.config, self.workdir, self.trained = config, workdir, trained
         self.stages = [
             construct(Stage, f"stages.{name}", settings)
             for name, settings in config.stages.items()
@@ -121,7 +199,6 @@ class Loop:
         self.starts, self.steps = [0, *ends[:-1]], ends[-1]
         self.optim = construct(OptimSettings, "optim", config.optim)
         self.loader = construct(Loader, "loader", config.loader)
-        self.model = evaluate.build_model(config.model)
         self.mesh = construct(sharding.make_mesh, "mesh", config.mesh)
         sharding.check_batch(self.mesh, self.loader.batch_size, config.accumulate)
         self.key = sharding.put_replicated(self.mesh, jax.random.key(config.seed))
@@ -130,19 +207,15 @@ class Loop:
 
     def open_data(self):
         """Opens every source of training and evaluation."""
-        sources, self.dataset = build_dataset(self.config, self.model)
-        self.names = list(sources)
-        self.groups = evaluate.build_groups(
-            self.config.evals, self.config.data_dir, self.model, self.mesh,
-            pairs={"dataset": self.dataset},
-        )  # fmt: skip
+        self.names, self.dataset = self.trained.open_data(self.mesh)
 
     def prepare(self, checkpoints: Checkpoints):
         """Restores the newest intact state or makes one; prints the parameter table."""
-        init = functools.partial(
-            init_state, model=self.model, tx=self.stages[0].optimizer(self.optim),
-            ema=self.config.ema > 0,
-        )  # fmt: skip
+        tx, ema = self.stages[0].optimizer(self.optim), self.config.ema > 0
+
+        def init(key):
+            return new_state(self.trained.init(key), tx, ema)
+
         abstract = jax.eval_shape(init, self.key)
         self.places = sharding.place(abstract, self.mesh)
         wanted = jax.tree.map(
@@ -155,23 +228,19 @@ class Loop:
             logging.info("resumed at step %d of %d", self.step, self.steps)
             return
         logging.info("parameters:\n%s", optim.describe(abstract.params, self.optim))
-        params = None
-        if self.config.init_from:
-            params, _ = evaluate.load_params(
-                self.config.init_from, self.model, self.mesh
-            )
+        params = self.trained.start(self.mesh)
         self.state = jax.jit(init, out_shardings=self.places)(self.key)
         if params is not None:
-            ema = jax.tree.map(jnp.copy, params) if self.config.ema else None
-            self.state = dataclasses.replace(self.state, params=params, ema=ema)
+            average = jax.tree.map(jnp.copy, params) if ema else None
+            self.state = dataclasses.replace(self.state, params=params, ema=average)
 
     def begin_stage(self, index: int):
         """The jitted step of a stage; at its very start, the state enters it."""
         stage = self.stages[index]
         step = make_train_step(
-            self.model, stage, self.optim, start=self.starts[index],
+            self.trained.model, stage, self.optim, start=self.starts[index],
             accumulate=self.config.accumulate, ema=self.config.ema,
-            query_only=self.config.masking["half_prob"] == 1,
+            query_only=self.trained.query_only, paint=self.trained.paint,
         )  # fmt: skip
         if index and self.step == self.starts[index]:
             enter = functools.partial(enter_stage, tx=stage.optimizer(self.optim))
@@ -182,7 +251,7 @@ class Loop:
         """Steps to the end, or until `stop` is set, which saves and returns."""
         config, first = self.config, jax.process_index() == 0
         # None as well where a kill came between a save and its evaluation.
-        scores = evaluate.stored_scores(self.workdir, self.step, self.groups)
+        scores = self.trained.stored_scores(self.workdir, self.step)
         stopped, stage, unread = stop.is_set(), None, collections.deque[Unread]()
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
@@ -201,7 +270,9 @@ class Loop:
                     batch = next(batches)
                 records = batch.pop("source"), batch.pop("record")
                 placed = sharding.put_batch(self.mesh, batch)
-                self.state, metrics = step_fn(self.state, placed, self.key)
+                self.state, metrics = step_fn(
+                    self.state, placed, self.key, self.trained.frozen
+                )
                 self.step += 1
                 unread.append((self.step, metrics, records))
                 stopped = stop.is_set()
@@ -235,10 +306,9 @@ class Loop:
         return regular or self.step == self.steps
 
     def evaluate(self, writer: Writer) -> dict[str, float]:
-        params = self.state.params if self.state.ema is None else self.state.ema
-        scores = evaluate.run_groups(self.groups, params, self.step, writer)
+        scores = self.trained.evaluate(self.state.average, self.step, writer)
         if self.step < self.steps:  # `train` ends with the last ones
-            logging.info("step %d:\n%s", self.step, evaluate.summary(scores))
+            logging.info("step %d:\n%s", self.step, report.summary(scores))
         return scores
 
     def report(self, unread: Unread, writer: Writer, clock: Clock, progress: Progress):

@@ -14,7 +14,11 @@ from seggpt_jax.canvas import split
 from seggpt_jax.config import require
 from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, pixel_loss
 from seggpt_jax.models.seggpt import SegGPT, init_params
-from seggpt_jax.optim import OptimSettings, make_optimizer, schedule
+from seggpt_jax.optim import OptimSettings, hold_frozen, make_optimizer, schedule
+
+# `(params, frozen, rows, key) -> painting`: what is trained, the parameters beside it,
+# the rows of a batch with normalised canvases.
+Paint = Callable[[Any, Any, dict[str, jax.Array], jax.Array], jax.Array]
 
 
 @flax.struct.dataclass
@@ -25,6 +29,11 @@ class TrainState:
     params: Any
     opt_state: Any
     ema: Any
+
+    @property
+    def average(self):
+        """What is evaluated and handed on: the moving average if there is one."""
+        return self.params if self.ema is None else self.ema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +82,11 @@ def init_state(
     key, model: SegGPT, tx: optax.GradientTransformation, ema: bool
 ) -> TrainState:
     """A fresh state: random parameters, empty optimizer."""
-    params = init_params(model, key)
+    return new_state(init_params(model, key), tx, ema)
+
+
+def new_state(params, tx: optax.GradientTransformation, ema: bool) -> TrainState:
+    """The state of parameters before their first step."""
     return TrainState(
         jnp.zeros((), jnp.int32),
         params,
@@ -87,8 +100,7 @@ def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainSta
 
     Doing it twice at the same step changes nothing, so a restart there is exact.
     """
-    params = state.params if state.ema is None else state.ema
-    params = jax.tree.map(jnp.copy, params)
+    params = jax.tree.map(jnp.copy, state.average)
     return dataclasses.replace(state, params=params, opt_state=tx.init(params))
 
 
@@ -97,6 +109,18 @@ def repaint_background(key, targets, foreground, background, prob):
     chosen = jax.random.bernoulli(key, prob, (targets.shape[0],))
     where = chosen[:, None, None, None] & ~foreground[..., None]
     return jnp.where(where, background[:, None, None, :], targets)
+
+
+def paint_model(model: SegGPT, query_only: bool) -> Paint:
+    """How a model that is itself trained paints the canvases of a batch."""
+
+    def paint(params, frozen, rows, key):
+        return model.apply(
+            {"params": params}, rows["images"], rows["targets"], rows["hidden"],
+            rows["kind"], train=True, rngs={"dropout": key}, query_only=query_only,
+        )[0]  # fmt: skip
+
+    return paint
 
 
 def make_train_step(
@@ -108,17 +132,20 @@ def make_train_step(
     accumulate: int,
     ema: float,
     query_only: bool = False,
-) -> Callable[[TrainState, dict[str, jax.Array], jax.Array], tuple[TrainState, dict]]:
-    """The pure step `(state, batch, key) -> (state, metrics)` of one stage.
+    paint: Paint | None = None,
+) -> Callable[..., tuple[TrainState, dict]]:
+    """One stage's pure step `(state, batch, key, frozen=None) -> (state, metrics)`.
 
     batch: what data.context makes, stacked. start: the stage's first step. accumulate:
     micro-batches per step; their gradients are of one global sum over one global
     count, so the number of them changes memory and not the result. query_only: every
-    `hidden` is the query half, so only that is painted, at less cost.
+    `hidden` is the query half, so only that is painted, at less cost. paint: how, where
+    what is trained is not the model; `frozen` is handed on to it.
     """
     tx = stage.optimizer(optim)
+    paint = paint or paint_model(model, query_only)
 
-    def step(state: TrainState, batch, key):
+    def step(state: TrainState, batch, key, frozen=None):
         key = jax.random.fold_in(key, state.step)
         k_background, k_drop = jax.random.split(key)
         done = (state.step - start) / stage.steps
@@ -136,15 +163,10 @@ def make_train_step(
         total = jnp.maximum(weights.sum(), 1)
 
         def loss_fn(params, rows, key):
-            canvases = (
-                colors.normalize(rows["images"]),
-                colors.normalize(rows["targets"]),
-            )
-            painting, _ = model.apply(
-                {"params": params}, *canvases, rows["hidden"], rows["kind"],
-                train=True, rngs={"dropout": key}, query_only=query_only,
-            )  # fmt: skip
-            truth, weights = canvases[1], rows["weights"]
+            canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
+            free = hold_frozen(params, optim)
+            painting = paint(free, frozen, rows | canvases, key)
+            truth, weights = canvases["targets"], rows["weights"]
             if query_only:
                 truth, weights = split(truth)[1], split(weights)[1]
             each = pixel_loss(painting, truth, loss=stage.loss, beta=stage.beta)

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import checkpoint, evaluate, release, sharding
+from seggpt_jax import checkpoint, evaluate, release, report, sharding
 from seggpt_jax.models.seggpt import init_params
+from seggpt_jax.sheets import Row
 from seggpt_jax.train import train
 from seggpt_jax.writer import Writer
 from tests import tiny
@@ -16,14 +17,16 @@ from tests import tiny
 class Fixed:
     """An evaluator whose scores are given."""
 
-    def __init__(self, **scores):
-        self.scores = scores
+    count, headings = 2, ("query",)
 
-    def run(self, params):
-        yield from self.scores.items()
+    def __init__(self, **given):
+        self.given = given
 
-    def sheet(self, count):
-        return np.zeros((4, 4, 3), np.uint8)
+    def run(self, params, cases=None):
+        yield from self.given.items()
+
+    def rows(self, params, numbers):
+        return [Row((np.zeros((4, 4, 3), np.uint8),), "") for _ in numbers]
 
 
 def group(name, **sources):
@@ -58,11 +61,11 @@ def test_summary_holds_prompted_against_the_other_arms():
     scores = {"h/s/1shot/miou": 0.5, "h/s/1shot/fbiou": 0.9}
     for arm, value in {"wrong": 0.1, "copy": 0.25, "color": 0.125}.items():
         scores |= {f"h/s/1shot/{arm}/{key}": value for key in ("miou", "fbiou")}
-    lines = evaluate.summary(scores | {"pairs/episode_miou": 0.75}).splitlines()
+    lines = report.summary(scores | {"pairs/episode_miou": 0.75}).splitlines()
     assert lines[0].split() == ["mIoU", "prompted", "wrong", "copy", "color"]
     assert lines[1].split() == ["h/s/1shot", "50.0", "10.0", "25.0", "12.5"]
     assert lines[2:] == ["pairs/episode_miou  0.7500"]
-    assert evaluate.summary({}) == ""
+    assert report.summary({}) == ""
 
 
 def test_batches_are_rounded_up_to_the_mesh(tmp_path):

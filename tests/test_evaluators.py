@@ -9,9 +9,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seggpt_jax import colors
 from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE, BadRecord, Sample
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import prefetch, stack
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.evaluators.fewshot import Evaluator
+from seggpt_jax.metrics import interval, resample
 
 SIZE = (24, 20)
 ARMS = ("", "wrong/", "copy/", "color/")
@@ -135,7 +137,7 @@ def test_black_painting_scores_no_foreground():
 
 
 def test_nan_painting_is_background_not_a_crash():
-    got = scores(lambda p, i, t, queries, k: queries * np.nan, pictures=2)
+    got = scores(lambda p, i, t, queries, k: queries * np.nan)
     assert got["toy/1shot/miou"] == 0
 
 
@@ -353,14 +355,59 @@ def test_prefetch_keeps_order_is_bounded_and_stops_at_an_error():
     assert max(started) <= 35
 
 
-def test_pictures_are_the_first_episodes_of_every_run():
-    one = evaluator(pictures=3, batch_size=2)
-    with pytest.raises(ValueError, match="'toy' has no pictures"):
-        one.sheet(2)
+def test_pictures_are_of_the_cases_asked_for():
+    one = evaluator(batch_size=2)
     list(one.run(0.8))
-    first, two = one.sheet(3), one.sheet(2)
-    assert len(two) < len(first) == len(one.sheet(9))
-    list(one.run(0.1))
-    assert one.sheet(3).shape == first.shape and (one.sheet(3) != first).any()
+    rows = one.rows(0.8, [4, 0, 7])
+    assert len(rows) == 3 and all(len(row.cells) == len(one.headings) for row in rows)
+    right, _ = Episodes(Blocks(), SIZE).draw(4)
+    np.testing.assert_array_equal(rows[0].cells[2], right.query)
+    assert (one.rows(0.1, [4])[0].cells[4] != rows[0].cells[4]).any()
+
+
+def test_cases_are_ranked_by_their_iou():
+    one = evaluator(max_classes=2)
     list(one.run(0.8))
-    np.testing.assert_array_equal(one.sheet(3), first)
+    ranked = one.ranked()
+    assert sorted(ranked) == list(range(10))
+    captions = [float(row.caption.split()[-1]) for row in one.rows(0.8, ranked)]
+    assert captions == sorted(captions, reverse=True) and captions[0] > captions[-1]
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path):
+    """Whatever was finished, in whatever order; a line cut by a kill is done again."""
+    settings = dict(shots=(1, 2), source=Tasked())
+    expected = scores(**settings)
+    with Cases(tmp_path, {"weights": 1}) as cases:
+        assert dict(evaluator(**settings).run(0.8, cases)) == expected
+    head, *lines = (tmp_path / "cases.jsonl").read_text().splitlines(keepends=True)
+    kept = [lines[k] for k in (7, 2, 5)]
+    (tmp_path / "cases.jsonl").write_text("".join([head, *kept, lines[0][:20]]))
+    asked = []
+
+    def counting(params, images, targets, queries, kind):
+        asked.append(len(queries))
+        return copier(params, images, targets, queries, kind)
+
+    with Cases(tmp_path, {"weights": 1}) as cases:
+        assert cases.left(10) == [0, 1, 3, 4, 6, 8, 9]
+        assert dict(evaluator(counting, **settings).run(0.8, cases)) == expected
+    assert len(asked) == 2 * 2 * 2  # batches of 4, by two numbers of shots and two arms
+    with Cases(tmp_path, {"weights": 2}) as cases:
+        assert len(cases.left(10)) == 10  # of other weights: nothing is kept
+
+
+def test_scores_of_resampled_episodes():
+    """Weights count episodes: twice the same is no news, and one alone is its own."""
+    one = evaluator(max_classes=2, shots=(1, 2))
+    expected = dict(one.run(0.8))
+    weights = np.concatenate([np.full((1, 10), w) for w in (1.0, 2.0)])
+    for name, values in one.scores(weights).items():
+        # Means over episodes round in another order; sums of pixels are exact.
+        np.testing.assert_allclose(values, expected[name], rtol=1e-12)
+    alone = one.scores(np.eye(10))["toy/1shot/episode_miou"]
+    assert np.mean(alone) == pytest.approx(expected["toy/1shot/episode_miou"])
+    spread = one.scores(resample(10, 200))["toy/1shot/miou"]
+    assert np.ptp(spread) > 0
+    low, high = interval(spread)
+    assert low < expected["toy/1shot/miou"] < high

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import colors
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.examples import Evaluator
 from seggpt_jax.predict import PredictFns
 from tests.layouts import mask, photo, raw, save, stripes
@@ -52,13 +53,13 @@ def seer(encodes=None, certain=1.0):
     return PredictFns(encode, predict)
 
 
-def run(sets, fns, **settings):
+def run(sets, fns, cases=None, **settings):
     train, val = sets
     evaluator = Evaluator(
         fns, name="ade", source=val, prompts=train, size=SIZE,
         **({"batch_size": 2, "seeds": (1000, 2000)} | settings),
     )  # fmt: skip
-    return dict(evaluator.run(None)), evaluator
+    return dict(evaluator.run(None, cases)), evaluator
 
 
 def expected(val, yak, background):
@@ -88,7 +89,11 @@ def test_classes_that_are_shown_are_found(sets):
                 assert found == pytest.approx(value, abs=0.1)
     # Prompts are encoded once per class, number and seed, whatever the images.
     assert [shape[1] for shape in encodes] == [1] * 6 + [2] * 6
-    assert evaluator.sheet(3).shape[-1] == 3
+    ranked = evaluator.ranked()
+    assert sorted(ranked) == list(range(len(sets[1])))
+    shares = [float(row.caption.split()[-4]) for row in evaluator.rows(None, ranked)]
+    assert shares == sorted(shares, reverse=True)
+    assert len(encodes) == 12  # the pictures are of what was kept
 
 
 def test_without_background_its_pixels_are_not_scored(sets):
@@ -150,10 +155,39 @@ def test_what_does_not_fit(sets, tmp_path):
         run((other, val), seer())
     with pytest.raises(ValueError, match="examples is 0, must be at least 1"):
         run(sets, seer(), examples=(0, 1))
-    with pytest.raises(ValueError, match="has no pictures: run it first"):
-        Evaluator(
-            seer(), name="x", source=val, prompts=train, size=SIZE, batch_size=1
-        ).sheet(1)
+
+
+def test_a_stopped_run_goes_on_where_it_was(sets, tmp_path):
+    """Classes whose prompts were encoded are not encoded again, nor images scored."""
+    folder, settings = tmp_path / "cases", dict(examples=(1, 2), background=True)
+    reference, _ = run(sets, seer(), **settings)
+
+    class Stop(Exception):
+        pass
+
+    def stopped_after(count):
+        encodes: list = []
+        fns = seer(encodes)
+
+        def encode(*args):
+            if len(encodes) == count:
+                raise Stop
+            return fns.encode_prompts(*args)
+
+        return PredictFns(encode, fns.predict), encodes
+
+    for count in (2, 1, 4, 3):  # 12 in all: 3 classes, 2 numbers, 2 seeds
+        fns, encodes = stopped_after(count)
+        with pytest.raises(Stop), Cases(folder) as cases:
+            run(sets, fns, cases=cases, **settings)
+    encodes: list = []
+    with Cases(folder) as cases:
+        scores, evaluator = run(sets, seer(encodes), cases=cases, **settings)
+    assert scores == reference and len(encodes) == 2
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "N1-seed1000-winner.npy", "cases.jsonl",
+    ]  # fmt: skip
+    assert len(evaluator.rows(None, [0])) == 1
 
 
 def test_the_jitted_model_on_any_devices(sets):

@@ -5,7 +5,7 @@ import pytest
 
 from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
-from tests.layouts import mask, photo, raw, write_lines
+from tests.layouts import mask, photo, raw, write_json, write_lines
 from tests.test_layouts_eval import write_pickle
 
 SIZE = (24, 32)
@@ -113,6 +113,91 @@ def test_coco20i(tmp_path, shots):
                 supports.append(f"{support}#{label + 1}")
         expected.append((int(label) + 1, f"{query}#{label + 1}", supports))
     assert drawn(source, "coco20i", shots, 40)[0] == expected
+
+
+@pytest.fixture
+def lvis(tmp_path):
+    """24 classes on 1 to 5 images each; the last is 255, whose label moves."""
+    rng = np.random.default_rng(0)
+    images = [
+        {"id": n, "height": 24, "width": 32,
+         "coco_url": f"http://images.cocodataset.org/val2017/{n:012}.jpg"}
+        for n in range(1, 9)
+    ]  # fmt: skip
+    for image in images:
+        photo(tmp_path / "val2017" / f"{image['id']:012}.jpg", image["id"])
+    notes, members = [], {}
+    for category in [*range(1, 24), 255]:
+        count = 3 if category == 255 else 1 + category % 5
+        members[category] = sorted((rng.permutation(8)[:count] + 1).tolist())
+        for image in members[category]:
+            for left in rng.permutation(4)[: 1 + image % 2].tolist():
+                x = 8 * left
+                notes.append({
+                    "id": len(notes) + 1, "image_id": image, "category_id": category,
+                    "segmentation": [[x, 0, x + 8, 0, x + 8, 24, x, 24]],
+                    "area": 192.0, "bbox": [x, 0, 8, 24],
+                })  # fmt: skip
+    order = rng.permutation(len(notes)).tolist()
+    data = {
+        "images": images[::-1],
+        "categories": [{"id": c, "name": f"thing {c}"} for c in members],
+        "annotations": [notes[k] for k in order],
+    }
+    write_json(tmp_path / "annotations/lvis_v1_val.json", data)
+    return tmp_path, members
+
+
+@pytest.mark.parametrize("shots, fold", [(1, 0), (1, 9), (2, 0)])
+def test_lvis92i(lvis, shots, fold):
+    """Classes are walked modulo their number; a query and prompts are drawn."""
+    root, members = lvis
+    source = raw("lvis92i", root, "val", fold=fold, shots=shots)
+    known = [c for c in members if len(members[c]) > shots]
+    own = [known[fold + 10 * v] for v in range(len(known) // 10)]
+    assert [*source.class_names.values()] == [f"thing {c}" for c in own]
+    np.random.seed(0)
+    expected = []
+    for number in range(50):
+        names = [
+            f"val2017/{image:012}.jpg#thing {own[number % len(own)]}"
+            for image in members[own[number % len(own)]]
+        ]
+        query = np.random.choice(names, 1, replace=False)[0]
+        supports: list = []
+        while len(supports) < shots:
+            support = np.random.choice(names, 1, replace=False)[0]
+            if support != query:
+                supports.append(str(support))
+        label = [*source.class_names][number % len(own)]
+        expected.append((label, str(query), supports))
+    others = [raw("fss1000", more_classes(root), "all")]
+    episodes = HsnetEpisodes(
+        source, SIZE, shots=shots, protocol="lvis92i", count=50, min_pixels=1,
+        wrong_sources=others,
+    )  # fmt: skip
+    found = [
+        (d.label, source.record_id(d.query), [source.record_id(p) for p in d.prompts])
+        for d in episodes.draws
+    ]
+    assert found == expected
+    right, _ = episodes.draw(0)
+    assert right.truth.any() and right.targets.any()
+
+
+def more_classes(root):
+    for k in range(4):
+        photo(root / f"fss/other/{k}.jpg", k)
+        mask(root / f"fss/other/{k}.png", (0, 255))
+    return root / "fss"
+
+
+def test_the_folds_of_lvis92i_are_made_for_a_number_of_shots(lvis):
+    root, _ = lvis
+    source = raw("lvis92i", root, "val", fold=0)
+    more = {"wrong_sources": [raw("fss1000", more_classes(root), "all")]}
+    with pytest.raises(ValueError, match="shots is 2: source 'lvis92i' has 1 classes"):
+        HsnetEpisodes(source, SIZE, shots=2, protocol="lvis92i", count=3, **more)
 
 
 def test_the_evaluator_takes_them(pascal):

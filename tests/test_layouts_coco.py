@@ -13,6 +13,7 @@ from PIL import Image
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import make_layout
+from seggpt_jax.data.sources.coco_panoptic import read_segments
 from tests import miniatures
 from tests.layouts import agrees, mask, photo, raw, shown, stripes, write_json
 
@@ -220,6 +221,33 @@ def test_panoptic_segments_void_and_crowds(tmp_path):
     write_json(path, {"annotations": []})
     with pytest.raises(ValueError, match="not COCO's panoptic format: KeyError"):
         raw("coco_panoptic", root, "train")
+
+
+def test_panoptic_segments_are_labels_of_their_own(tmp_path):
+    """Two of a class are told apart; crowds and void are ignored, and are what they
+    are in the truth that panoptic quality is scored on."""
+    miniatures.coco_panoptic(tmp_path, SIZE, 2)
+    path = tmp_path / "annotations/panoptic_train2017.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["segments_info"][0]["iscrowd"] = 1
+    data["annotations"][1]["segments_info"][1]["category_id"] = 1
+    write_json(path, data)
+    source = raw("coco_panoptic_segments", tmp_path, "train")
+    assert labels(source[0], 4) == [IGNORE, IGNORE, 2, 2]
+    assert labels(source[1], 4) == [IGNORE, 1, 2, 2] and source[1].kind == INSTANCE
+    assert source.object_names(1) == {1: "person", 2: "person"}
+    encoded = source.store[0]
+    ids, segments = read_segments(encoded.mask, encoded.annotation)
+    assert ids[0, :: SIZE[1] // 4].tolist() == [0, 7, 257, 257]
+    assert segments == [
+        {"id": 7, "category_id": 1, "iscrowd": True},
+        {"id": 257, "category_id": 200, "iscrowd": False},
+    ]
+    del data["annotations"][1]["segments_info"][1]
+    write_json(path, data)
+    source = raw("coco_panoptic_segments", tmp_path, "train")
+    with pytest.raises(BadRecord, match="0001.png .*have other segments: 257"):
+        source[1]
 
 
 def test_real_panoptic(data_dir, tmp_path):

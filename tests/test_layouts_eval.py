@@ -219,6 +219,48 @@ def test_lvis_has_a_record_for_each_class(tmp_path):
     assert source[2].segments[0, ::8].tolist() == [1, 0, 1, 0]
 
 
+def test_lvis92i_has_a_record_for_each_image_of_a_class(tmp_path):
+    """The union of a class's objects; folds are counted over classes of two images or
+    more, whether their files are there or not."""
+    base = "http://images.cocodataset.org/val2017"
+    images = [
+        {"id": n, "height": 24, "width": 32, "coco_url": f"{base}/{n:012}.jpg"}
+        for n in (9, 4, 6)
+    ]
+    for number in (4, 9):
+        photo(tmp_path / f"val2017/{number:012}.jpg", number)
+    notes = []
+    for category in range(1, 25):  # the even ones have two images or three
+        for image in (9, 4, 6)[: 3 if category == 2 else 2 - category % 2]:
+            for left in (0, 16):
+                x = [left, left + 8]
+                notes.append({
+                    "id": len(notes) + 1, "image_id": image, "category_id": category,
+                    "segmentation": [[x[0], 0, x[1], 0, x[1], 24, x[0], 24]],
+                    "area": 1.0, "bbox": [left, 0, 8, 24],
+                })  # fmt: skip
+    categories = [{"id": k, "name": f"c{k}"} for k in range(24, 0, -1)]
+    data = {"images": images, "categories": categories, "annotations": notes}
+    write_json(tmp_path / "annotations/lvis_v1_val.json", data)
+    source = raw("lvis92i", tmp_path, "val", fold=0)
+    agrees(source)
+    # Of the twelve even classes fold 0 has the first; the last two are in no fold.
+    assert source.class_names == {2: "c2"} and [*source.by_class[2]] == [0, 1]
+    assert [*shown(source)] == [f"val2017/{n:012}.jpg#c2" for n in (4, 9)]
+    assert source[0].segments[0, ::8].tolist() == [2, 0, 2, 0]
+    (skipped,) = source.store.catalog.skipped
+    assert skipped.id == "val2017/000000000006.jpg#c2" and "is not in" in skipped.reason
+    assert raw("lvis92i", tmp_path, "val", fold=9).class_names == {20: "c20"}
+    with pytest.raises(ValueError, match="split 'val' has no record"):
+        raw("lvis92i", tmp_path, "val", fold=0, shots=2)  # one class has three images
+    for settings, message in [
+        ({"fold": 10}, "fold: 10 must be 0 to 9"),
+        ({"fold": 0, "shots": 0}, "shots: 0 must be at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            raw("lvis92i", tmp_path, "val", **settings)
+
+
 # Videos. Trees: davischallenge.org, github.com/henghuiding/MOSE-api, youtube-vos.org.
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.detection import PanopticQuality as Reference
 
-from seggpt_jax.metrics import PanopticQuality
+from seggpt_jax.metrics import PanopticQuality, panoptic_counts, panoptic_scores
 
 CATEGORIES = [
     {"id": 1, "name": "person", "isthing": 1},
@@ -138,6 +138,37 @@ def test_merging_is_exact_in_any_order():
         assert functools.reduce(lambda a, b: a.merge(b), parts).compute() == whole
     with pytest.raises(ValueError, match="cannot merge scores of different categories"):
         parts[0].merge(PanopticQuality(CATEGORIES[:1]))
+
+
+def test_counts_per_image_give_the_same_scores():
+    """With void and crowds; an image that counts twice is an image added twice; what
+    nothing shows is nan."""
+    rng = np.random.default_rng(1)
+    known = [category["id"] for category in CATEGORIES]
+    metric, counts = PanopticQuality(CATEGORIES), np.zeros((6, 3, 4))
+    weights = np.array([[1, 1, 1, 1, 1, 1], [2, 0, 1, 3, 0, 0], [0, 0, 0, 0, 0, 0]])
+    twice = PanopticQuality(CATEGORIES)
+    for row in range(6):
+        truth = np.kron(rng.integers(0, 6, (4, 5)), np.ones((2, 3), int))
+        pred = np.where(rng.random(truth.shape) < 0.8, truth, rng.integers(0, 6))
+        shown, found = (
+            segments(*((int(i), known[i % 3]) for i in np.unique(ids) if i))
+            for ids in (truth, pred)
+        )
+        shown = [s | {"iscrowd": int(s["id"] == 3)} for s in shown]
+        for number, values in panoptic_counts(pred, found, truth, shown, known).items():
+            counts[row, known.index(number)] = values
+        metric.update(pred, found, truth, shown)
+        for _ in range(weights[1, row]):
+            twice.update(pred, found, truth, shown)
+    summed = np.einsum("ni,ick->nck", weights, counts)
+    scores = panoptic_scores(summed, np.array([True, True, False]))
+    empty = PanopticQuality(CATEGORIES).compute()
+    for row, expected in enumerate((metric.compute(), twice.compute(), empty)):
+        assert {k: v[row] for k, v in scores.items()} == pytest.approx(
+            expected, nan_ok=True
+        )  # fmt: skip
+        assert scores.keys() == expected.keys()
 
 
 def test_what_is_out_of_form():

@@ -57,7 +57,9 @@ def test_the_truth_scores_one_and_black_scores_nothing(batch_size):
     black = colors.normalize(np.zeros((8, 8, 3), np.uint8))
     blind = evaluator(pairs, lambda q: np.broadcast_to(black, q.shape), batch_size)
     assert dict(blind.run(None)) == {"memorised/episode_miou": 0.0}
-    assert blind.sheet(2).dtype == np.uint8
+    (row,) = blind.rows(None, [1])
+    assert row.caption == "record 1   IoU 0.00" and len(row.cells) == 6
+    assert sorted(blind.ranked()) == list(range(len(pairs)))
 
 
 def test_ignored_pixels_do_not_count():

@@ -85,7 +85,7 @@ def test_start_from_released_parameters(tmp_path):
     params = init_params(model, jax.random.key(7))
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = module.read_settings(tiny.config(init_from=str(tmp_path / "release")))
-    loop = module.Loop(config, tmp_path / "run")
+    loop = module.Loop(config, tmp_path / "run", module.Whole(config))
     with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         loop.prepare(checkpoints)
     for tree in (loop.state.params, loop.state.ema):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import colors
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.vos import Evaluator
 from seggpt_jax.predict import TrackFns
 from tests.layouts import mask, photo, raw, stripes, write_json, write_lines
@@ -44,11 +45,11 @@ def davis(tmp_path):
     return raw("davis2017", tmp_path, "val")
 
 
-def run(source, make=copier, params=1.0, **settings):
+def run(source, make=copier, params=1.0, cases=None, **settings):
     evaluator = Evaluator(
         make, name="vos", source=source, size=SIZE, memories=(0, 3), **settings
     )
-    return dict(evaluator.run(params)), evaluator
+    return dict(evaluator.run(params, cases)), evaluator
 
 
 def test_the_first_mask_copied_scores_as_the_baseline(davis):
@@ -65,11 +66,38 @@ def test_the_first_mask_copied_scores_as_the_baseline(davis):
         assert scores[f"vos/{arm}/j"] == pytest.approx(j)
         both = (scores[f"vos/{arm}/j"] + scores[f"vos/{arm}/f"]) / 2
         assert scores[f"vos/{arm}/jf"] == pytest.approx(both)
-    assert evaluator.sheet(8).shape[-1] == 3
+    assert evaluator.ranked() == [0, 1]
+    rows = evaluator.rows(1.0, [1, 0])
+    assert [row.caption.split()[0] for row in rows] == ["away", "still"]
+    assert "J 1.00" in rows[1].caption
     ends, _ = run(davis, skip_ends=False)
     assert ends["vos/K0/j"] != scores["vos/K0/j"]
     still, _ = run(davis, videos=1)
     assert still["vos/K3/j"] == still["vos/K3/f"] == 1
+
+
+def test_a_stopped_run_goes_on_where_it_was(davis, tmp_path):
+    reference, _ = run(davis)
+
+    def broken(memory):
+        fns = copier(memory)
+
+        def start(params, images, *rest):
+            broken.starts += 1
+            if broken.starts > 2:  # of the second video
+                raise RuntimeError("stopped")
+            return fns.start(params, images, *rest)
+
+        return TrackFns(start, fns.step)
+
+    broken.starts = 0
+    folder = tmp_path / "cases"
+    with pytest.raises(RuntimeError, match="stopped"), Cases(folder) as cases:
+        run(davis, broken, cases=cases)
+    broken.starts = 0
+    with Cases(folder) as cases:
+        assert cases.left(2) == [1]
+        assert run(davis, broken, cases=cases)[0] == reference
 
 
 def test_a_black_painting_scores_nothing(davis):
@@ -137,17 +165,22 @@ def test_the_zip_file_for_a_server(youtube, tmp_path):
 
     from PIL import Image
 
-    path = tmp_path / "answers.zip"
-    scores, _ = run(youtube, appear=True, export=str(path))
-    assert scores["vos/K3/j"] == 1
-    with ZipFile(path) as archive:
+    folder = tmp_path / "cases"
+    settings = dict(appear=True, export="answers.zip")
+    for _ in range(2):  # the second time there is nothing left to do
+        with Cases(folder) as cases:
+            scores, _ = run(youtube, cases=cases, **settings)
+        assert scores["vos/K3/j"] == 1
+    with pytest.raises(ValueError, match="export answers.zip: there is no folder"):
+        run(youtube, **settings)
+    with ZipFile(folder / "answers.zip") as archive:
         assert archive.namelist() == [f"v/{k:05}.png" for k in range(5)]
         for k in range(5):
             picture = Image.open(io.BytesIO(archive.read(f"v/{k:05}.png")))
             values = (1, 0, 0, 7) if k > 1 else (1, 0, 0, 0)
             assert picture.mode == "P" and picture.size == SIZE[::-1]
             np.testing.assert_array_equal(np.asarray(picture), stripes(values, SIZE))
-    assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
+    assert [p.name for p in folder.rglob("*") if "part" in p.name] == []
 
 
 def test_frames_that_nobody_annotated_are_not_scored(tmp_path):

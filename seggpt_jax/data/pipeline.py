@@ -9,7 +9,7 @@ import hashlib
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -17,11 +17,14 @@ import numpy as np
 from absl import flags
 
 from seggpt_jax.config import shorten
-from seggpt_jax.data.context import Context, NothingToAsk
+from seggpt_jax.data.context import NothingToAsk
 from seggpt_jax.data.sample import BadRecord, Source
 
 _MAX_LISTED = 100  # of the bad records in the error that stops a run
 _MAX_REDRAWS = 20  # in a row: a source that yields nothing must not hang the run
+
+# What makes a pair of a record, as `data.context` describes it.
+Context = Callable[[Any, int, np.random.Generator], Mapping[str, Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +130,7 @@ class _Pairs:
         for _ in range(_MAX_REDRAWS):
             try:
                 pair = self.context(self.source, int(index), rng)
-                return pair | {"source": np.int32(self.number)}
+                return {**pair, "source": np.int32(self.number)}
             except BadRecord as error:
                 self._count(error)
                 reason: ValueError = error

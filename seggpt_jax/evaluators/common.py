@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from seggpt_jax import colors
-from seggpt_jax.metrics import EpisodeIoU, FewShotIoU
+from seggpt_jax.metrics import episode_iou, intersection_and_union
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,29 +65,23 @@ def fetch(painting: jax.Array | np.ndarray) -> np.ndarray:
     return colors.denormalize(np.asarray(jax.device_get(painting), np.float32))
 
 
-@dataclasses.dataclass
-class Scores:
-    """Every score of one way to answer the episodes. Mergeable."""
+def tally(pred: np.ndarray, episode: Episode, classes: Sequence[int]) -> dict[str, Any]:
+    """What an answer, labels int `[h, w]` into the episode's palette, adds to scores.
 
-    iou: FewShotIoU
-    episodes: EpisodeIoU = dataclasses.field(default_factory=EpisodeIoU)
-
-    def update(
-        self, pred: np.ndarray, episode: Episode, classes: Sequence[int]
-    ) -> None:
-        """Adds labels int `[h, w]` into the episode's palette; `classes` are the
-        indices of its asked classes among all that are scored."""
-        for label, index in enumerate(classes, start=1):
-            self.iou.update(
-                pred == label, episode.truth == label, index, episode.ignore
-            )
-        self.episodes.update(pred, episode.truth, episode.ignore)
-
-    def merge(self, other: "Scores") -> "Scores":
-        return Scores(self.iou.merge(other.iou), self.episodes.merge(other.episodes))
-
-    def compute(self) -> dict[str, float]:
-        return self.iou.compute() | self.episodes.compute()
+    classes: the index of each asked class among all that are scored. Returns `counts`,
+    `metrics.intersection_and_union` of each class (of `sorted(set(classes))`), and
+    `iou`, the episode's own (None of one that shows nothing).
+    """
+    counts = {index: np.zeros((2, 2), np.int64) for index in sorted(set(classes))}
+    for label, index in enumerate(classes, start=1):
+        counts[index] += intersection_and_union(
+            pred == label, episode.truth == label, episode.ignore
+        )
+    iou = episode_iou(pred, episode.truth, episode.ignore)
+    return {
+        "counts": [count.tolist() for count in counts.values()],
+        "iou": None if math.isnan(iou) else iou,
+    }
 
 
 def prefetch(

@@ -6,8 +6,10 @@ whose painting has the largest share of the class's colour.
 """
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,16 +19,29 @@ from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 from seggpt_jax.evaluators import common
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
-from seggpt_jax.metrics import Confusion, Dice, EpisodeIoU
-from seggpt_jax.sheets import Row, contact_sheet
+from seggpt_jax.metrics import class_areas, confusion_scores, ratios
+from seggpt_jax.sheets import Row
 
-_HEADINGS = ("query", "truth", "decoded")
 _NEAREST = Image.Resampling.NEAREST
 
 
+class _Maps(NamedTuple):
+    """The answer for every image so far, at the model's size `[n, h, w]`.
+
+    winner: place of the winning class + 1, 0 for none. share: its share. done: classes
+    that were looked at, in order. file: where that number is kept, beside the maps.
+    """
+
+    winner: np.ndarray
+    share: np.ndarray
+    done: int
+    file: Path | None
+
+
 class Evaluator:
-    """mIoU, mAcc and pAcc of a source of categories.
+    """mIoU, mAcc and pAcc of a source of categories; an image is a case.
 
     predict_fns: `predict.PredictFns`, which encode the prompts of a class once for all
     images of the source.
@@ -46,6 +61,8 @@ class Evaluator:
     batch shared out between them; put_everywhere: whole, on each.
     """
 
+    headings = ("query", "truth", "decoded")
+
     def __init__(
         self,
         predict_fns: Any,
@@ -61,7 +78,6 @@ class Evaluator:
         images: int = 0,
         put: Callable[[Any], Any] = jax.device_put,
         put_everywhere: Callable[[Any], Any] = jax.device_put,
-        pictures: int = 8,
         threads: int = 4,
     ):
         at_least(1, examples=min(examples), batch_size=batch_size, threads=threads)
@@ -78,54 +94,150 @@ class Evaluator:
         self._put_everywhere = put_everywhere
         self._source, self._prompts, self._name = source, prompts, name
         self._size, self._batch_size, self._put = size, batch_size, put
-        self._examples, self._seeds = tuple(examples), tuple(seeds)
+        self._ways = [(number, seed) for number in examples for seed in seeds]
         self._background, self._threads = background, threads
-        self._count = min(images or len(source), len(source))
-        self._pictures = pictures
-        self._rows: list[Row] = []
+        self.count = min(images or len(source), len(source))
+        self._single = background and len(source.class_names) == 1
+        self._records: list[Any] = []
+        self._best: dict[int, int] = {}
+        self._winner = np.zeros(0)  # of the first way
 
-    def run(self, params: Any) -> Iterator[tuple[str, float]]:
-        """Evaluates; yields `(name, value)`. A value without any evidence is nan."""
-        self._rows = []
+    def run(
+        self, params: Any, cases: Cases | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
+        any evidence is nan."""
+        cases = Cases() if cases is None else cases
+        left = cases.left(len(self._ways) * self.count)
         # At the model's size, kept: the prompts of every class serve them all.
-        queries = np.stack(list(self._read(lambda s: resize(s, self._size).image)))
-        for number in self._examples:
-            found = []
-            for seed in self._seeds:
-                scores = self._score(self._segment(params, queries, number, seed))
-                for key, value in scores.items():
-                    yield f"{self._name}/N{number}/seed{seed}/{key}", value
-                found.append(scores)
-            best = max(found, key=lambda scores: scores["miou"])
-            for key, value in best.items():
-                yield f"{self._name}/N{number}/{key}", value
+        reading = self._read(range(self.count), lambda s: resize(s, self._size).image)
+        queries = np.stack(list(reading)) if left else np.zeros(0)
+        for place, (number, seed) in enumerate(self._ways):
+            own = [n for n in left if n // self.count == place]
+            if not own:
+                continue
+            maps = self._open(cases.folder, f"N{number}-seed{seed}", len(queries))
+            maps = self._segment(params, queries, number, seed, maps)
+            self._score(cases, own, maps.winner)
+            self._close(maps, keep=place == 0)
+            if place == 0:
+                self._winner = maps.winner
+        if cases.folder and len(self._winner) == 0:  # an earlier process found it
+            number, seed = self._ways[0]
+            path = cases.folder / f"N{number}-seed{seed}-winner.npy"
+            self._winner = np.load(path, mmap_mode="r")
+        self._records = cases.records(len(self._ways) * self.count)
+        self._best = {}  # by the scores themselves, not those of a resample
+        scores = self._way_scores(np.ones((1, self.count)))
+        for number, seed in self._ways:
+            best = self._best.setdefault(number, seed)
+            if scores[number, seed]["miou"] > scores[number, best]["miou"]:
+                self._best[number] = seed
+        for key, value in self.scores(np.ones((1, self.count))).items():
+            yield key, float(value[0])
 
-    def sheet(self, count: int) -> np.ndarray:
-        """Contact sheet uint8 `[H, W, 3]` of the last run's first images, with the
-        fewest examples and the first seed."""
-        if not self._rows:
-            raise ValueError(f"evaluator {self._name!r} has no pictures: run it first")
-        return contact_sheet(self._rows[:count], _HEADINGS)
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of the last run `[n]`, image j counted `weights[:, j]` times."""
+        found, ways = {}, self._way_scores(weights)
+        for (number, seed), scores in ways.items():
+            place = f"{self._name}/N{number}"
+            found |= {f"{place}/seed{seed}/{k}": v for k, v in scores.items()}
+            if seed == self._ways[-1][1]:
+                best = ways[number, self._best[number]]
+                found |= {f"{place}/{key}": value for key, value in best.items()}
+        return found
 
-    def _read(self, of: Callable[[Sample], Any]) -> Iterator[Any]:
+    def _way_scores(self, weights: np.ndarray) -> dict[tuple[int, int], Any]:
+        return {
+            way: self._scored(
+                self._records[place * self.count : (place + 1) * self.count], weights
+            )
+            for place, way in enumerate(self._ways)
+        }
+
+    def _scored(self, records: Sequence[Any], weights: np.ndarray):
+        # Class 0 is the background; without it nothing is of that class.
+        areas = np.zeros((len(records), len(self._source.class_names) + 1, 3))
+        for row, record in enumerate(records):
+            for label, values in record["areas"].items():
+                areas[row, int(label)] = values
+        summed = (weights @ areas.reshape(len(records), -1)).reshape(
+            -1, *areas.shape[1:]
+        )
+        scores = confusion_scores(summed)
+        if self._single:
+            right, shown, predicted = areas[:, 1].T
+            dice = np.nan_to_num(ratios(2 * right, shown + predicted), nan=1.0)
+            iou, known = ratios(right, shown + predicted - right), weights * (shown > 0)
+            scores["dice"] = ratios(weights @ dice, weights.sum(1))
+            scores["image_iou"] = ratios(known @ np.nan_to_num(iou), known.sum(1))
+        return scores
+
+    def ranked(self) -> list[int]:
+        """The images of the last run, best first, by the share of their pixels that is
+        right with the fewest examples and the first seed."""
+        shares = [_right(record["areas"]) for record in self._records[: self.count]]
+        known = [n for n, share in enumerate(shares) if share is not None]
+        return sorted(known, key=lambda n: -shares[n])
+
+    def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
+        """Pictures of some images, under `headings`, with the fewest examples and the
+        first seed."""
+        samples = self._read(numbers, lambda sample: sample)
+        return [
+            self._row(
+                number, sample, *self._compared(self._winner[number], sample.segments)
+            )
+            for number, sample in zip(numbers, samples, strict=True)
+        ]
+
+    def _read(
+        self, numbers: Sequence[int], of: Callable[[Sample], Any]
+    ) -> Iterator[Any]:
         def read(index: int) -> Any:
             return of(self._source[index])
 
-        ahead = 2 * self._batch_size
-        return common.prefetch(read, range(self._count), self._threads, ahead)
+        return common.prefetch(read, numbers, self._threads, 2 * self._batch_size)
 
-    def _segment(self, params, queries: np.ndarray, number: int, seed: int):
-        """Place of the winning class + 1 of every pixel, 0 for none, uint16 `[n, h, w]`
-        at the model's size."""
-        winner = np.zeros(queries.shape[:3], np.uint16)
+    def _open(self, folder: Path | None, way: str, count: int) -> _Maps:
+        """Maps to fill; what a stopped run has done of them is not done again."""
+        shape = (count, *self._size)
         # Where nothing may win, a class must have the larger share of its own painting.
-        best = np.full(queries.shape[:3], 0.5 if self._background else 0, np.float16)
+        empty = 0.5 if self._background else 0
+        if folder is None or jax.process_count() > 1:
+            maps = np.zeros(shape, np.uint16), np.full(shape, empty, np.float16)
+            return _Maps(*maps, 0, None)
+        paths = [folder / f"{way}-{part}.npy" for part in ("winner", "share")]
+        file = folder / f"{way}.json"
+        mode, done = "r+", json.loads(file.read_text()) if file.exists() else 0
+        if not (file.exists() and all(path.exists() for path in paths)):
+            mode, done = "w+", 0
+        winner, share = (
+            np.lib.format.open_memmap(path, mode, kind, shape)
+            for path, kind in zip(paths, (np.uint16, np.float16), strict=True)
+        )
+        if mode == "w+":
+            share[:] = empty
+            file.write_text("0")
+        return _Maps(winner, share, done, file)
+
+    def _close(self, maps: _Maps, keep: bool) -> None:
+        """The maps of a way that is scored go, but for the answer if `keep`."""
+        if maps.file:
+            maps.file.unlink()
+            maps.file.with_name(f"{maps.file.stem}-share.npy").unlink()
+            if not keep:
+                maps.file.with_name(f"{maps.file.stem}-winner.npy").unlink()
+
+    def _segment(
+        self, params, queries: np.ndarray, number: int, seed: int, maps: _Maps
+    ) -> _Maps:
+        winner, best, done, file = maps
         palette = np.concatenate([np.zeros((1, 3), np.uint8), colors.spread_palette(1)])
-        for place, label in enumerate(self._labels, start=1):
+        for place, label in enumerate(self._labels[done:], start=done + 1):
             encoded = self._encoded(params, label, number, seed, palette)
             for start in range(0, len(queries), self._batch_size):
-                rows = slice(start, start + self._batch_size)
-                batch = queries[rows]
+                batch = queries[start : start + self._batch_size]
                 filled = np.concatenate(
                     [batch, *[batch[-1:]] * (self._batch_size - len(batch))]
                 )
@@ -135,9 +247,13 @@ class Evaluator:
                 for row, painting in enumerate(common.fetch(painted)[: len(batch)]):
                     share = colors.Memberships(np.clip(painting, 0, 255), palette)[1]
                     wins = share > best[start + row]
+                    # In this order: a class that a kill cut off is done once more,
+                    # and must not lose to itself.
                     winner[start + row][wins] = place
                     best[start + row][wins] = share[wins]
-        return winner
+            if file:
+                file.write_text(str(place))
+        return maps
 
     def _encoded(self, params, label: int, number: int, seed: int, palette):
         rng = np.random.default_rng([seed, label])
@@ -149,46 +265,49 @@ class Evaluator:
         kind = np.array([samples[0].kind], np.int32)
         return self._encode(params, *self._put_everywhere((*shown, kind)))
 
-    def _score(self, winner: np.ndarray) -> dict[str, float]:
-        """Against the truth, at its own resolution. Class 0 of the matrix is the
-        background; without it nothing is of that class."""
-        confusion = Confusion(len(self._source.class_names) + 1)
-        dice, per_image, shown = Dice(), EpisodeIoU(), not self._rows
+    def _score(self, cases: Cases, numbers: Sequence[int], winner: np.ndarray) -> None:
+        rows = [number % self.count for number in numbers]
+        truths = self._read(rows, lambda sample: sample.segments)
+        for number, row, segments in zip(numbers, rows, truths, strict=True):
+            pred, truth, ignore = self._compared(winner[row], segments)
+            classes = len(self._source.class_names) + 1
+            cases.add(number, {"areas": class_areas(pred, truth, classes, ignore)})
+
+    def _compared(self, winner: np.ndarray, segments: np.ndarray):
+        """What was found and what is true, as places among the classes + 1, 0 for the
+        background, and what is not scored; each at the truth's own resolution."""
         places = {c: k for k, c in enumerate(self._source.class_names, start=1)}
         of_place = np.array([0, *(places[c] for c in self._labels)])
-        truths = self._read(lambda sample: (sample.segments, sample.image))
-        for row, (segments, image) in enumerate(truths):
-            small = Image.fromarray(winner[row].astype(np.int32))
-            pred = of_place[np.asarray(small.resize(segments.shape[::-1], _NEAREST))]
-            ignore = segments == IGNORE
-            if not self._background:
-                ignore = ignore | (segments == 0)
-            truth = np.zeros(segments.shape, np.int64)
-            for label in np.unique(segments[~ignore]).tolist():
-                truth[segments == label] = places.get(label, 0)
-            confusion.update(pred, truth, ignore)
-            dice.update(pred > 0, truth > 0, ignore)
-            per_image.update(pred, truth, ignore)
-            if shown and row < self._pictures:
-                self._rows.append(self._row(row, image, truth, ignore, pred))
-        scores = confusion.compute()
-        if self._background and len(self._source.class_names) == 1:
-            scores |= {"dice": dice.compute()["dice"]}
-            scores |= {"image_iou": per_image.compute()["episode_miou"]}
-        return scores
+        small = Image.fromarray(winner.astype(np.int32))
+        pred = of_place[np.asarray(small.resize(segments.shape[::-1], _NEAREST))]
+        ignore = segments == IGNORE
+        if not self._background:
+            ignore = ignore | (segments == 0)
+        truth = np.zeros(segments.shape, np.int64)
+        for label in np.unique(segments[~ignore]).tolist():
+            truth[segments == label] = places.get(label, 0)
+        return pred, truth, ignore
 
-    def _row(self, row: int, image, truth, ignore, pred) -> Row:
+    def _row(self, number: int, sample: Sample, pred, truth, ignore) -> Row:
         palette = self._palette
         shown = np.where(ignore[..., None], np.uint8(128), palette[truth])
         cells = [
             np.asarray(Image.fromarray(cell).resize(self._size[::-1], _NEAREST))
-            for cell in (image, shown, palette[pred])
+            for cell in (sample.image, shown, palette[pred])
         ]
         right = (pred == truth)[~ignore]
         share = right.mean() if right.size else np.nan
-        return Row(cells, f"{self._source.name} #{row}   {share:.2f} of pixels right")
+        return Row(
+            cells, f"{self._source.name} #{number}   {share:.2f} of pixels right"
+        )
 
     @functools.cached_property
     def _palette(self) -> np.ndarray:
         rest = colors.spread_palette(len(self._source.class_names))
         return np.concatenate([np.zeros((1, 3), np.uint8), rest])
+
+
+def _right(areas) -> float | None:
+    """The share of an image's scored pixels that is right."""
+    total = sum(shown for _, shown, _ in areas.values())
+    return sum(right for right, _, _ in areas.values()) / total if total else None

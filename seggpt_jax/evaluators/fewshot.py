@@ -5,9 +5,7 @@ times: with its own prompts; with wrong ones, which show other classes in the sa
 colours; by copying the prompts' masks; and by the prompts' colours (`baselines`).
 """
 
-import collections
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,19 +14,19 @@ import numpy as np
 from seggpt_jax import colors
 from seggpt_jax.data.sample import Source
 from seggpt_jax.evaluators import baselines, common
-from seggpt_jax.evaluators.common import Episode, Scores
+from seggpt_jax.evaluators.cases import Cases
+from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Episodes, at_least
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
-from seggpt_jax.metrics import FewShotIoU, episode_iou
-from seggpt_jax.sheets import Row, contact_sheet
+from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
+from seggpt_jax.sheets import Row
 
 _GREY = 128  # ignored pixels of a truth in pictures
-_HEADINGS = ("prompt", "target", "query", "truth", "painting", "decoded")
 _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name
 
 
 class Evaluator:
-    """Scores of `predict_fn` on the first `episodes` of `Episodes`.
+    """Scores of `predict_fn` on the first `episodes` of `Episodes`, a case each.
 
     predict_fn(params, images, targets, queries, kind) -> painting `[b, h, w, 3]`; its
     inputs are those of `common.stack`, as `put` placed them. The painting must be
@@ -42,8 +40,10 @@ class Evaluator:
 
     protocol: episodes as HSNet draws them (`hsnet.PROTOCOLS`) instead.
     put: places a tuple of host arrays with a leading batch axis on the devices.
-    pictures: episodes kept for `sheet`. threads: that decode, ahead of the devices.
+    threads: that decode, ahead of the devices.
     """
+
+    headings = ("prompt", "target", "query", "truth", "painting", "decoded")
 
     def __init__(
         self,
@@ -63,7 +63,6 @@ class Evaluator:
         tasks: Sequence[str] | None = None,
         protocol: str = "",
         put: Callable[[Any], Any] = jax.device_put,
-        pictures: int = 8,
         threads: int = 4,
     ):
         if not shots or len(set(shots)) != len(shots):
@@ -81,75 +80,116 @@ class Evaluator:
         at_least(len(self._episodes.pools), episodes=episodes)
         for task in range(len(self._episodes.pools)):
             self._episodes.draw(task)  # what cannot be drawn is said before training
+        self.count = episodes
         self._predict_fn, self._put = predict_fn, put
-        self._name, self._count, self._batch_size = name, episodes, batch_size
-        self._shots, self._seed = tuple(shots), seed
-        self._pictures, self._threads = pictures, threads
+        self._name, self._batch_size = name, batch_size
+        self._shots, self._seed, self._threads = tuple(shots), seed, threads
         pools = self._episodes.pools
         # An index per class; all instances of a task are one class, as their numbers
         # mean nothing across images.
         keys = [(t, c) for t, p in pools.items() for c in p.classes or (None,)]
         self._index = {key: index for index, key in enumerate(keys)}
-        self._baselines: dict[tuple[int, str, str], Scores] | None = None
-        self._rows: list[Row] = []
+        self._baselines: dict[int, dict[str, Any]] = {}
+        self._records: list[Mapping[str, Any]] = []
 
-    def run(self, params: Any) -> Iterator[tuple[str, float]]:
-        """Evaluates; yields `(name, value)`. A value without any evidence is nan."""
-        self._rows = []
-        scores = collections.defaultdict(
-            lambda: Scores(FewShotIoU(len(self._index))), self._baselines or {}
-        )
+    def run(
+        self, params: Any, cases: Cases | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
+        any evidence is nan."""
+        cases = Cases() if cases is None else cases
         drawn = common.prefetch(
-            self._draw, range(self._count), self._threads, 2 * self._batch_size
+            self._draw, cases.left(self.count), self._threads, 2 * self._batch_size
         )
         waiting: list[tuple[list, dict]] = []
         for batch in common.batched(drawn, self._batch_size):
             waiting.append((batch, self._launch(params, batch)))
             if len(waiting) > 1:  # The devices work on the newest batch meanwhile.
-                self._score(scores, *waiting.pop(0))
-        self._score(scores, *waiting.pop())
-        self._baselines = {k: v for k, v in scores.items() if k[1] in ("copy", "color")}
-        tasks = list(self._episodes.pools)
+                self._score(cases, *waiting.pop(0))
+        for last in waiting:
+            self._score(cases, *last)
+        self._records = cases.records(self.count)
+        for key, value in self.scores(np.ones((1, self.count))).items():
+            yield key, float(value[0])
+
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of the last run `[n]`, case j counted `weights[:, j]` times."""
+        tasks, found = list(self._episodes.pools), {}
+        own = np.array([record["task"] for record in self._records])
         for shots in self._shots:
             for part in dict.fromkeys(["", *tasks]):
+                rows = np.flatnonzero((own == part) | (part == ""))
                 for arm in _ARMS:
-                    parts = [scores[shots, arm, t] for t in tasks if part in ("", t)]
-                    whole = functools.reduce(Scores.merge, parts)
-                    place = (self._name, f"{shots}shot", part, arm)
-                    for key, value in whole.compute().items():
-                        yield "/".join(filter(None, (*place, key))), value
+                    place = "/".join(
+                        filter(None, (self._name, f"{shots}shot", part, arm))
+                    )
+                    values = self._arm_scores(f"{shots}/{arm}", rows, weights[:, rows])
+                    found |= {f"{place}/{key}": value for key, value in values.items()}
+        return found
 
-    def sheet(self, count: int) -> np.ndarray:
-        """Contact sheet uint8 `[H, W, 3]` of the last run: its first `count` episodes
-        (at most `pictures`), the same ones after every run, at the fewest shots."""
-        if not self._rows:
-            raise ValueError(f"evaluator {self._name!r} has no pictures: run it first")
-        return contact_sheet(self._rows[:count], _HEADINGS)
+    def _arm_scores(self, key: str, rows: np.ndarray, weights: np.ndarray):
+        counts = np.zeros((len(rows), len(self._index), 2, 2))
+        means = np.zeros(len(rows))
+        for place, row in enumerate(rows.tolist()):
+            record = self._records[row]
+            answer = record["answers"][key]
+            counts[place, record["classes"]] = answer["counts"]
+            means[place] = np.nan if answer["iou"] is None else answer["iou"]
+        # Sums of whole numbers: exact in float64, whatever the order.
+        summed = (weights @ counts.reshape(len(rows), -1)).reshape(
+            -1, *counts.shape[1:]
+        )
+        known = np.where(np.isnan(means), 0, weights)
+        mean = ratios(known @ np.nan_to_num(means), known.sum(1))
+        return fewshot_scores(summed) | {"episode_miou": mean}
 
-    def _draw(self, index: int) -> tuple[Episode, Episode, dict]:
+    def ranked(self) -> list[int]:
+        """The cases of the last run, best first, by the right prompts' IoU at the
+        fewest shots."""
+        key = f"{min(self._shots)}/"
+        values = [record["answers"][key]["iou"] for record in self._records]
+        known = [n for n, value in enumerate(values) if value is not None]
+        return sorted(known, key=lambda n: -values[n])
+
+    def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
+        """Pictures of some cases, under `headings`, with the fewest shots."""
+        shots, rows = min(self._shots), []
+        for batch in common.batched(numbers, self._batch_size):
+            episodes = [self._episodes.draw(number)[0] for number in batch]
+            painted = self._paint(params, episodes, shots)
+            for episode, painting in zip(episodes, common.fetch(painted), strict=False):
+                pred = colors.decode(painting, episode.palette)
+                rows.append(self._row(episode, painting, pred))
+        return rows
+
+    def _draw(self, number: int) -> tuple[int, Episode, Episode, dict]:
         """Runs in a thread: an episode, its wrong one, and what the baselines answer,
         once: it does not change while the model trains."""
-        right, wrong = self._episodes.draw(index)
+        right, wrong = self._episodes.draw(number)
+        if number in self._baselines:
+            return number, right, wrong, {}
         answers = {}
-        for shots in self._shots if self._baselines is None else ():
-            rng = np.random.default_rng([self._seed, index, 2])
-            answers[shots, "copy"] = baselines.copy(right, shots)
-            answers[shots, "color"] = baselines.color(right, shots, rng)
-        return right, wrong, answers
-
-    def _launch(self, params, batch) -> dict[tuple[int, str], jax.Array]:
-        launched = {}
         for shots in self._shots:
-            for place, arm in enumerate(("", "wrong")):
-                episodes = [drawn[place] for drawn in batch]
-                inputs = common.stack(episodes, shots, self._batch_size)
-                placed = self._put(inputs)
-                launched[shots, arm] = self._predict_fn(params, *placed)
-        return launched
+            rng = np.random.default_rng([self._seed, number, 2])
+            answers[f"{shots}/copy"] = baselines.copy(right, shots)
+            answers[f"{shots}/color"] = baselines.color(right, shots, rng)
+        return number, right, wrong, answers
 
-    def _score(self, scores, batch, launched) -> None:
+    def _paint(self, params, episodes: Sequence[Episode], shots: int) -> jax.Array:
+        placed = self._put(common.stack(episodes, shots, self._batch_size))
+        return self._predict_fn(params, *placed)
+
+    def _launch(self, params, batch) -> dict[str, jax.Array]:
+        return {
+            f"{shots}/{arm}": self._paint(params, [drawn[place] for drawn in batch],
+                                          shots)
+            for shots in self._shots
+            for place, arm in ((1, ""), (2, "wrong"))
+        }  # fmt: skip
+
+    def _score(self, cases: Cases, batch, launched) -> None:
         paintings = {key: common.fetch(value) for key, value in launched.items()}
-        for row, (episode, _, answers) in enumerate(batch):
+        for row, (number, episode, _, answers) in enumerate(batch):
             decoded = {
                 key: colors.decode(painting[row], episode.palette)
                 for key, painting in paintings.items()
@@ -159,11 +199,21 @@ class Evaluator:
                 self._index[episode.task, c if named else None]
                 for c in episode.class_ids
             ]
-            for (shots, arm), pred in (decoded | answers).items():
-                scores[shots, arm, episode.task].update(pred, episode, indices)
-            if len(self._rows) < self._pictures:
-                key = min(self._shots), ""
-                self._rows.append(self._row(episode, paintings[key][row], decoded[key]))
+            if answers:
+                self._baselines[number] = {
+                    key: common.tally(pred, episode, indices)
+                    for key, pred in answers.items()
+                }
+            tallies = {
+                key: common.tally(pred, episode, indices)
+                for key, pred in decoded.items()
+            }
+            cases.add(number, {
+                "task": episode.task,
+                "query": episode.records[0],
+                "classes": sorted(set(indices)),
+                "answers": tallies | self._baselines[number],
+            })  # fmt: skip
 
     def _row(self, episode: Episode, painting: np.ndarray, pred: np.ndarray) -> Row:
         names = [self._episodes.class_name(c) for c in episode.class_ids]

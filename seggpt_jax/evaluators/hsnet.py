@@ -1,5 +1,6 @@
 """The very episodes that HSNet draws, and with it the field, for FSS-1000, PASCAL-5i
-and COCO-20i (github.com/juhongm999/hsnet, data/ and test.py)."""
+and COCO-20i (github.com/juhongm999/hsnet, data/ and test.py), and those that Matcher
+draws for LVIS-92i (github.com/aim-uofa/Matcher, matcher/data/lvis.py)."""
 
 import dataclasses
 import functools
@@ -14,7 +15,7 @@ from seggpt_jax.data.sample import IGNORE
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Episodes
 
-PROTOCOLS = ("fss1000", "pascal5i", "coco20i")
+PROTOCOLS = ("fss1000", "pascal5i", "coco20i", "lvis92i")
 
 
 class Draw(NamedTuple):
@@ -31,9 +32,10 @@ class HsnetEpisodes(Episodes):
 
     HSNet seeds NumPy once with 0 and draws with replacement as it walks, so an episode
     depends on all before it and on the number of shots. fss1000 and pascal5i walk the
-    records in order, coco20i draws a class and a query. The class is painted white.
+    records in order, coco20i draws a class and a query, lvis92i walks the classes, 25
+    times in Matcher's 2300 episodes, and draws a query. The class is painted white.
     Classes with too few images for an episode, which the whole sets do not have, are
-    left out.
+    left out; of lvis92i, whose folds are made by that number, they are refused.
     """
 
     source: Any  # also has `record_id`
@@ -48,6 +50,12 @@ class HsnetEpisodes(Episodes):
             )
         if self.max_classes > 1:
             raise ValueError("max_classes must be 1: the protocols ask for one class")
+        few = self.source.class_names.keys() - set(self.pools[""].classes)
+        if self.protocol == "lvis92i" and few:
+            raise ValueError(
+                f"shots is {self.shots}: source {self.source.name!r} has {len(few)} "
+                "classes with too few images; open it with the same shots, whole"
+            )
 
     @functools.cached_property
     def draws(self) -> list[Draw]:
@@ -61,9 +69,14 @@ class HsnetEpisodes(Episodes):
         walk = sorted(
             (record, label) for label, records in members.items() for record in records
         )
+        # In the owners' order, which labels do not keep where they move off 255.
+        classes = [label for label in self.source.class_names if label in members]
         found = []
         for number in range(self.count):
-            if self.protocol == "coco20i":
+            if self.protocol == "lvis92i":
+                label = classes[number % len(classes)]
+                query = _choose(rng, members[label])
+            elif self.protocol == "coco20i":
                 label = _choose(rng, [*members])
                 query = _choose(rng, members[label])
             else:

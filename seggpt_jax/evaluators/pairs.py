@@ -3,7 +3,7 @@
 A model that cannot fit a handful of fixed pairs (`configs/vitl.py:overfit`) has a bug.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,19 +11,21 @@ import numpy as np
 
 from seggpt_jax import canvas, colors
 from seggpt_jax.evaluators import common
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Episode
-from seggpt_jax.metrics import EpisodeIoU, episode_iou
-from seggpt_jax.sheets import Row, contact_sheet
-
-_HEADINGS = ("prompt", "target", "query", "truth", "painting", "decoded")
+from seggpt_jax.metrics import episode_iou, ratios
+from seggpt_jax.sheets import Row
 
 
 class Evaluator:
-    """Paints the query halves of the first `count` pairs of the training mixture.
+    """Paints the query halves of the first `count` pairs of the training mixture, each
+    a case.
 
     dataset: pairs as data.context makes them, by index. `run(params)` yields
     `<name>/episode_miou`: the mean over pairs of the mean IoU over the pair's colours.
     """
+
+    headings = ("prompt", "target", "query", "truth", "painting", "decoded")
 
     def __init__(
         self,
@@ -39,26 +41,49 @@ class Evaluator:
         if count < 1 or batch_size < 1:
             raise ValueError(f"count {count} and batch_size {batch_size} must be >= 1")
         self._predict_fn, self._put, self._name = predict_fn, put, name
-        self._dataset, self._count, self._batch_size = dataset, count, batch_size
-        self._rows: list[Row] = []
+        self._dataset, self.count, self._batch_size = dataset, count, batch_size
+        self._records: list[Any] = []
 
-    def run(self, params: Any) -> Iterator[tuple[str, float]]:
-        """Evaluates; yields `(name, value)`."""
-        self._rows, score = [], EpisodeIoU()
-        episodes = (_episode(self._dataset[i]) for i in range(self._count))
-        for batch in common.batched(episodes, self._batch_size):
-            inputs = self._put(common.stack(batch, 1, self._batch_size))
-            paintings = common.fetch(self._predict_fn(params, *inputs))
-            for episode, painting in zip(batch, paintings, strict=False):
-                decoded = colors.decode(painting, episode.palette)
-                score.update(decoded, episode.truth, episode.ignore)
-                self._rows.append(_row(episode, painting, decoded))
-        for key, value in score.compute().items():
-            yield f"{self._name}/{key}", value
+    def run(
+        self, params: Any, cases: Cases | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """Evaluates what `cases` has not yet; yields `(name, value)`."""
+        cases = Cases() if cases is None else cases
+        for batch in common.batched(cases.left(self.count), self._batch_size):
+            for number, answer in zip(batch, self._answers(params, batch), strict=True):
+                cases.add(number, {"iou": _iou(*answer)})
+        self._records = cases.records(self.count)
+        for key, value in self.scores(np.ones((1, self.count))).items():
+            yield key, float(value[0])
 
-    def sheet(self, count: int) -> np.ndarray:
-        """Contact sheet uint8 `[H, W, 3]` of the last run's first `count` pairs."""
-        return contact_sheet(self._rows[:count], _HEADINGS)
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of the last run `[n]`, pair j counted `weights[:, j]` times."""
+        values = np.array([record["iou"] for record in self._records])
+        mean = ratios(weights @ values, weights.sum(1))
+        return {f"{self._name}/episode_miou": mean}
+
+    def ranked(self) -> list[int]:
+        """The pairs of the last run, best first."""
+        return sorted(range(self.count), key=lambda n: -self._records[n]["iou"])
+
+    def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
+        """Pictures of some pairs, under `headings`."""
+        rows = []
+        for batch in common.batched(numbers, self._batch_size):
+            rows += [_row(*answer) for answer in self._answers(params, batch)]
+        return rows
+
+    def _answers(self, params, numbers: Sequence[int]):
+        """Episodes, their paintings and what these are decoded to."""
+        episodes = [_episode(self._dataset[number]) for number in numbers]
+        inputs = self._put(common.stack(episodes, 1, self._batch_size))
+        paintings = common.fetch(self._predict_fn(params, *inputs))
+        for episode, painting in zip(episodes, paintings, strict=False):
+            yield episode, painting, colors.decode(painting, episode.palette)
+
+
+def _iou(episode: Episode, _, decoded: np.ndarray) -> float:
+    return episode_iou(decoded, episode.truth, episode.ignore)
 
 
 def _episode(pair: dict[str, Any]) -> Episode:
@@ -83,7 +108,7 @@ def _episode(pair: dict[str, Any]) -> Episode:
 
 
 def _row(episode: Episode, painting: np.ndarray, decoded: np.ndarray) -> Row:
-    iou = episode_iou(decoded, episode.truth, episode.ignore)
+    iou = _iou(episode, painting, decoded)
     truth, answer = episode.palette[episode.truth], episode.palette[decoded]
     prompt = episode.images[0], episode.targets[0]
     cells = (*prompt, episode.query, truth, painting, answer)

@@ -2,14 +2,12 @@
 (paper, section 3.4 and Figure S1), scored as DAVIS and YouTube-VOS score.
 """
 
-import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import ZIP_STORED, ZipFile
 
 import jax
@@ -19,12 +17,13 @@ from PIL import Image
 from seggpt_jax import colors, images, tiles
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample
 from seggpt_jax.evaluators import common
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
-from seggpt_jax.metrics import VideoScores, contour_accuracy, region_similarity
-from seggpt_jax.sheets import Row, contact_sheet
+from seggpt_jax.metrics import contour_accuracy, region_similarity, video_scores
+from seggpt_jax.sheets import Row
 from seggpt_jax.staging import new_file
 
-_HEADINGS = ("first frame", "its target", "query", "truth", "painting", "decoded")
+_MASKS = "masks"  # the folder of exported labels
 _COPY = "copy"  # the baseline: the first mask, for ever
 _GREY = 128  # what nobody annotated, in pictures
 _AHEAD = 8  # frames decoded before they are asked for
@@ -42,8 +41,20 @@ class _Group:
     halves: dict[int, str]  # object -> "seen" or "unseen"
 
 
+class _Frame(NamedTuple):
+    """A frame that was followed to: its record and sample, the groups that began before
+    it, their paintings by memory, and what these say, int32 `[h, w]`."""
+
+    record: int
+    sample: Sample
+    groups: list[_Group]
+    painted: dict[int, list[jax.Array]]
+    masks: dict[int, np.ndarray]
+
+
 class Evaluator:
-    """J, F and J&F of a source of videos (`source.videos`, a record per frame).
+    """J, F and J&F of a source of videos (`source.videos`, a record per frame), each a
+    case.
 
     make_track_fns(memory) -> `predict.TrackFns`.
 
@@ -58,13 +69,15 @@ class Evaluator:
     size: of the model's images. appear: objects may begin in later frames, where their
     masks first show (YouTube-VOS); they are followed from there by themselves, and win
     a pixel that they are surer of. videos: only the first so many; 0: all. export: a
-    zip file to write, with the labels of every frame (with the longest memory) as PNGs
-    with a palette, VIDEO/FRAME.png, as the servers of YouTube-VOS and MOSE want them.
-    put: places host arrays on the devices. pictures: videos kept for `sheet`.
+    zip file to write into the folder of the cases, with the labels of every frame (with
+    the longest memory) as PNGs with a palette, VIDEO/FRAME.png, as the servers of
+    YouTube-VOS and MOSE want them. put: places host arrays on the devices.
 
     Raises:
       ValueError: for a source without videos or without a mask in a first frame.
     """
+
+    headings = ("first frame", "its target", "query", "truth", "painting", "decoded")
 
     def __init__(
         self,
@@ -80,7 +93,6 @@ class Evaluator:
         videos: int = 0,
         export: str = "",
         put: Callable[[Any], Any] = jax.device_put,
-        pictures: int = 8,
         threads: int = 4,
     ):
         found = getattr(source, "videos", None)
@@ -99,78 +111,129 @@ class Evaluator:
         self._videos = dict(itertools.islice(found.items(), videos or None))
         self._source, self._name, self._size = source, name, size
         self._skip_ends, self._appear, self._seen = skip_ends, appear, frozenset(seen)
-        self._put, self._pictures, self._threads = put, pictures, threads
+        self._put, self._threads = put, threads
         self._export = export
-        self._rows: list[Row] = []
+        self.count = len(self._videos)
+        self._arms = (*(f"K{memory}" for memory in memories), _COPY)
+        self._records: list[Any] = []
 
-    def run(self, params: Any) -> Iterator[tuple[str, float]]:
-        """Evaluates; yields `(name, value)`. A value without any evidence is nan."""
-        self._rows = []
-        arms: tuple[int | str, ...] = (*self._fns, _COPY)
-        scores = {arm: VideoScores() for arm in arms}
-        with _archive(self._export) as archive:
-            for video, frames in self._videos.items():
-                self._run_video(params, video, frames, scores, archive)
-        for arm, score in scores.items():
-            place = arm if arm == _COPY else f"K{arm}"
-            for key, value in score.compute().items():
-                yield f"{self._name}/{place}/{key}", value
+    def run(
+        self, params: Any, cases: Cases | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
+        any evidence is nan. ValueError without a folder for what is to be exported."""
+        cases = Cases() if cases is None else cases
+        if self._export and cases.folder is None:
+            raise ValueError(f"export {self._export}: there is no folder to write to")
+        videos = list(self._videos)
+        for number in cases.left(self.count):
+            cases.add(number, self._run_video(params, videos[number], cases.folder))
+        self._records = cases.records(self.count)
+        if self._export and cases.folder:
+            _pack(cases.folder / _MASKS, cases.folder / self._export)
+        for key, value in self.scores(np.ones((1, self.count))).items():
+            yield key, float(value[0])
 
-    def sheet(self, count: int) -> np.ndarray:
-        """Contact sheet uint8 `[H, W, 3]` of the last run: the middle frame of the
-        first `count` videos (at most `pictures`), with the longest memory."""
-        if not self._rows:
-            raise ValueError(f"evaluator {self._name!r} has no pictures: run it first")
-        return contact_sheet(self._rows[:count], _HEADINGS)
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of the last run `[n]`, video j counted `weights[:, j]` times."""
+        objects = [
+            (place, one)
+            for place, record in enumerate(self._records)
+            for one in record["objects"]
+        ]
+        own = weights[:, [place for place, _ in objects]]
+        found = {}
+        for arm in self._arms:
+            values = np.array([one[arm] for _, one in objects]).reshape(-1, 2)
+            scores = video_scores(values, [one["group"] for _, one in objects], own)
+            found |= {f"{self._name}/{arm}/{key}": v for key, v in scores.items()}
+        return found
 
-    def _run_video(
-        self, params, video: str, frames: range, scores, archive: ZipFile | None
-    ) -> None:
+    def ranked(self) -> list[int]:
+        """The videos of the last run that have a truth, best first, by J&F with the
+        longest memory."""
+        arm = f"K{max(self._fns)}"
+        values = {
+            n: np.mean([one[arm] for one in record["objects"]])
+            for n, record in enumerate(self._records)
+            if record["objects"]
+        }
+        return sorted(values, key=lambda n: -values[n])
+
+    def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
+        """Pictures of some videos, under `headings`: the middle frame, with the longest
+        memory."""
+        rows = []
+        for number in numbers:
+            video, frames = list(self._videos.items())[number]
+            middle = frames[len(frames) // 2]
+            for frame in self._follow(params, frames[: len(frames) // 2 + 1]):
+                if frame.record == middle and frame.groups:
+                    rows.append(self._row(video, frame))
+        return rows
+
+    def _run_video(self, params, video: str, folder: Path | None) -> dict[str, Any]:
+        """Its objects, and J and F of each by every arm."""
+        frames, longest = self._videos[video], max(self._fns)
+        ends = (frames[0], frames[-1]) if self._skip_ends else ()
+        values: dict[int, dict[str, list[tuple[float, float]]]] = {}
+        halves: dict[int, str] = {}
+        for frame in self._follow(params, frames):
+            sample, size = frame.sample, frame.sample.segments.shape
+            if (sample.segments != IGNORE).any() and frame.record not in ends:
+                masks = {f"K{memory}": mask for memory, mask in frame.masks.items()}
+                masks[_COPY] = _copied(frame.groups, size)
+                _score(values, frame.groups, masks, sample)
+            for group in frame.groups:
+                halves |= {n: group.halves.get(n, "") for n in group.objects}
+            if folder and self._export:
+                labels = frame.masks[longest].copy()
+                given = np.isin(sample.segments, self._begun(frame))
+                labels[given] = sample.segments[given]  # what was given is the answer
+                name = f"{self._source.record_id(frame.record)}.png"
+                _save(labels, folder / _MASKS / name)
+        return {"video": video, "objects": [
+            {"object": n, "group": halves[n],
+             **{arm: np.mean(pairs, axis=0).tolist() for arm, pairs in arms.items()}}
+            for n, arms in values.items()
+        ]}  # fmt: skip
+
+    def _begun(self, frame: _Frame) -> list[int]:
+        """Objects that are shown in a frame to be followed from there."""
+        if frame.groups and not self._appear:
+            return []
+        known = {n for group in frame.groups for n in group.objects}
+        return [n for n in frame.sample.classes if n not in known]
+
+    def _follow(self, params, frames: range) -> Iterator[_Frame]:
         groups: list[_Group] = []
         samples = common.prefetch(
             self._source.__getitem__, frames, self._threads, _AHEAD
         )
-        for number, sample in enumerate(samples):
-            size = sample.image.shape[0], sample.image.shape[1]
+        for record, sample in zip(frames, samples, strict=True):
             small = images.resize_image(sample.image, self._size)
-            frame = self._put(colors.normalize(small)[None])
+            shown = self._put(colors.normalize(small)[None])
             painted = {
-                memory: [self._step(params, memory, group, frame) for group in groups]
+                memory: [self._step(params, memory, group, shown) for group in groups]
                 for memory in self._fns
             }
+            size = sample.segments.shape[0], sample.segments.shape[1]
             masks = {memory: _decode(p, groups, size) for memory, p in painted.items()}
-            longest = max(self._fns)
-            end = number in (0, len(frames) - 1)
-            if (sample.segments != IGNORE).any() and not (end and self._skip_ends):
-                for memory, pred in masks.items():
-                    _score(scores[memory], video, groups, pred, sample)
-                _score(scores[_COPY], video, groups, _copied(groups, size), sample)
-            if number == len(frames) // 2 and groups:
-                self._show(
-                    video, groups[0], sample, painted[longest][0], masks[longest]
-                )
-            if not number or self._appear:
-                self._begin(params, groups, frames[number], sample)
-            if archive:
-                labels = masks[longest].copy()
-                for group in groups:
-                    if group.sample is sample:  # what was given is the answer
-                        given = np.isin(sample.segments, group.objects)
-                        labels[given] = sample.segments[given]
-                name = f"{self._source.record_id(frames[number])}.png"
-                archive.writestr(name, _png(labels))
+            frame = _Frame(record, sample, list(groups), painted, masks)
+            yield frame
+            if begun := self._begun(frame):
+                groups.append(self._begin(params, record, sample, tuple(begun)))
             if not groups and not self._appear:
+                video = self._source.record_id(record).rpartition("/")[0]
                 raise ValueError(
                     f"source {self._source.name!r}: the first frame of {video} shows "
-                    f"no object"
+                    "no object"
                 )
 
-    def _begin(self, params, groups: list[_Group], record: int, sample: Sample) -> None:
-        """Follows the objects of a frame that are not yet followed."""
-        known = {number for group in groups for number in group.objects}
-        objects = tuple(n for n in sample.classes if n not in known)
-        if not objects:
-            return
+    def _begin(
+        self, params, record: int, sample: Sample, objects: tuple[int, ...]
+    ) -> _Group:
+        """Objects to follow from a frame on."""
         black = np.zeros((1, 3), np.uint8)
         palette = np.concatenate([black, colors.spread_palette(len(objects))])
         target, _ = colors.paint(sample.segments, objects, palette[1:])
@@ -186,7 +249,7 @@ class Evaluator:
         states = {m: fns.start(params, *placed) for m, fns in self._fns.items()}
         named = self._source.object_names(record) if self._seen else {}
         halves = {n: "seen" if named[n] in self._seen else "unseen" for n in named}
-        groups.append(_Group(sample, target, palette, objects, states, halves))
+        return _Group(sample, target, palette, objects, states, halves)
 
     def _step(self, params, memory: int, group: _Group, frame: jax.Array) -> jax.Array:
         painting, group.states[memory] = self._fns[memory].step(
@@ -194,9 +257,9 @@ class Evaluator:
         )
         return painting
 
-    def _show(self, video, group: _Group, sample, painting, pred) -> None:
-        if len(self._rows) == self._pictures:
-            return
+    def _row(self, video: str, frame: _Frame) -> Row:
+        group, sample, longest = frame.groups[0], frame.sample, max(self._fns)
+        painting, pred = frame.painted[longest][0], frame.masks[longest]
 
         def small(picture):
             return images.resize_target(picture, self._size)
@@ -213,17 +276,14 @@ class Evaluator:
         values = [
             region_similarity(pred == n, sample.segments == n) for n in group.objects
         ]
-        self._rows.append(Row(cells, f"{video}   J {np.mean(values):.2f}"))
+        return Row(cells, f"{video}   J {np.mean(values):.2f} in this frame")
 
 
-@contextlib.contextmanager
-def _archive(path: str) -> Iterator[ZipFile | None]:
-    """The zip file to write, which is there when it is whole; None without a path."""
-    if not path:
-        yield None
-        return
-    with new_file(Path(path)) as part, ZipFile(part, "w", ZIP_STORED) as archive:
-        yield archive
+def _pack(folder: Path, path: Path) -> None:
+    """A zip file of all that is in a folder, which is there when it is whole."""
+    with new_file(path) as part, ZipFile(part, "w", ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, file.relative_to(folder))
 
 
 @functools.cache
@@ -232,15 +292,15 @@ def _palette() -> bytes:
     return np.concatenate([black, colors.spread_palette(255)]).tobytes()
 
 
-def _png(labels: np.ndarray) -> bytes:
+def _save(labels: np.ndarray, path: Path) -> None:
     """Labels 0..255 as a PNG whose palette has far colours for near numbers."""
     if labels.max() > 255:
         raise ValueError(f"object {labels.max()} does not fit into 8 bits")
     picture = Image.fromarray(labels.astype(np.uint8))
     picture.putpalette(_palette())
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as part:
+        picture.save(part, "PNG")
 
 
 def _decode(
@@ -258,7 +318,7 @@ def _decode(
     return pred
 
 
-def _copied(groups: Sequence[_Group], size: tuple[int, int]) -> np.ndarray:
+def _copied(groups: Sequence[_Group], size: tuple[int, ...]) -> np.ndarray:
     """Every object where it was first shown."""
     pred = np.zeros(size, np.int32)
     for group in groups:
@@ -267,12 +327,12 @@ def _copied(groups: Sequence[_Group], size: tuple[int, int]) -> np.ndarray:
     return pred
 
 
-def _score(
-    score: VideoScores, video: str, groups: Sequence[_Group], pred, sample: Sample
-) -> None:
+def _score(values, groups: Sequence[_Group], masks, sample: Sample) -> None:
+    """Adds J and F of a frame: object -> arm -> pairs."""
     ignore = sample.segments == IGNORE
     for group in groups:
         for number in group.objects:
-            pair = pred == number, sample.segments == number, ignore
-            j, f = region_similarity(*pair), contour_accuracy(*pair)
-            score.update(video, number, j, f, group.halves.get(number, ""))
+            for arm, pred in masks.items():
+                pair = pred == number, sample.segments == number, ignore
+                found = region_similarity(*pair), contour_accuracy(*pair)
+                values.setdefault(number, {}).setdefault(arm, []).append(found)

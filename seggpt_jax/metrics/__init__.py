@@ -13,8 +13,12 @@ from seggpt_jax.metrics.fewshot import (
     intersection_and_union,
 )
 from seggpt_jax.metrics.instances import MaskAP
-from seggpt_jax.metrics.panoptic import PanopticQuality
 from seggpt_jax.metrics.masks import mean_known, ratios
+from seggpt_jax.metrics.panoptic import (
+    PanopticQuality,
+    panoptic_counts,
+    panoptic_scores,
+)
 from seggpt_jax.metrics.semantic import (
     Confusion,
     Dice,
@@ -44,6 +48,8 @@ __all__ = [
     "intersection_and_union",
     "interval",
     "mean_known",
+    "panoptic_counts",
+    "panoptic_scores",
     "ratios",
     "region_similarity",
     "resample",

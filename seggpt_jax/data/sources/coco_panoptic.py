@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from seggpt_jax.data.layout import (
     files_in,
     labels_of,
     need,
+    nth_label,
     placed,
     relative,
 )
-from seggpt_jax.data.sample import IGNORE, BadRecord
+from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources.coco import read_json
 
 _UNKNOWN = -1
@@ -56,7 +57,7 @@ class CocoPanoptic(Layout):
                     file_names.get(a["image_id"]),
                     a["file_name"],
                     {
-                        s["id"]: IGNORE if s["iscrowd"] else labels[s["category_id"]]
+                        s["id"]: (labels[s["category_id"]], bool(s["iscrowd"]))
                         for s in a["segments_info"]
                     },
                 )
@@ -75,16 +76,20 @@ class CocoPanoptic(Layout):
                 elif mask not in there[1]:
                     yield Skipped(image, f"has no mask {mask} in {masks}")
                 else:
-                    shown = {v for v in segments.values() if v != IGNORE}
+                    shown = {label for label, crowd in segments.values() if not crowd}
                     yield Entry(
                         Path(mask).stem,
                         relative(images / image, root),
                         relative(masks / mask, root),
-                        json.dumps(segments),
+                        json.dumps({n: self.mark(*s) for n, s in segments.items()}),
                         tuple(sorted(shown)),
                     )
 
         return Listing({labels[i]: name for i, name in names.items()}, entries())
+
+    def mark(self, label: int, crowd: bool) -> Any:
+        """What an annotation keeps of a segment."""
+        return IGNORE if crowd else label
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         images, path, masks = (
@@ -96,6 +101,41 @@ class CocoPanoptic(Layout):
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return paint_segments(mask, annotation)
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoPanopticSegments(CocoPanoptic):
+    """The same files, where every segment is a label of its own: what panoptic quality
+    is scored on, and what a prompt for instances is made of."""
+
+    kind: int = dataclasses.field(default=INSTANCE, init=False)
+
+    def mark(self, label: int, crowd: bool) -> Any:
+        return label, crowd
+
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        ids, segments = read_segments(mask, annotation)
+        found = np.full(ids.shape, IGNORE, np.int32)
+        owners = {}
+        for number, segment in enumerate(segments):
+            if not segment["iscrowd"]:
+                owners[nth_label(number)] = segment["category_id"]
+                found[ids == segment["id"]] = nth_label(number)
+        return Decoded(found, owners)
+
+
+def read_segments(mask: bytes, annotation: str) -> tuple[np.ndarray, list[dict]]:
+    """The segment of each pixel of `CocoPanopticSegments`, 0 for none, and COCO's
+    `segments_info` with labels for `category_id`."""
+    segments = [
+        {"id": int(number), "category_id": label, "iscrowd": crowd}
+        for number, (label, crowd) in json.loads(annotation).items()
+    ]
+    ids = read_colors(io.BytesIO(mask))
+    shown = set(np.unique(ids).tolist()) - {0}
+    if odd := shown ^ {segment["id"] for segment in segments}:
+        raise BadRecord(f"and its annotation have other segments: {shorten(odd)}")
+    return ids, segments
 
 
 def paint_segments(mask: bytes, annotation: str) -> Decoded:

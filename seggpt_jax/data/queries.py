@@ -1,0 +1,114 @@
+"""Queries of one task whose colours never change: what a prompt is tuned on."""
+
+import dataclasses
+import operator
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
+
+import numpy as np
+
+from seggpt_jax import canvas, colors
+from seggpt_jax.data import augment
+from seggpt_jax.data.augment import View
+from seggpt_jax.data.context import NothingToAsk
+from seggpt_jax.data.sample import IGNORE, Sample, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The part of a source that shows some labels, as a source, and their colours.
+
+    labels: of the source. palette: their colours uint8 `[c, 3]`. records: rising
+    indices of the source.
+    """
+
+    source: Source
+    labels: tuple[int, ...]
+    palette: np.ndarray
+    records: np.ndarray
+    same_image_only: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        return {label: self.source.class_names[label] for label in self.labels}
+
+    @property
+    def by_class(self) -> dict[int, np.ndarray]:
+        found = _members(self.source, self.labels)
+        return {n: np.searchsorted(self.records, members) for n, members in found}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        return self.source[int(self.records[operator.index(index)])]
+
+
+def choose(source: Source, labels: Sequence[int], palette: np.ndarray) -> Task:
+    """The task of labels of a source, over all records that are known to show one."""
+    members = [records for _, records in _members(source, labels)]
+    records = np.unique(np.concatenate(members)) if members else np.zeros(0, np.int64)
+    return Task(source, tuple(labels), palette, records)
+
+
+def _members(source: Source, labels: Iterable[int]) -> list[tuple[int, np.ndarray]]:
+    known = [label for label in labels if label in source.by_class]
+    return [(label, np.asarray(source.by_class[label])) for label in known]
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """Makes of a record what `data.context` makes, with nothing in the prompt's half,
+    where the learned prompt goes, and all of the query's half hidden.
+
+    tries, min_share: crops are drawn until one shows a label on that share of its
+    pixels, then the whole image is taken, as in `data.context.Context`.
+    """
+
+    view: View
+    patch: int
+    tries: int = 8
+    min_share: float = 0.002
+
+    def __call__(
+        self, task: Task, index: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray | np.generic]:
+        """The query of the task's record `index`. Raises `BadRecord` for an unreadable
+        record, `NothingToAsk` for one that shows no label after all."""
+        sample = task[index]
+        if set(task.labels).isdisjoint(sample.classes):
+            raise NothingToAsk(f"{task.name}[{task.records[index]}] shows no label")
+        window, segments = self._crop(task, sample, rng)
+        image = self.view.cut_image(sample.image, window, self.view.size, rng)
+        target, painted = colors.paint(segments, task.labels, task.palette)
+        rows, cols = segments.shape
+        grid = 2 * rows // self.patch, cols // self.patch
+        return {
+            "images": _below(image),
+            "targets": _below(target),
+            "foreground": _below(painted),
+            "valid": _below(segments != IGNORE),
+            "background": np.zeros(3, np.uint8),
+            "hidden": canvas.query_half(grid),
+            "kind": np.int32(sample.kind),
+            "record": np.int64(task.records[index]),
+        }
+
+    def _crop(self, task: Task, sample: Sample, rng: np.random.Generator):
+        for _ in range(self.tries):
+            window = self.view.window(sample.segments.shape, rng)
+            segments = augment.cut_segments(sample.segments, window, self.view.size)
+            seen = augment.visible(segments, self.min_share)
+            if not set(task.labels).isdisjoint(seen):
+                return window, segments
+        window = augment.whole(sample.segments.shape)
+        return window, augment.cut_segments(sample.segments, window, self.view.size)
+
+
+def _below(query: np.ndarray) -> np.ndarray:
+    """The lower half of a canvas whose upper half is zero."""
+    return np.concatenate([np.zeros_like(query), query])

@@ -1,0 +1,129 @@
+"""Which examples of a pool to show: those that look like the query, or those that do
+best as prompts of the others.
+
+The paper's supplementary asks what makes a good example. Both ways are given the model
+as functions, and hold no parameters.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seggpt_jax import colors
+from seggpt_jax.config import suggest
+from seggpt_jax.metrics import episode_iou, mean_known
+
+WAYS = ("score", "similarity")
+
+
+class Functions(NamedTuple):
+    """A model with its parameters; images and targets are ImageNet-normalised.
+
+    features: `(images [b, h, w, 3], kind [b]) -> [b, c]`. encode: `(images
+    [1, p, h, w, 3], targets, kind [1]) -> prompts`. paint: `(prompts, queries
+    [b, h, w, 3]) -> colours float [b, h, w, 3]`. What comes back is NumPy's, but for
+    prompts.
+    """
+
+    features: Callable[..., np.ndarray]
+    encode: Callable[..., Any]
+    paint: Callable[..., np.ndarray]
+
+
+class Pool(NamedTuple):
+    """Candidates: images and targets `[n, h, w, 3]`, ImageNet-normalised; kind `[1]`;
+    the palette of the targets uint8 `[c, 3]`, background first; ignore bool
+    `[n, h, w]`, pixels that are not scored."""
+
+    images: np.ndarray
+    targets: np.ndarray
+    kind: np.ndarray
+    palette: np.ndarray
+    ignore: np.ndarray
+
+
+class Choice(NamedTuple):
+    """Places of candidates in their pool, best first, and the score of each."""
+
+    places: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+def check(by: str, count: int, candidates: int) -> None:
+    """Refuses a search that cannot be."""
+    if by not in WAYS:
+        raise ValueError(f"by {by!r} is unknown{suggest(by, WAYS)}")
+    if not 1 <= count <= candidates:
+        raise ValueError(
+            f"count is {count}, must be 1 to {candidates}, the number of candidates"
+        )
+    if by == "score" and candidates < 2:
+        raise ValueError("by 'score' needs 2 candidates or more, to try on each other")
+
+
+def best(scores: np.ndarray, count: int) -> Choice:
+    """The `count` highest of scores `[n]`; of ties the lower place, nan last.
+
+    Each is taken for itself: a set that is tried out as one is better, at a cost that
+    grows with its size (docs/inference.md).
+    """
+    known = np.where(np.isnan(scores), -np.inf, scores)
+    places = np.argsort(-known, kind="stable")[:count]
+    return Choice(tuple(places.tolist()), tuple(float(scores[i]) for i in places))
+
+
+def similar(query: np.ndarray, pool: np.ndarray, count: int) -> Choice:
+    """The `count` of features `[n, c]` nearest to those of a query `[c]`, by the cosine
+    of their angle."""
+    lengths = np.linalg.norm(pool, axis=1) * np.linalg.norm(query)
+    # To float32's accuracy, so that equal images tie whatever was added in what order.
+    cosines = np.round(pool @ query / np.maximum(lengths, 1e-12), 6)
+    return best(cosines, count)
+
+
+def features(functions: Functions, images, kind, batch_size: int) -> np.ndarray:
+    """Features `[n, c]` of images `[n, h, w, 3]` of a kind `[1]`."""
+    size = min(batch_size, len(images))
+    parts = [
+        functions.features(rows, np.repeat(kind, size))[:count]
+        for count, rows in _batches(images, size)
+    ]
+    return np.concatenate(parts)
+
+
+def leave_one_out(functions: Functions, pool: Pool, batch_size: int) -> np.ndarray:
+    """How well each of n candidates does as the only prompt of all others: the mean of
+    their IoU over the labels they show, `[n]`. Each is encoded once."""
+    scores = np.full(len(pool.images), np.nan)
+    truths = [
+        colors.decode(colors.denormalize(target), pool.palette)
+        for target in pool.targets
+    ]
+    for i in range(len(scores)):
+        own = slice(i, i + 1)
+        prompts = functions.encode(
+            pool.images[None, own], pool.targets[None, own], pool.kind
+        )
+        others = np.delete(np.arange(len(scores)), i)
+        size = min(batch_size, len(others))
+        answers = (
+            colors.decode(painting, pool.palette)
+            for count, rows in _batches(pool.images[others], size)
+            for painting in functions.paint(prompts, rows)[:count]
+        )
+        ious = [
+            episode_iou(answer, truths[j], pool.ignore[j])
+            for j, answer in zip(others, answers, strict=True)
+        ]
+        scores[i] = mean_known(np.array(ious))
+    return scores
+
+
+def _batches(rows: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Batches of one size, and how many rows of each count: the last is filled up, so
+    that one size is compiled."""
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])
+        yield len(batch), filled

@@ -1,0 +1,358 @@
+"""In-context tuning (paper section 3.5): the prompt is learned, the model is frozen."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from seggpt_jax import canvas, colors, evaluate, pretrained, sharding, staging
+from seggpt_jax.config import (
+    RunSettings,
+    construct,
+    plain,
+    read_settings,
+    require,
+    suggest,
+)
+from seggpt_jax.data import augment
+from seggpt_jax.data.augment import View
+from seggpt_jax.data.pipeline import make_dataset
+from seggpt_jax.data.queries import Queries, Task, choose
+from seggpt_jax.data.sample import IGNORE
+from seggpt_jax.data.sources import open_sources
+from seggpt_jax.metrics import (
+    fewshot_scores,
+    intersection_and_union,
+    interval,
+    resample,
+)
+from seggpt_jax.predict import make_predict_fns
+from seggpt_jax.prompt_file import SUFFIX, PromptFile, save_prompts
+from seggpt_jax.prompts import Prompts
+from seggpt_jax.train import Loop, follow
+from seggpt_jax.trees import named_leaves
+
+PROMPT, SCORES = f"prompt{SUFFIX}", "scores.json"
+INITS = ("example", "noise")
+_NOISE = 0.02  # as tokens and positions are initialised
+_THREADS = 4  # that read what is scored
+# What a run may set of a model without making another function of it.
+_HOW = ("drop_path", "dtype", "attention", "remat", "scan")
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneSettings:
+    """What a prompt is tuned for; docs/training.md says why.
+
+    classes: names or labels of the source; none: all. prompts: how many are learned
+    together. init: a random example of the source, or noise. heldout: the source that
+    the prompt is scored on; none: it is not. images: most that are scored, 0: all.
+    """
+
+    classes: tuple[str | int, ...]
+    prompts: int
+    init: str
+    heldout: Mapping[str, Any]
+    images: int
+
+    def __post_init__(self):
+        require(self.prompts >= 1, "tune.prompts", self.prompts, "at least 1")
+        require(self.images >= 0, "tune.images", self.images, "at least 0")
+        if self.init not in INITS:
+            raise ValueError(
+                f"setting tune.init = {self.init!r} is unknown"
+                f"{suggest(self.init, INITS)}"
+            )
+
+
+def tune(config, workdir: str) -> dict[str, float]:
+    """`config.mode = "tune"`: learns the prompt of a task on the frozen weights of
+    `config.checkpoint`, and writes `prompt.safetensors` and, where it is scored,
+    `scores.json`. Returns the last scores."""
+    settings = read_settings(config)
+    require(bool(settings.checkpoint), "checkpoint", settings.checkpoint,
+            "the model that the prompt is for")  # fmt: skip
+    require(not settings.evals, "evals", plain(settings.evals),
+            "empty: tune.heldout names what the prompt is scored on")  # fmt: skip
+    weights = pretrained.load(settings.checkpoint)
+    trained = TunedPrompt(settings, weights)
+    loop = Loop(settings, Path(workdir), trained)
+    for name, stage in settings.stages.items():
+        prob = stage["background_prob"]
+        require(not prob, f"stages.{name}.background_prob", prob,
+                "0: the colours of a tuned prompt are fixed")  # fmt: skip
+    scores = follow(loop)
+    if loop.step == loop.steps:
+        _write(loop, trained, weights)
+    return scores
+
+
+def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> None:
+    """The prompt, and its scores beside those of the one that it started from."""
+    model, path = plain(trained.model.config), loop.workdir / PROMPT
+    about: dict[str, Any] = {
+        "source": trained.task.name,
+        "init": trained.settings.init,
+        "records": trained.shown,
+        "steps": loop.steps,
+        "seed": loop.config.seed,
+    }
+    content = PromptFile(
+        trained.prompts(jax.device_get(loop.state.average)),
+        trained.task.class_names,
+        {name: value for name, value in model.items() if name not in _HOW},
+        {"step": weights.step, "sha256": fingerprint(weights.params)},
+        about,
+    )
+    if trained.heldout is not None:
+        before = trained.count(sharding.put_replicated(loop.mesh, trained.initial))
+        compared = compare(before, trained.count(loop.state.average), loop.config.seed)
+        about["scores"] = compared
+        logging.info("mIoU %.4f -> %.4f (%+.4f, 95 %% interval %+.4f .. %+.4f)",
+                     compared["initial"]["miou"], compared["tuned"]["miou"],
+                     compared["difference"], *compared["interval"])  # fmt: skip
+    if jax.process_index() == 0:
+        save_prompts(path, content)
+        if "scores" in about:
+            with staging.new_file(loop.workdir / SCORES) as new:
+                new.write_text(json.dumps(about["scores"], indent=2) + "\n")
+        logging.info("wrote %s", path)
+
+
+class TunedPrompt:
+    """What `tune` trains: images and targets `[1, p, h, w, 3]`, normalised, of the
+    prompts of one task, whose colours are fixed (see `train.Trained`)."""
+
+    query_only = True
+
+    def __init__(self, config: RunSettings, weights: pretrained.Weights):
+        self.config, self.weights = config, weights
+        self.settings = construct(TuneSettings, "tune", config.tune)
+        self.model = evaluate.own_model(config.model, weights)
+        rows, cols = self.model.config.canvas
+        self.size = rows // 2, cols
+        self.fns = make_predict_fns(self.model)
+        self.heldout: Task | None = None
+        self.frozen: Any = None
+
+    def open_data(self, mesh):
+        """Opens the source that is tuned on and the one that is scored."""
+        config = self.config
+        opened = open_sources(plain(config.sources), config.data_dir)
+        require(len(opened) == 1, "sources", [*opened], "one source")
+        (source,) = opened.values()
+        require(not source.same_image_only, "sources", source.name,
+                "a source whose labels mean the same in every image")  # fmt: skip
+        labels = chosen(source.class_names, self.settings.classes, source.name)
+        self.palette = colors.spread_palette(len(labels))
+        self.task = choose(source, labels, self.palette)
+        require(len(self.task) > 0, "tune.classes", self.settings.classes,
+                f"classes that {source.name} shows")  # fmt: skip
+        if self.settings.heldout:
+            self.heldout = self._open_heldout(self.task.class_names.values())
+        view = construct(View, "view", config.view, size=self.size)
+        more = {n: config.context[n] for n in ("tries", "min_share")}
+        queries = Queries(view, self.model.config.patch, **more)
+        dataset = make_dataset(
+            [self.task], [1.0], queries, config.seed, config.bad_share
+        )
+        self.initial, self.kind, self.shown = self._example()
+        self.frozen = evaluate.fit(self.weights, config.checkpoint, self.model, mesh)
+        self.place, self.placed_kind = (
+            lambda batch: jax.device_put(
+                batch, jax.NamedSharding(mesh, sharding.BATCH)
+            ),
+            sharding.put_replicated(mesh, self.kind),
+        )
+        return [self.task.name], dataset
+
+    def _open_heldout(self, names: Iterable[str]) -> Task:
+        spec = {"heldout": plain(self.settings.heldout)}
+        (source,) = open_sources(spec, self.config.data_dir).values()
+        labels = chosen(source.class_names, tuple(names), source.name)
+        task = choose(source, labels, self.palette)
+        if limit := self.settings.images:
+            task = dataclasses.replace(task, records=task.records[:limit])
+        require(len(task) > 0, "tune.heldout", spec["heldout"],
+                "a source that shows the classes")  # fmt: skip
+        return task
+
+    def _example(self) -> tuple[dict[str, np.ndarray], np.ndarray, list[int]]:
+        """The prompts that tuning starts from, their kind, and their records.
+
+        Classes in random order, again and again, each shown by a random record of it:
+        several prompts show as many classes as they can.
+        """
+        rng, task = np.random.default_rng(self.config.seed), self.task
+        members = task.by_class
+        order = rng.permutation([label for label in task.labels if label in members])
+        taken: list[int] = []
+        for label in np.resize(order, self.settings.prompts).tolist():
+            free = np.setdiff1d(members[label], taken)
+            taken.append(int(rng.choice(free if len(free) else members[label])))
+        samples = [augment.resize(task[index], self.size) for index in taken]
+        painted = [
+            colors.paint(sample.segments, task.labels, task.palette)[0]
+            for sample in samples
+        ]
+        shown = {"image": [sample.image for sample in samples], "target": painted}
+        leaves = {n: colors.normalize(np.stack(x))[None] for n, x in shown.items()}
+        if self.settings.init == "noise":
+            leaves = {
+                name: (_NOISE * rng.standard_normal(x.shape)).astype(np.float32)
+                for name, x in leaves.items()
+            }
+        kind = np.array([samples[0].kind], np.int32)
+        return leaves, kind, task.records[taken].tolist()
+
+    def init(self, key):
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.initial)
+
+    def start(self, mesh):
+        return sharding.put_replicated(mesh, self.initial)
+
+    def paint(self, params, frozen, rows, key):
+        """Every query below every prompt, in a feature ensemble."""
+        hidden, kind = rows["hidden"], rows["kind"]
+        b, p = len(hidden), params["image"].shape[1]
+
+        def below(prompt, query):
+            prompts = jnp.broadcast_to(prompt, (b, *prompt.shape[1:]))
+            queries = jnp.broadcast_to(query[:, None], (b, p, *query.shape[1:]))
+            both = canvas.stitch(prompts, queries)
+            return both.reshape(b * p, *both.shape[2:])
+
+        painting, _ = self.model.apply(
+            {"params": frozen},
+            below(params["image"], canvas.split(rows["images"])[1]),
+            below(params["target"], jnp.zeros_like(canvas.split(rows["targets"])[1])),
+            jnp.repeat(hidden, p, axis=0), jnp.repeat(kind, p),
+            prompts=p, query_only=True,
+        )  # fmt: skip
+        return painting[::p]  # the seam of the first prompt, as in prediction
+
+    def stored_scores(self, workdir, step):
+        groups = [evaluate.Group("tune", {})] if self.heldout is not None else []
+        return evaluate.stored_scores(workdir, step, groups)
+
+    def evaluate(self, params, step, writer):
+        leaves = jax.device_get(params)
+        rows = np.concatenate([leaves["image"][0], leaves["target"][0]], axis=2)
+        picture = np.clip(colors.denormalize(rows), 0, 255).round().astype(np.uint8)
+        writer.images(step, "prompt", np.concatenate(list(picture)))
+        if self.heldout is None:
+            return {}
+        values = fewshot_scores(self.count(params).sum(0))
+        scores = {f"tune/{name}": float(value) for name, value in values.items()}
+        writer.scalars(step, scores)
+        return scores
+
+    def count(self, params) -> np.ndarray:
+        """`score` of a prompt, on the devices, on what is held out."""
+        assert self.heldout is not None
+        encoded = self.fns.encode_prompts(
+            self.frozen, params["image"], params["target"], self.placed_kind
+        )
+
+        def paint(queries):
+            return jax.device_get(
+                self.fns.predict(self.frozen, encoded, self.place(queries))
+            )
+
+        batch_size = self.config.loader["batch_size"]
+        return score(paint, self.heldout, self.size, batch_size)
+
+    def prompts(self, leaves: Mapping[str, np.ndarray]) -> Prompts:
+        """Leaves, on the host, as the `Predictor` takes them."""
+        return Prompts(
+            leaves["image"],
+            leaves["target"],
+            self.kind,
+            np.array([0, *self.task.labels], np.int32),
+            np.concatenate([[colors.BLACK], self.palette]).astype(np.uint8),
+        )
+
+
+def chosen(
+    names: Mapping[int, str], classes: tuple[str | int, ...], source: str
+) -> list[int]:
+    """Rising labels of classes, given by name or label; none given: all."""
+    labels = {name: label for label, name in names.items()}
+    found = [labels.get(str(one), one) for one in classes] or [*names]
+    for one in found:
+        if one not in names:
+            raise ValueError(
+                f"setting tune.classes: {source} has no {one!r}"
+                f"{suggest(one, names.values())}"
+            )
+    return sorted({int(one) for one in found})
+
+
+def score(
+    paint: Callable[[np.ndarray], np.ndarray],
+    task: Task,
+    size: tuple[int, int],
+    batch_size: int,
+) -> np.ndarray:
+    """What a fixed prompt gets right: pixels int64 `[n, c, 2, 2]` of every record and
+    label, as `metrics.intersection_and_union` counts them, at the model's size.
+
+    paint: queries `[batch_size, h, w, 3]`, normalised -> painting.
+    """
+    palette = np.concatenate([[colors.BLACK], task.palette])
+    counts = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(task), batch_size):
+            indices = range(first, min(first + batch_size, len(task)))
+            samples = [*pool.map(lambda i: augment.resize(task[i], size), indices)]
+            images = [sample.image for sample in samples]
+            images += images[-1:] * (batch_size - len(images))
+            paintings = paint(colors.normalize(np.stack(images)))
+            for sample, painting in zip(samples, paintings, strict=False):
+                found = colors.decode(colors.denormalize(painting), palette)
+                ignored = sample.segments == IGNORE
+                counts.append([
+                    intersection_and_union(
+                        found == place, sample.segments == label, ignored
+                    )
+                    for place, label in enumerate(task.labels, start=1)
+                ])  # fmt: skip
+    return np.array(counts)
+
+
+def compare(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
+    """Scores of two prompts on the same images, from `score`, and of their difference
+    the 95 % interval of a bootstrap over the images, the same draws for both."""
+    draws = resample(len(before), seed=seed)
+
+    def miou(counts):
+        return fewshot_scores(np.tensordot(draws, counts, axes=1))["miou"]
+
+    initial, tuned = (
+        {name: float(value) for name, value in fewshot_scores(counts.sum(0)).items()}
+        for counts in (before, after)
+    )
+    return {
+        "images": len(before),
+        "initial": initial,
+        "tuned": tuned,
+        "difference": tuned["miou"] - initial["miou"],
+        "interval": [*interval(miou(after) - miou(before))],
+    }
+
+
+def fingerprint(params: Any) -> str:
+    """sha256 of parameters, by name and value."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(named_leaves(params).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,375 @@
+"""Tuned prompts: what is learned, what stays, and what is kept of it."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from configs import tune as tune_config
+from seggpt_jax import canvas, cli, colors, release, tune
+from seggpt_jax.config import read_settings
+from seggpt_jax.data import augment
+from seggpt_jax.inference import Predictor
+from seggpt_jax.optim import OptimSettings, describe, make_optimizer
+from seggpt_jax.predict import make_predict_fns
+from seggpt_jax.pretrained import load
+from seggpt_jax.prompt_file import load_prompts, save_prompts
+from seggpt_jax.train import Loop, NonFinite, follow
+from seggpt_jax.train_step import Stage, make_train_step, new_state
+from seggpt_jax.trees import named_leaves
+from tests import tiny
+from tests.models import SMALL, random_params, small
+
+PARAMS = jax.device_get(random_params(small()))
+SIZE = (16, 16)
+NAMES = ("texture: checkered", "texture: plaid")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        with tiny.quick(patch, tmp_path_factory.mktemp("cache")):
+            yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "release"
+    release.export_params(path, PARAMS, SMALL.__dict__)
+    return str(path)
+
+
+def config(model, **settings):
+    """Two prompts for two classes of drawn scenes, six steps."""
+    c = tune_config.get_config("tiny")
+    given = {
+        "checkpoint": model, "tune__classes": NAMES, "tune__prompts": 2,
+        "tune__images": 6, "stages__tune__steps": 6, "stages__tune__warmup": 1,
+        "sources__shapes__size": (32, 32), "tune__heldout__size": (32, 32),
+        "sources__shapes__length": 200, "tune__heldout__length": 200,
+        "loader__batch_size": 4, "log_every": 1, "save_every": 2, "keep": 9,
+        "eval_every": 3,
+    }  # fmt: skip
+    for name, value in (given | settings).items():
+        *parents, last = name.split("__")
+        here = c
+        for parent in parents:
+            here = here[parent]
+        with here.ignore_type():
+            here[last] = value
+    return c
+
+
+def prepared(model, folder, **settings):
+    """A loop whose data is open, and what it trains."""
+    read = read_settings(config(model, **settings))
+    trained = tune.TunedPrompt(read, load(model))
+    loop = Loop(read, folder, trained)
+    loop.open_data()
+    return loop, trained
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    tune.tune(config(model), str(folder))
+    return folder
+
+
+def test_the_model_stays_and_both_canvases_are_learned(model, tmp_path):
+    loop, trained = prepared(model, tmp_path)
+    scores = follow(loop)
+    kept = jax.device_get(trained.frozen)
+    jax.tree.map(np.testing.assert_array_equal, kept, PARAMS)
+    assert set(loop.state.params) == {"image", "target"}
+    for name, value in jax.device_get(loop.state.params).items():
+        assert value.shape == (1, 2, *SIZE, 3)
+        # Every pixel of every prompt has a gradient.
+        assert (value != trained.initial[name]).mean() > 0.99
+    assert set(scores) == {"tune/miou", "tune/fbiou"}
+
+
+def test_what_it_paints_is_the_prediction(model, tmp_path):
+    _, trained = prepared(model, tmp_path)
+    rng = np.random.default_rng(0)
+    leaves = {n: rng.normal(size=x.shape).astype(np.float32)
+              for n, x in trained.initial.items()}  # fmt: skip
+    queries = rng.normal(size=(4, *SIZE, 3)).astype(np.float32)
+    whole = canvas.stitch(np.zeros_like(queries), queries)
+    kind = np.zeros(4, np.int32)
+    hidden = np.broadcast_to(canvas.query_half(SMALL.grid), (4, *SMALL.grid))
+    rows = {"images": whole, "targets": whole, "hidden": hidden, "kind": kind}
+    painting = trained.paint(leaves, trained.frozen, rows, None)
+    fns = make_predict_fns(small())
+    prompts = fns.encode_prompts(PARAMS, leaves["image"], leaves["target"], kind[:1])
+    # As far as the plain model and the prompted form agree (tests/test_predict.py).
+    np.testing.assert_allclose(
+        painting, fns.predict(PARAMS, prompts, queries), atol=2e-4
+    )
+
+
+def test_the_score_at_step_0_is_that_of_the_example(model, tmp_path):
+    loop, trained = prepared(model, tmp_path, tune__classes=NAMES[:1], tune__prompts=1)
+    counts = trained.count(jax.device_put(trained.initial, loop.key.sharding))
+    (label,), (record,) = trained.task.labels, trained.shown
+    shown = augment.resize(trained.task.source[record], SIZE)
+    predictor = Predictor(SMALL, PARAMS)
+    predictor.set_prompts(shown.image, (shown.segments == label).astype(np.uint8))
+    assert counts.shape == (6, 1, 2, 2)
+    for index, ours in enumerate(counts):
+        query = augment.resize(trained.heldout[index], SIZE)
+        found, truth = predictor(query.image).segments == 1, query.segments == label
+        wanted = (found & truth).sum(), (found | truth).sum()
+        # Another batch size: a pixel halfway between two colours may tip over.
+        np.testing.assert_allclose(ours[0, 0], wanted, atol=2)
+
+
+def test_the_file_is_of_the_last_average_and_scores_are_paired(finished, model):
+    content = load_prompts(finished / "prompt.safetensors", SIZE)
+    assert list(content.names.values()) == list(NAMES)
+    assert content.prompts.labels.tolist() == [0, *content.names]
+    np.testing.assert_array_equal(content.prompts.palette[1:], colors.spread_palette(2))
+    saved = tiny.checkpoint.restore_params(str(finished / "checkpoints"), "ema")[0]
+    np.testing.assert_array_equal(content.prompts.images, saved["image"])
+    np.testing.assert_array_equal(content.prompts.targets, saved["target"])
+    assert content.weights["sha256"] == tune.fingerprint(PARAMS)
+    scores = json.loads((finished / "scores.json").read_text())
+    assert scores == content.about["scores"] and scores["images"] == 6
+    gain = scores["tuned"]["miou"] - scores["initial"]["miou"]
+    assert scores["difference"] == gain
+    last = (finished / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["tune/miou"] == scores["tuned"]["miou"]
+
+
+def test_a_stopped_run_goes_on_exactly(finished, model, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "6")
+    (run / "prompt.safetensors").unlink()
+    tune.tune(config(model), str(run))
+    tiny.assert_same_run(finished, run)
+    for name in ("prompt.safetensors", "scores.json"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes()
+    with pytest.raises(ValueError, match="tune.prompts: 2 -> 1"):
+        tune.tune(config(model, tune__prompts=1), str(run))
+
+
+def test_a_prompt_that_breaks_is_not_kept(model, tmp_path):
+    with pytest.raises(NonFinite, match="step [2-4]: "):
+        tune.tune(config(model, stages__tune__lr=1e38), str(tmp_path))
+    assert not (tmp_path / "prompt.safetensors").exists()
+
+
+def test_noise_becomes_a_prompt(tmp_path):
+    """The bundled model, asked with noise, finds little; the tuned noise finds more."""
+    c = tune_config.get_config("tiny")
+    c.tune.init, c.stages.tune.steps, c.stages.tune.lr = "noise", 40, 0.3
+    c.tune.images, c.eval_every, c.ema, c.log_every = 20, 0, 0.0, 1
+    tune.tune(c, str(tmp_path))
+    losses = [x[0] for x in tiny.metrics(tmp_path).values()]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["interval"][0] > 0, scores
+
+
+def test_compare_draws_the_same_images_for_both():
+    rng = np.random.default_rng(0)
+    whole = rng.integers(50, 100, (30, 2, 2))
+    before = np.stack([rng.integers(0, whole), whole], -1)
+    assert tune.compare(before, before, 0)["interval"] == [0, 0]
+    after = before.copy()
+    after[..., 0] += 10  # the same gain everywhere: hardly any doubt
+    found = tune.compare(before, np.minimum(after, after[..., 1:]), 0)
+    low, high = found["interval"]
+    assert 0 < low < found["difference"] < high < 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"checkpoint": ""}, "setting checkpoint = '': must be the model that"),
+        ({"evals": {"a": {}}}, "setting evals = .*tune.heldout names"),
+        ({"tune__init": "nois"}, "tune.init = 'nois' is unknown; did you mean 'noise'"),
+        ({"tune__prompts": 0}, "tune.prompts = 0: must be at least 1"),
+        ({"tune__classes": ("texture: plad",)}, "did you mean 'texture: plaid'"),
+        ({"stages__tune__background_prob": 0.5}, "background_prob = 0.5: must be 0"),
+        ({"tune__heldout__split": "heldout"}, "shapes has no 'texture: checkered'"),
+    ],
+)
+def test_wrong_settings(model, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        tune.tune(config(model, **settings), str(tmp_path))
+    assert not (tmp_path / "config.json").exists()
+
+
+# The file.
+
+
+def test_prompts_go_into_a_file_and_back(finished, tmp_path):
+    content = load_prompts(finished / "prompt.safetensors", SIZE)
+    save_prompts(tmp_path / "new" / "b.safetensors", content)
+    assert (tmp_path / "new" / "b.safetensors").read_bytes() == (
+        finished / "prompt.safetensors"
+    ).read_bytes()
+    again = load_prompts(tmp_path / "new" / "b.safetensors", SIZE)
+    for one, other in zip(content.prompts, again.prompts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert again[1:] == content[1:]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["b.safetensors"]
+
+
+def test_files_that_are_refused(finished, tmp_path):
+    path = tmp_path / "p.safetensors"
+
+    def refused(kind, message):
+        with pytest.raises(kind, match=message) as raised:
+            load_prompts(path, SIZE)
+        assert str(path) in str(raised.value)
+
+    refused(FileNotFoundError, "no such prompt file")
+    good = (finished / "prompt.safetensors").read_bytes()
+    for damaged in (good[: len(good) // 2], b"", b"no tensors at all"):
+        path.write_bytes(damaged)
+        refused(ValueError, "is damaged")
+    save_file({"x": np.zeros(3, np.float32)}, path)
+    refused(ValueError, "is no prompt file")
+    path.write_bytes(good)
+    with pytest.raises(ValueError, match="is 16 x 16, and the model's images are 8 x"):
+        load_prompts(path, (8, 8))
+    content = load_prompts(path, SIZE)
+    wrong = {
+        "kind is 7": {"kind": np.array([7])},
+        "labels .* must rise": {"labels": content.prompts.labels[::-1]},
+        "targets is": {"targets": content.prompts.targets[:, :1]},
+        "not finite": {"images": content.prompts.images * np.nan},
+    }
+    for message, change in wrong.items():
+        prompts = content.prompts._replace(**change)
+        save_prompts(path, content._replace(prompts=prompts))
+        refused(ValueError, f"is damaged: .*{message}")
+
+
+def test_the_predictor_takes_a_prompt_file(finished, caplog):
+    path = finished / "prompt.safetensors"
+    predictor, prompts = Predictor(SMALL, PARAMS), load_prompts(path, SIZE).prompts
+    names = predictor.load_prompt(path)
+    assert list(names.values()) == list(NAMES) and not caplog.records
+    query = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    fns = make_predict_fns(small())
+    encoded = fns.encode_prompts(PARAMS, *prompts[:3])
+    painting = fns.predict(PARAMS, encoded, colors.normalize(query[None]))
+    wanted = np.clip(colors.denormalize(np.asarray(painting[0])), 0, 255)
+    result = predictor(query)
+    np.testing.assert_array_equal(result.painting, wanted)
+    assert set(np.unique(result.segments)) <= {0, *names}
+    # A video that starts with them paints its first frame so, too.
+    (frame,) = predictor.track([query], memory=0)
+    np.testing.assert_allclose(frame.painting, wanted, atol=0.05)
+    other = SMALL.replace(merge_after=0)
+    Predictor(other, PARAMS).load_prompt(path)
+    assert "merge_after 1, and this one has 0" in caplog.text
+
+
+def test_the_command_tunes_and_segments(tmp_path, monkeypatch, capsys, model):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "cache_compiled", lambda: "elsewhere")
+    (tmp_path / "pets").mkdir()
+    rows = ["split\timage\tmask\twidth\theight\tclasses"]
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(
+            f"pets/{n}.png"
+        )
+        mask = np.zeros((20, 20), np.uint8)
+        mask[:10, :10] = 1 + n % 2
+        Image.fromarray(mask).save(f"pets/m{n}.png")
+        split = "train" if n < 4 else "val"
+        rows.append(f"{split}\t{n}.png\tm{n}.png\t20\t20\t{1 + n % 2}")
+    (tmp_path / "pets/index.tsv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "pets/classes.tsv").write_text(
+        "id\tname\timages\n1\tdog\t3\n2\tcat\t3\n"
+    )
+
+    def run(*argv):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(list(argv))
+        return int(stopped.value.code), capsys.readouterr()
+
+    argv = ["tune", "--model", model, "--data", "pets", "--classes", "cat",
+            "--steps", "2", "--out", "cat.safetensors"]  # fmt: skip
+    status, said = run(*argv)
+    assert status == 0 and "--prompt cat.safetensors" in said.out, said.err
+    assert load_prompts("cat.safetensors", SIZE).names == {2: "cat"}
+    assert json.loads((tmp_path / "cat.run/scores.json").read_text())["images"] == 1
+    argv = ["segment", "--model", model, "pets/4.png", "--as", "segments", "--out", "o"]
+    assert run(*argv, "--prompt", "cat.safetensors")[0] == 0
+    predictor = Predictor(SMALL, PARAMS)
+    predictor.load_prompt("cat.safetensors")
+    with Image.open("o/4.png") as image:
+        np.testing.assert_array_equal(np.array(image), predictor("pets/4.png").segments)
+    both = ["--prompt", "cat.safetensors", "--prompt", "a.png:b.png"]
+    status, said = run(*argv, *both)
+    assert status == 2 and "a tuned prompt goes alone" in said.err
+    status, said = run("tune", "--model", model, "--data", "pets", "--out", "cat.pth")
+    assert status == 2 and "ends in .safetensors" in said.err
+
+
+# Parts of a model.
+
+
+def batch(model):
+    rng = np.random.default_rng(0)
+    shape = (2, *model.config.canvas)
+    return {
+        "images": rng.integers(0, 256, (*shape, 3), np.uint8),
+        "targets": rng.integers(0, 256, (*shape, 3), np.uint8),
+        "foreground": np.ones(shape, bool),
+        "valid": np.ones(shape, bool),
+        "background": np.zeros((2, 3), np.uint8),
+        "hidden": np.broadcast_to(
+            canvas.query_half(model.config.grid), (2, *model.config.grid)
+        ),
+        "kind": np.zeros(2, np.int32),
+    }
+
+
+@pytest.mark.parametrize("pattern", ["decoder/.*", ".*(bias|scale)", "mask_token"])
+def test_only_what_is_trainable_changes(pattern):
+    settings = OptimSettings(trainable=pattern)
+    stage, free = Stage(steps=4, lr=1e-2), 0
+    tx = stage.optimizer(settings)
+    state = new_state(jax.tree.map(jnp.asarray, PARAMS), tx, ema=True)
+    step = jax.jit(
+        make_train_step(small(), stage, settings, start=0, accumulate=2, ema=0.5)
+    )
+    for _ in range(2):
+        state, _ = step(state, batch(small()), jax.random.key(0))
+    before, after, ema = map(named_leaves, (PARAMS, state.params, state.ema))
+    table = describe(PARAMS, settings).splitlines()[1:]
+    for (name, leaf), row in zip(before.items(), table, strict=True):
+        changed = not np.array_equal(leaf, after[name])
+        frozen = "frozen" in row
+        assert changed != frozen, name
+        assert np.array_equal(leaf, ema[name]) == frozen, name
+        free += not frozen
+    assert 0 < free < len(before)
+    moments = [x for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim]
+    assert len(moments) == 2 * free
+
+
+def test_by_default_the_optimizer_is_as_without_the_setting():
+    ours = make_optimizer(OptimSettings(), 1e-3).init(PARAMS)
+    assert len([x for x in jax.tree.leaves(ours) if x.ndim]) == 2 * len(
+        jax.tree.leaves(PARAMS)
+    )
+
+
+def test_wrong_patterns():
+    with pytest.raises(ValueError, match="trainable = 'decode': must be a regular .*"):
+        make_optimizer(OptimSettings(trainable="decode"), 1e-3).init(PARAMS)
+    with pytest.raises(ValueError, match=r"optim.trainable = '\(': must be a regular"):
+        OptimSettings(trainable="(")
