@@ -133,7 +133,14 @@ def base() -> ConfigDict:
     c.eval_every = 1000
     c.evals = ordered()
     c.tune = ConfigDict(
-        {"classes": (), "prompts": 1, "init": "example", "images": 0, "heldout": {}}
+        {
+            "classes": (),
+            "palette": "spread",
+            "prompts": 1,
+            "init": "example",
+            "images": 0,
+            "heldout": {},
+        }
     )
     return c
 

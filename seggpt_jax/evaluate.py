@@ -23,11 +23,18 @@ from seggpt_jax.config import (
 )
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators.cases import Cases
+from seggpt_jax.evaluators.common import fetch
 from seggpt_jax.metrics import resample
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-from seggpt_jax.predict import make_predict_fn, make_predict_fns, make_track_fns
+from seggpt_jax.predict import (
+    make_features_fn,
+    make_predict_fn,
+    make_predict_fns,
+    make_track_fns,
+)
 from seggpt_jax.prompt_file import load_prompts
+from seggpt_jax.search import Functions
 from seggpt_jax.sheets import Row, contact_sheet
 from seggpt_jax.trees import named_leaves
 from seggpt_jax.workdir import check_workdir, prepare_workdir
@@ -75,7 +82,8 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         "checkpoint": config.checkpoint, "step": step,
         "weights_sha256": report.digest(weights.params),
     }  # fmt: skip
-    scores, intervals = {}, {}
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
     with Writer(workdir, active=first) as writer, jax.transfer_guard("disallow"):
         for group in groups:
             found = score_group(group, params, writer, Path(workdir), config, about)
@@ -148,7 +156,25 @@ def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str
     if kind in ("examples", "closed", "panoptic"):
         functions["predict_fns"] = make_predict_fns(model, ensemble)
         return functions | {"put_everywhere": everywhere}
+    if settings.get("search", "none") != "none":
+        functions["make_search"] = _make_search(model, ensemble, everywhere)
     return functions | {"predict_fn": make_predict_fn(model, ensemble)}
+
+
+def _make_search(model: SegGPT, ensemble: str, put):
+    """What a few-shot evaluator looks for prompts with, of given parameters."""
+    (encode, predict), features = (
+        make_predict_fns(model, ensemble), make_features_fn(model),
+    )  # fmt: skip
+
+    def make_search(params) -> Functions:
+        return Functions(
+            lambda *shown: jax.device_get(features(params, *put(shown))),
+            lambda *shown: encode(params, *put(shown)),
+            lambda prompts, queries: fetch(predict(params, prompts, put(queries))),
+        )
+
+    return make_search
 
 
 @dataclasses.dataclass(frozen=True)

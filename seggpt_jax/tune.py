@@ -1,8 +1,8 @@
 """In-context tuning (paper section 3.5): the prompt is learned, the model is frozen."""
 
 import dataclasses
-import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from seggpt_jax import canvas, colors, evaluate, pretrained, sharding, staging
+from seggpt_jax import (
+    canvas,
+    colors,
+    evaluate,
+    painter,
+    pretrained,
+    report,
+    sharding,
+    staging,
+)
 from seggpt_jax.config import (
     RunSettings,
     construct,
@@ -26,7 +35,7 @@ from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.pipeline import make_dataset
 from seggpt_jax.data.queries import Queries, Task, choose
-from seggpt_jax.data.sample import IGNORE
+from seggpt_jax.data.sample import IGNORE, INSTANCE, Source
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.metrics import (
     fewshot_scores,
@@ -38,10 +47,10 @@ from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.prompt_file import SUFFIX, PromptFile, save_prompts
 from seggpt_jax.prompts import Prompts
 from seggpt_jax.train import Loop, follow
-from seggpt_jax.trees import named_leaves
 
 PROMPT, SCORES = f"prompt{SUFFIX}", "scores.json"
 INITS = ("example", "noise")
+PALETTES = ("spread", "painter", "locations")
 _NOISE = 0.02  # as tokens and positions are initialised
 _THREADS = 4  # that read what is scored
 # What a run may set of a model without making another function of it.
@@ -52,12 +61,15 @@ _HOW = ("drop_path", "dtype", "attention", "remat", "scan")
 class TuneSettings:
     """What a prompt is tuned for; docs/training.md says why.
 
-    classes: names or labels of the source; none: all. prompts: how many are learned
-    together. init: a random example of the source, or noise. heldout: the source that
-    the prompt is scored on; none: it is not. images: most that are scored, 0: all.
+    classes: names or labels of the source; none: all. palette: their colours, far apart
+    (`colors.spread_palette`) or Painter's of closed sets; "locations" paints instances
+    by where they are, as Painter does. prompts: how many are learned together. init: a
+    random example of the source, or noise. heldout: the source that the prompt is
+    scored on; none: it is not. images: most that are scored, 0: all.
     """
 
     classes: tuple[str | int, ...]
+    palette: str
     prompts: int
     init: str
     heldout: Mapping[str, Any]
@@ -66,11 +78,17 @@ class TuneSettings:
     def __post_init__(self):
         require(self.prompts >= 1, "tune.prompts", self.prompts, "at least 1")
         require(self.images >= 0, "tune.images", self.images, "at least 0")
-        if self.init not in INITS:
-            raise ValueError(
-                f"setting tune.init = {self.init!r} is unknown"
-                f"{suggest(self.init, INITS)}"
-            )
+        for name, choices in (("init", INITS), ("palette", PALETTES)):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(
+                    f"setting tune.{name} = {value!r} is unknown"
+                    f"{suggest(value, choices)}"
+                )
+        if self.palette == "locations":
+            require(not self.classes, "tune.classes", self.classes,
+                    "empty where instances are painted by their locations")  # fmt: skip
+            require(not self.heldout, "tune.heldout", dict(self.heldout),
+                    "empty: instances are scored by configs/eval.py")  # fmt: skip
 
 
 def tune(config, workdir: str) -> dict[str, float]:
@@ -109,7 +127,7 @@ def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> N
         trained.prompts(jax.device_get(loop.state.average)),
         trained.task.class_names,
         {name: value for name, value in model.items() if name not in _HOW},
-        {"step": weights.step, "sha256": fingerprint(weights.params)},
+        {"step": weights.step, "sha256": report.digest(weights.params)},
         about,
     )
     if trained.heldout is not None:
@@ -149,13 +167,8 @@ class TunedPrompt:
         opened = open_sources(plain(config.sources), config.data_dir)
         require(len(opened) == 1, "sources", [*opened], "one source")
         (source,) = opened.values()
-        require(not source.same_image_only, "sources", source.name,
-                "a source whose labels mean the same in every image")  # fmt: skip
-        labels = chosen(source.class_names, self.settings.classes, source.name)
-        self.palette = colors.spread_palette(len(labels))
-        self.task = choose(source, labels, self.palette)
-        require(len(self.task) > 0, "tune.classes", self.settings.classes,
-                f"classes that {source.name} shows")  # fmt: skip
+        self.task = self._open_task(source)
+        self.palette = self.task.palette
         if self.settings.heldout:
             self.heldout = self._open_heldout(self.task.class_names.values())
         view = construct(View, "view", config.view, size=self.size)
@@ -173,6 +186,24 @@ class TunedPrompt:
             sharding.put_replicated(mesh, self.kind),
         )
         return [self.task.name], dataset
+
+    def _open_task(self, source: Source) -> Task:
+        if self.settings.palette == "locations":
+            require(source[0].kind == INSTANCE, "sources", source.name,
+                    "one of instances")  # fmt: skip
+            white = np.full((1, 3), 255, np.uint8)
+            return Task(source, (), white, np.arange(len(source)))
+        require(not source.same_image_only, "sources", source.name,
+                "a source whose labels mean the same in every image")  # fmt: skip
+        labels = chosen(source.class_names, self.settings.classes, source.name)
+        palette = colors.spread_palette(len(labels))
+        if self.settings.palette == "painter":
+            base = math.ceil(round(len(labels) ** (1 / 3), 9))
+            palette = painter.semantic_palette(len(labels), base)
+        task = choose(source, labels, palette)
+        require(len(task) > 0, "tune.classes", self.settings.classes,
+                f"classes that {source.name} shows")  # fmt: skip
+        return task
 
     def _open_heldout(self, names: Iterable[str]) -> Task:
         spec = {"heldout": plain(self.settings.heldout)}
@@ -192,17 +223,14 @@ class TunedPrompt:
         several prompts show as many classes as they can.
         """
         rng, task = np.random.default_rng(self.config.seed), self.task
-        members = task.by_class
-        order = rng.permutation([label for label in task.labels if label in members])
+        members = task.by_class or {1: np.arange(len(task))}
+        order = rng.permutation([*members])
         taken: list[int] = []
         for label in np.resize(order, self.settings.prompts).tolist():
             free = np.setdiff1d(members[label], taken)
             taken.append(int(rng.choice(free if len(free) else members[label])))
         samples = [augment.resize(task[index], self.size) for index in taken]
-        painted = [
-            colors.paint(sample.segments, task.labels, task.palette)[0]
-            for sample in samples
-        ]
+        painted = [task.paint(sample.segments)[0] for sample in samples]
         shown = {"image": [sample.image for sample in samples], "target": painted}
         leaves = {n: colors.normalize(np.stack(x))[None] for n, x in shown.items()}
         if self.settings.init == "noise":
@@ -276,7 +304,7 @@ class TunedPrompt:
             leaves["image"],
             leaves["target"],
             self.kind,
-            np.array([0, *self.task.labels], np.int32),
+            np.array([0, *(self.task.labels or (1,))], np.int32),
             np.concatenate([[colors.BLACK], self.palette]).astype(np.uint8),
         )
 
@@ -347,12 +375,3 @@ def compare(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
         "difference": tuned["miou"] - initial["miou"],
         "interval": [*interval(miou(after) - miou(before))],
     }
-
-
-def fingerprint(params: Any) -> str:
-    """sha256 of parameters, by name and value."""
-    digest = hashlib.sha256()
-    for name, leaf in sorted(named_leaves(params).items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()

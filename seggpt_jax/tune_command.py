@@ -90,7 +90,8 @@ def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
         "accumulate": 1, "mesh": {}, "cpu_devices": 1, "evals": {},
         "tune": {
             "classes": tuple(int(c) if c.isdecimal() else c for c in classes),
-            "prompts": args.prompts, "init": "example", "images": 0,
+            "palette": "spread", "prompts": args.prompts, "init": "example",
+            "images": 0,
             "heldout": one | {"split": scored[0]} if scored else {},
         },
         **learning(args.steps, args.batch, args.lr),

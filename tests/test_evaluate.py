@@ -68,22 +68,26 @@ def test_summary_holds_prompted_against_the_other_arms():
     assert report.summary({}) == ""
 
 
-def test_batches_are_rounded_up_to_the_mesh(tmp_path):
-    """10 episodes in batches of 4 on 8 devices: no score depends on either."""
+@pytest.mark.parametrize("how", ["none", "similarity", "score"])
+def test_no_score_depends_on_batches_and_devices(tmp_path, how):
+    """10 episodes in batches of 4, of 8 on 8 devices; searched for, 4 episodes."""
     config = tiny.config("evals,batch=8")
-    model, mesh = evaluate.build_model(config.model), sharding.make_mesh()
-    one = jax.make_mesh(
-        (1, 1, 1), sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3,
-        devices=jax.devices()[:1],
-    )  # fmt: skip
+    if how != "none":
+        more = {"search": how, "pool": 3, "episodes": 4}
+        config.evals.heldout = config.evals.heldout.to_dict() | more
+    model = evaluate.build_model(config.model)
     params = init_params(model, jax.random.key(0))
     scores = []
-    for mesh in (sharding.make_mesh(), one):
+    for count in (1, 2, 8):
+        mesh = jax.make_mesh(
+            (count, 1, 1), sharding.AXES, devices=jax.devices()[:count],
+            axis_types=(jax.sharding.AxisType.Auto,) * 3,
+        )  # fmt: skip
         groups = evaluate.build_groups(config.evals, "", model, mesh)
         placed = jax.device_put(params, sharding.place(params, mesh))
         with Writer(tmp_path) as writer, jax.transfer_guard("disallow"):
             scores.append(evaluate.run_groups(groups, placed, 1, writer))
-    assert scores[0] == scores[1] and len(scores[0]) == 24
+    assert scores[0] == scores[1] == scores[2] and len(scores[0]) == 24
 
 
 @pytest.mark.parametrize(

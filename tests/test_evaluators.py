@@ -14,6 +14,7 @@ from seggpt_jax.evaluators.common import prefetch, stack
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.metrics import interval, resample
+from seggpt_jax.search import Functions
 
 SIZE = (24, 20)
 ARMS = ("", "wrong/", "copy/", "color/")
@@ -411,3 +412,30 @@ def test_scores_of_resampled_episodes():
     assert np.ptp(spread) > 0
     low, high = interval(spread)
     assert low < expected["toy/1shot/miou"] < high
+
+
+def test_prompts_are_searched_for(tmp_path):
+    """Of a pool, the prompt that looks like the query: here the one of its own grey."""
+
+    def make_search(params):
+        features = lambda images, kind: images.mean((1, 2))  # noqa: E731
+        return Functions(features, None, None)
+
+    settings = dict(shots=(1,), search="similarity", pool=4, make_search=make_search)
+    one = evaluator(**settings)
+    found = dict(one.run(0.8))
+    assert dict(one.run(0.8)) == found
+    drawn = Episodes(Blocks(), SIZE, shots=4)
+    for number, row in enumerate(one.rows(0.8, range(5))):
+        right, _ = drawn.draw(number)
+        means = colors.normalize(right.images).mean((1, 2))
+        asked = colors.normalize(right.query).mean((0, 1))
+        cosine = means @ asked / np.linalg.norm(means, axis=1) / np.linalg.norm(asked)
+        np.testing.assert_array_equal(row.cells[0], right.images[cosine.argmax()])
+    assert found != scores(shots=(1,))
+    with pytest.raises(ValueError, match="pool is 1, must be more than shots, 1"):
+        evaluator(**(settings | {"pool": 1}))
+    with pytest.raises(ValueError, match="search 'similarity' goes neither"):
+        evaluator(shots=(1,), search="similarity", pool=4)
+    with pytest.raises(ValueError, match="search 'score!' is unknown; did you mean"):
+        evaluator(**(settings | {"search": "score!"}))

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from configs import tune as tune_config
-from seggpt_jax import canvas, cli, colors, release, tune
+from seggpt_jax import canvas, cli, colors, painter, release, report, tune
 from seggpt_jax.config import read_settings
 from seggpt_jax.data import augment
 from seggpt_jax.inference import Predictor
@@ -22,7 +22,7 @@ from seggpt_jax.prompt_file import load_prompts, save_prompts
 from seggpt_jax.train import Loop, NonFinite, follow
 from seggpt_jax.train_step import Stage, make_train_step, new_state
 from seggpt_jax.trees import named_leaves
-from tests import tiny
+from tests import miniatures, tiny
 from tests.models import SMALL, random_params, small
 
 PARAMS = jax.device_get(random_params(small()))
@@ -137,7 +137,7 @@ def test_the_file_is_of_the_last_average_and_scores_are_paired(finished, model):
     saved = tiny.checkpoint.restore_params(str(finished / "checkpoints"), "ema")[0]
     np.testing.assert_array_equal(content.prompts.images, saved["image"])
     np.testing.assert_array_equal(content.prompts.targets, saved["target"])
-    assert content.weights["sha256"] == tune.fingerprint(PARAMS)
+    assert content.weights["sha256"] == report.digest(PARAMS)
     scores = json.loads((finished / "scores.json").read_text())
     assert scores == content.about["scores"] and scores["images"] == 6
     gain = scores["tuned"]["miou"] - scores["initial"]["miou"]
@@ -162,6 +162,43 @@ def test_a_prompt_that_breaks_is_not_kept(model, tmp_path):
     with pytest.raises(NonFinite, match="step [2-4]: "):
         tune.tune(config(model, stages__tune__lr=1e38), str(tmp_path))
     assert not (tmp_path / "prompt.safetensors").exists()
+
+
+def test_palettes_of_painter(model, tmp_path):
+    _, trained = prepared(model, tmp_path, tune__palette="painter")
+    np.testing.assert_array_equal(trained.palette, painter.semantic_palette(2, 2))
+    with pytest.raises(ValueError, match="tune.palette = 'painted' is unknown; did"):
+        prepared(model, tmp_path, tune__palette="painted")
+
+
+def test_instances_are_tuned_by_their_locations(model, tmp_path):
+    miniatures.coco_instance(tmp_path / "coco", (48, 64), 3)
+    source = {"type": "coco_instance", "folder": "coco", "split": "train"}
+    c = config(model)
+    del c.sources.shapes
+    c.sources.coco, c.data_dir = source, str(tmp_path)
+    c.tune.update({"classes": (), "prompts": 1, "palette": "locations"})
+    c.tune.heldout = {}
+    scored = read_settings(c)
+    trained = tune.TunedPrompt(scored, load(model))
+    loop = Loop(scored, tmp_path / "run", trained)
+    loop.open_data()
+    sample = augment.resize(trained.task[trained.shown[0]], SIZE)
+    wanted = painter.paint_locations(sample.segments, augment.visible(sample.segments))
+    target = colors.denormalize(trained.initial["target"])[0, 0]
+    np.testing.assert_allclose(target, wanted, atol=1e-3)
+    assert wanted.any() and trained.kind.tolist() == [1]
+    follow(loop)
+    tune._write(loop, trained, load(model))
+    content = load_prompts(tmp_path / "run/prompt.safetensors", SIZE)
+    assert content.names == {1: "instance"} and content.prompts.kind.tolist() == [1]
+    with pytest.raises(ValueError, match="tune.heldout = .* scored by configs/eval.py"):
+        prepared(model, tmp_path, tune__palette="locations", tune__classes=())
+    with pytest.raises(ValueError, match="sources = .* must be one of instances"):
+        c = config(model, tune__palette="locations", tune__classes=())
+        c.tune.heldout = {}
+        trained = tune.TunedPrompt(read_settings(c), load(model))
+        trained.open_data(loop.mesh)
 
 
 def test_noise_becomes_a_prompt(tmp_path):

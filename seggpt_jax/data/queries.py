@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from seggpt_jax import canvas, colors
+from seggpt_jax import canvas, colors, painter
 from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import NothingToAsk
@@ -18,8 +18,9 @@ from seggpt_jax.data.sample import IGNORE, Sample, Source
 class Task:
     """The part of a source that shows some labels, as a source, and their colours.
 
-    labels: of the source. palette: their colours uint8 `[c, 3]`. records: rising
-    indices of the source.
+    labels: of the source; none where it has instances, which are painted by where they
+    are (`painter.paint_locations`). palette: colours of the labels uint8 `[c, 3]`.
+    records: rising indices of the source.
     """
 
     source: Source
@@ -34,12 +35,25 @@ class Task:
 
     @property
     def class_names(self) -> dict[int, str]:
-        return {label: self.source.class_names[label] for label in self.labels}
+        known = {label: self.source.class_names[label] for label in self.labels}
+        return known or {1: "instance"}
 
     @property
     def by_class(self) -> dict[int, np.ndarray]:
         found = _members(self.source, self.labels)
         return {n: np.searchsorted(self.records, members) for n, members in found}
+
+    def shows(self, labels: Iterable[int]) -> bool:
+        """Whether some labels of a sample, if any, are of the task."""
+        return not set(self.labels or labels).isdisjoint(labels)
+
+    def paint(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The target uint8 `[h, w, 3]` of a label map, and bool `[h, w]` what of it is
+        painted."""
+        if self.labels:
+            return colors.paint(segments, self.labels, self.palette)
+        target = painter.paint_locations(segments, augment.visible(segments))
+        return target, np.asarray(target.any(-1))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -80,11 +94,11 @@ class Queries:
         """The query of the task's record `index`. Raises `BadRecord` for an unreadable
         record, `NothingToAsk` for one that shows no label after all."""
         sample = task[index]
-        if set(task.labels).isdisjoint(sample.classes):
+        if not task.shows(sample.classes):
             raise NothingToAsk(f"{task.name}[{task.records[index]}] shows no label")
         window, segments = self._crop(task, sample, rng)
         image = self.view.cut_image(sample.image, window, self.view.size, rng)
-        target, painted = colors.paint(segments, task.labels, task.palette)
+        target, painted = task.paint(segments)
         rows, cols = segments.shape
         grid = 2 * rows // self.patch, cols // self.patch
         return {
@@ -103,7 +117,7 @@ class Queries:
             window = self.view.window(sample.segments.shape, rng)
             segments = augment.cut_segments(sample.segments, window, self.view.size)
             seen = augment.visible(segments, self.min_share)
-            if not set(task.labels).isdisjoint(seen):
+            if task.shows(seen):
                 return window, segments
         window = augment.whole(sample.segments.shape)
         return window, augment.cut_segments(sample.segments, window, self.view.size)

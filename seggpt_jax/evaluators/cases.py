@@ -40,7 +40,7 @@ class Cases:
         self._read(folder / _FILE, dict(about or {}))
         if active:
             folder.mkdir(parents=True, exist_ok=True)
-            lines = [{"about": dict(about or {})}]
+            lines: list[dict[str, Any]] = [{"about": dict(about or {})}]
             lines += [{"case": n, **r} for n, r in self._records.items()]
             with new_file(folder / _FILE) as part:
                 part.write_text("".join(json.dumps(line) + "\n" for line in lines))

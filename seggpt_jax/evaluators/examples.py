@@ -138,7 +138,8 @@ class Evaluator:
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The scores of the last run `[n]`, image j counted `weights[:, j]` times."""
-        found, ways = {}, self._way_scores(weights)
+        found: dict[str, np.ndarray] = {}
+        ways = self._way_scores(weights)
         for (number, seed), scores in ways.items():
             place = f"{self._name}/N{number}"
             found |= {f"{place}/seed{seed}/{k}": v for k, v in scores.items()}
@@ -177,8 +178,8 @@ class Evaluator:
         """The images of the last run, best first, by the share of their pixels that is
         right with the fewest examples and the first seed."""
         shares = [_right(record["areas"]) for record in self._records[: self.count]]
-        known = [n for n, share in enumerate(shares) if share is not None]
-        return sorted(known, key=lambda n: -shares[n])
+        known = {n: share for n, share in enumerate(shares) if share is not None}
+        return sorted(known, key=lambda n: -known[n])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
         """Pictures of some images, under `headings`, with the fewest examples and the

@@ -14,11 +14,13 @@ import numpy as np
 from seggpt_jax import colors
 from seggpt_jax.data.sample import Source
 from seggpt_jax.evaluators import baselines, common
+from seggpt_jax.evaluators import pool as candidates
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Episodes, at_least
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
+from seggpt_jax.search import Functions
 from seggpt_jax.sheets import Row
 
 _GREY = 128  # ignored pixels of a truth in pictures
@@ -38,7 +40,9 @@ class Evaluator:
     `<name>/<k>shot/<task>/...`. k-shot takes the first k prompts of the same episodes.
     All is scored at `size`. The batch size and the devices change no score.
 
-    protocol: episodes as HSNet draws them (`hsnet.PROTOCOLS`) instead.
+    protocol: episodes as HSNet draws them (`hsnet.PROTOCOLS`) instead. search: the
+    prompts are the best of `pool` candidates, by `search.WAYS`; "none": the first ones.
+    make_search(params) -> `search.Functions`, for a search.
     put: places a tuple of host arrays with a leading batch axis on the devices.
     threads: that decode, ahead of the devices.
     """
@@ -62,14 +66,22 @@ class Evaluator:
         wrong_sources: Sequence[Source] = (),
         tasks: Sequence[str] | None = None,
         protocol: str = "",
+        search: str = "none",
+        pool: int = 0,
+        make_search: Callable[[Any], Functions] | None = None,
         put: Callable[[Any], Any] = jax.device_put,
         threads: int = 4,
     ):
         if not shots or len(set(shots)) != len(shots):
             raise ValueError(f"shots is {shots}, must list one or more, each once")
         at_least(1, shots=min(shots), batch_size=batch_size, threads=threads)
+        candidates.check(search, pool, max(shots))
+        if search != "none" and (protocol or make_search is None):
+            raise ValueError(f"search {search!r} goes neither with a protocol, whose "
+                             "prompts are given, nor without functions")  # fmt: skip
+        shown = max(shots) if search == "none" else pool
         drawn = (
-            source, size, max(shots), seed, max_classes, min_pixels, min_distance,
+            source, size, shown, seed, max_classes, min_pixels, min_distance,
             wrong_sources, tasks,
         )  # fmt: skip
         if protocol and len(shots) > 1:
@@ -84,6 +96,7 @@ class Evaluator:
         self._predict_fn, self._put = predict_fn, put
         self._name, self._batch_size = name, batch_size
         self._shots, self._seed, self._threads = tuple(shots), seed, threads
+        self._search, self._make_search = search, make_search
         pools = self._episodes.pools
         # An index per class; all instances of a task are one class, as their numbers
         # mean nothing across images.
@@ -102,7 +115,10 @@ class Evaluator:
             self._draw, cases.left(self.count), self._threads, 2 * self._batch_size
         )
         waiting: list[tuple[list, dict]] = []
+        functions = self._make_search(params) if self._make_search else None
         for batch in common.batched(drawn, self._batch_size):
+            if functions:
+                batch = [self._chosen(functions, *one) for one in batch]
             waiting.append((batch, self._launch(params, batch)))
             if len(waiting) > 1:  # The devices work on the newest batch meanwhile.
                 self._score(cases, *waiting.pop(0))
@@ -114,7 +130,8 @@ class Evaluator:
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The scores of the last run `[n]`, case j counted `weights[:, j]` times."""
-        tasks, found = list(self._episodes.pools), {}
+        tasks = list(self._episodes.pools)
+        found: dict[str, np.ndarray] = {}
         own = np.array([record["task"] for record in self._records])
         for shots in self._shots:
             for part in dict.fromkeys(["", *tasks]):
@@ -148,14 +165,17 @@ class Evaluator:
         fewest shots."""
         key = f"{min(self._shots)}/"
         values = [record["answers"][key]["iou"] for record in self._records]
-        known = [n for n, value in enumerate(values) if value is not None]
-        return sorted(known, key=lambda n: -values[n])
+        known = {n: value for n, value in enumerate(values) if value is not None}
+        return sorted(known, key=lambda n: -known[n])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
         """Pictures of some cases, under `headings`, with the fewest shots."""
         shots, rows = min(self._shots), []
         for batch in common.batched(numbers, self._batch_size):
             episodes = [self._episodes.draw(number)[0] for number in batch]
+            if self._make_search:
+                functions = self._make_search(params)
+                episodes = [self._sorted(functions, episode) for episode in episodes]
             painted = self._paint(params, episodes, shots)
             for episode, painting in zip(episodes, common.fetch(painted), strict=False):
                 pred = colors.decode(painting, episode.palette)
@@ -166,14 +186,25 @@ class Evaluator:
         """Runs in a thread: an episode, its wrong one, and what the baselines answer,
         once: it does not change while the model trains."""
         right, wrong = self._episodes.draw(number)
-        if number in self._baselines:
-            return number, right, wrong, {}
+        known = number in self._baselines or self._search != "none"
+        return number, right, wrong, {} if known else self._answers(number, right)
+
+    def _answers(self, number: int, right: Episode) -> dict[str, np.ndarray]:
         answers = {}
         for shots in self._shots:
             rng = np.random.default_rng([self._seed, number, 2])
             answers[f"{shots}/copy"] = baselines.copy(right, shots)
             answers[f"{shots}/color"] = baselines.color(right, shots, rng)
-        return number, right, wrong, answers
+        return answers
+
+    def _chosen(self, functions: Functions, number: int, right: Episode, wrong, _):
+        """A drawn episode with the best prompts first. The baselines see the same."""
+        right = self._sorted(functions, right)
+        return number, right, wrong, self._answers(number, right)
+
+    def _sorted(self, functions: Functions, episode: Episode) -> Episode:
+        size = self._batch_size
+        return candidates.sort_prompts(episode, self._search, functions, size)
 
     def _paint(self, params, episodes: Sequence[Episode], shots: int) -> jax.Array:
         placed = self._put(common.stack(episodes, shots, self._batch_size))

@@ -142,7 +142,7 @@ class Evaluator:
             for one in record["objects"]
         ]
         own = weights[:, [place for place, _ in objects]]
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for arm in self._arms:
             values = np.array([one[arm] for _, one in objects]).reshape(-1, 2)
             scores = video_scores(values, [one["group"] for _, one in objects], own)

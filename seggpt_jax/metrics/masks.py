@@ -22,7 +22,7 @@ def check_masks(pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None) 
 def ratios(parts: Numbers, wholes: Numbers) -> np.ndarray:
     """Ratios of the same shape; nan where the whole is empty."""
     found = np.full(np.broadcast_shapes(parts.shape, wholes.shape), np.nan)
-    return np.divide(parts, wholes, out=found, where=wholes > 0)
+    return np.divide(parts, wholes, out=found, where=np.greater(wholes, 0))
 
 
 def mean_known(values: Numbers) -> np.ndarray:
