@@ -157,13 +157,17 @@ def _hsnet(protocol, sources, episodes):
 
 
 def indexed():
-    """Every set of the folder's sets.tsv that has a split `val`: few-shot episodes."""
+    """Few-shot episodes of every set in the folder's sets.tsv that has a split `val` or
+    `test`."""
+    every = {"type": "indexed", "folder": "*"}
     return {
         "type": "fewshot",
-        "sources": {"val": {"type": "indexed", "folder": "*", "split": "val"}},
+        "sources": {split: {**every, "split": split} for split in ("val", "test")},
         "episodes": 100,
         "batch_size": 8,
         "shots": (1,),
+        "search": "none",  # or "score", or "similarity": prompts chosen from a pool
+        "pool": 0,
     }
 
 

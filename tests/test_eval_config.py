@@ -18,7 +18,7 @@ def test_rows_load(name):
 def test_unknown_rows_are_named():
     with pytest.raises(ValueError, match="eval.py:davis15; did you mean 'davis1"):
         eval_config.get_config("davis15")
-    with pytest.raises(ValueError, match="choices: ade20k_examples, coco20i"):
+    with pytest.raises(ValueError, match="choices: ade20k_examples, ade20k_tuned"):
         eval_config.get_config()
 
 

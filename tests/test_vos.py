@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import colors
+from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.vos import Evaluator
 from seggpt_jax.predict import TrackFns
@@ -227,3 +228,16 @@ def test_the_jitted_model_on_any_devices(davis):
         )  # fmt: skip
         results.append(dict(evaluator.run(put(params))))
     assert results[0] == results[1]
+
+
+def test_a_frame_that_cannot_be_scored_is_named(davis, tmp_path):
+    """DAVIS annotates every frame: a score without one would be another score."""
+    kinds = {"Annotations": ".png", "JPEGImages": ".jpg"}
+    for kind, suffix in kinds.items():
+        path = tmp_path / f"DAVIS/{kind}/480p/away/00002{suffix}"
+        whole = path.read_bytes()
+        for change in (path.unlink, lambda: path.write_bytes(whole[:40])):  # noqa: B023
+            change()
+            with pytest.raises(BadRecord, match=f"away/00002{suffix}"):
+                run(raw("davis2017", tmp_path, "val"))
+            path.write_bytes(whole)

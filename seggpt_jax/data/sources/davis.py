@@ -33,7 +33,8 @@ class Davis2017(Videos):
         # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
         names = (Path(line.split()[0]).parent.name or line for line in lines)
         videos = list(dict.fromkeys(names))
-        return Listing(OBJECT, frames(images, masks, videos, root))
+        given = split == "test-dev"  # of which only the first frames' masks are
+        return Listing(OBJECT, frames(images, masks, videos, root, complete=not given))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         davis = top(root, "DAVIS")

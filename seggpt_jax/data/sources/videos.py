@@ -44,9 +44,15 @@ def frames(
     videos: Iterable[str],
     root: Path,
     classes: Mapping[str, Mapping[str, int]] | None = None,
+    complete: bool = False,
 ) -> Iterator[Entry | Skipped]:
-    """The frames of videos. classes: video -> object -> label of its class."""
+    """The frames of videos. classes: video -> object -> label of its class. complete:
+    every frame has a mask, so that one without it, or a mask without its frame, is an
+    error when it is read: a score without it would be another."""
     for video in videos:
+        if complete:
+            yield from _complete(images / video, masks / video, root)
+            continue
         note = json.dumps(classes[video]) if classes and video in classes else ""
         folder = masks / video
         there = (
@@ -68,3 +74,11 @@ def frames(
             )
         for name in there:
             yield Skipped(f"{video}/{name}", f"has no image in {images / video}")
+
+
+def _complete(images: Path, masks: Path, root: Path) -> Iterator[Entry]:
+    names = {path.stem for path in images.glob("[!.]*.jpg")}
+    for name in sorted(names | {path.stem for path in masks.glob("[!.]*.png")}):
+        image, mask = images / f"{name}.jpg", masks / f"{name}.png"
+        paths = relative(image, root), relative(mask, root)
+        yield Entry(f"{images.name}/{name}", *paths)
