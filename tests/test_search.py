@@ -249,7 +249,7 @@ def run(*argv: str) -> int:
 
 
 def test_the_command_chooses_and_remembers(here, capsys):
-    assert run("--prompt", "images:masks", "--prompt", "auto:2") == 0
+    assert run("--prompt", "images:masks", "--prompts=auto:2") == 0
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("prompts:")]
     assert said[0].count(".jpg (") == 2
     stored = json.loads(Path("out/config.json").read_text())
