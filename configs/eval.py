@@ -157,12 +157,10 @@ def _hsnet(protocol, sources, episodes):
 
 
 def indexed():
-    """Few-shot episodes of every set in the folder's sets.tsv that has a split `val` or
-    `test`."""
-    every = {"type": "indexed", "folder": "*"}
+    """Few-shot episodes of every set in the folder's sets.tsv that has the split."""
     return {
         "type": "fewshot",
-        "sources": {split: {**every, "split": split} for split in ("val", "test")},
+        "sources": {"sets": {"type": "indexed", "folder": "*", "split": "val"}},
         "episodes": 100,
         "batch_size": 8,
         "shots": (1,),

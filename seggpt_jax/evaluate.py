@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import hashlib
 import importlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +54,7 @@ MAY_CHANGE = (
     "data_dir",
     "mesh.*",
     "cpu_devices",
+    "evals.*.about",
 )  # between two evaluations in one workdir
 RESULTS = "results"  # the folder of a workdir for what was scored, case by case
 _PICTURES = 8  # rows of a contact sheet
@@ -147,11 +150,11 @@ def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str
     """What an evaluator of a kind is given of the model and the devices."""
     rows, cols = model.config.canvas
     functions: dict[str, Any] = {"size": (rows // 2, cols)}
-    everywhere = functools.partial(_put_everywhere, mesh)
+    everywhere = functools.partial(sharding.put_replicated, mesh)
     if kind == "vos":
         tracking = functools.partial(make_track_fns, model)
         return functions | {"make_track_fns": tracking, "put": everywhere}
-    functions["put"] = functools.partial(_put, mesh)
+    functions["put"] = functools.partial(sharding.put_rows, mesh)
     ensemble = settings.pop("ensemble", "feature")
     if kind in ("examples", "closed", "panoptic"):
         functions["predict_fns"] = make_predict_fns(model, ensemble)
@@ -219,10 +222,11 @@ def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
         shared = _functions(kind, settings, mesh, model)
     except ValueError as error:
         raise ValueError(f"settings of {where}: {error}") from error
-    tuned = {key: path for key in _TUNED if (path := settings.pop(key, ""))}
-    if tuned:  # they take the place of the example
-        settings = {k: v for k, v in settings.items() if k not in _EXAMPLE}
-        shared |= {k: load_prompts(p, shared["size"]).prompts for k, p in tuned.items()}
+    tuned = {k: load_prompts(p, shared["size"]) for k, p in _tuned(settings).items()}
+    # They take the place of the example.
+    left_out = (*_TUNED, *(_EXAMPLE if tuned else ()))
+    settings = {key: v for key, v in settings.items() if key not in left_out}
+    shared |= {key: content.prompts for key, content in tuned.items()}
     if (spec := settings.pop("prompts", None)) is not None:
         (opened,) = open_groups({"prompts": spec}, data_dir).values()
         shared["prompts"] = next(iter(opened.values()))
@@ -240,6 +244,12 @@ def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
         for key, source in members.items()
     }
     require(bool(sources), f"{where}.sources", specs, "one source or more")
+    for source, key in itertools.product(sources.values(), ("prompt", "semantic")):
+        if key in tuned and tuned[key].names != dict(source.class_names):
+            raise ValueError(
+                f"setting {where}.{key}: {tuned[key].names} are its classes, and not "
+                f"those of source {source.name!r}"
+            )
     others = kind == "fewshot"  # give wrong prompts
     return Group(name, {
         key: build(
@@ -271,8 +281,9 @@ def run_groups(
         for key, evaluator in group.evaluators.items():
             scores |= evaluator.run(params)
             numbers = range(min(_PICTURES, evaluator.count))
-            sheet = contact_sheet(evaluator.rows(params, numbers), evaluator.headings)
-            writer.images(step, group.file(key), sheet)
+            if rows := evaluator.rows(params, numbers):
+                sheet = contact_sheet(rows, evaluator.headings)
+                writer.images(step, group.file(key), sheet)
         scores |= report.means(group.name, list(group.evaluators), scores)
     writer.scalars(step, scores)
     return scores
@@ -288,6 +299,8 @@ def score_group(
     replicates: dict[str, np.ndarray] = {}
     seconds, first, folder = 0.0, jax.process_index() == 0, workdir / RESULTS
     settings = plain(config.evals)[group.name]
+    words, tuned = settings.pop("about", ""), _tuned(settings)
+    about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in tuned.items()}}
     for key, evaluator in group.evaluators.items():
         name = group.file(key)
         own = {**about, "settings": settings}
@@ -295,6 +308,17 @@ def score_group(
             scores |= evaluator.run(params, cases)
             seconds += cases.seconds
         replicates |= evaluator.scores(resample(evaluator.count))
+    scores |= report.means(group.name, list(group.evaluators), scores)
+    replicates |= report.means(group.name, list(group.evaluators), replicates)
+    intervals = report.intervals_of(replicates)
+    if first:
+        report.write(
+            folder / f"{group.name}.json", scores, replicates, group=group.name,
+            about=words, seconds=round(seconds, 1), settings=settings,
+            **about, config=plain(config),
+        )  # fmt: skip
+    for key, evaluator in group.evaluators.items():
+        name = group.file(key)
         chosen = report.extremes(evaluator.ranked(), _PICTURES)
         rows = evaluator.rows(params, [number for _, number in chosen])
         rows = [
@@ -303,16 +327,17 @@ def score_group(
         ]
         if rows:
             writer.images(about["step"], name, contact_sheet(rows, evaluator.headings))
-    scores |= report.means(group.name, list(group.evaluators), scores)
-    replicates |= report.means(group.name, list(group.evaluators), replicates)
-    if not first:
-        return scores, report.intervals_of(replicates)
-    about = {"group": group.name, **about, "seconds": round(seconds, 1)}
-    intervals = report.write(
-        folder / f"{group.name}.json", scores, replicates, **about,
-        settings=settings, config=plain(config),
-    )  # fmt: skip
     return scores, intervals
+
+
+def _tuned(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The files of tuned prompts that settings name, by setting."""
+    return {key: settings[key] for key in _TUNED if settings.get(key)}
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stored_scores(
@@ -326,12 +351,3 @@ def stored_scores(
         if line.get("step") == step:
             scores |= {k: float(v) for k, v in line.items() if k.split("/")[0] in names}
     return scores if {name.split("/")[0] for name in scores} == names else None
-
-
-def _put_everywhere(mesh: Mesh, arrays):
-    whole = jax.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(arrays, whole)
-
-
-def _put(mesh: Mesh, batch):
-    return jax.device_put(batch, jax.NamedSharding(mesh, sharding.BATCH))

@@ -159,7 +159,7 @@ class Predictor:
         images and videos that follow. Returns label -> class.
 
         Raises FileNotFoundError, or ValueError that names the file; the prompts before
-        then stay. Other weights than those it was tuned for are named in the log.
+        then stay. That it was tuned for another geometry or step is said in the log.
         """
         content = load_prompts(path, self.size)
         own = dataclasses.asdict(self.config) | {"step": self.step}

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,9 @@ def write(
     scores: Mapping[str, float],
     replicates: Mapping[str, np.ndarray],
     **about: Any,
-) -> dict[str, tuple[float, float]]:
+) -> None:
     """Writes the results of a group as JSON: every score with its 95 % interval, the
-    differences to the arms, and what it was measured with. Returns the intervals."""
+    differences to the arms, and what it was measured with."""
     spread = intervals_of(replicates)
     gaps, gap_spread = differences(scores), intervals_of(differences(replicates))
     content = {
@@ -104,7 +104,6 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
-    return spread
 
 
 def _entry(value: float, spread: tuple[float, float] | None) -> dict[str, Any]:
@@ -153,13 +152,14 @@ def hardware() -> dict[str, Any]:
 def commit() -> str:
     """The commit of this code, with + if files of it were changed since; its version
     where it is no checkout."""
-    run: Callable[..., Any] = subprocess.run
     git = ["git", "-C", str(Path(__file__).parent)]
+    # A package installed into a checkout of something else is not that commit's.
+    known = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
     try:
-        head = run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        dirty = run([*git, "status", "--porcelain", "-uno", "."], capture_output=True)
-    except OSError:
+        if subprocess.run(known, capture_output=True).returncode:
+            return seggpt_jax.__version__
+        head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "-uno", "."])
+    except (OSError, subprocess.CalledProcessError):
         return seggpt_jax.__version__
-    if head.returncode:
-        return seggpt_jax.__version__
-    return head.stdout.strip() + ("+" if dirty.stdout else "")
+    return head.strip() + ("+" if changed else "")

@@ -80,3 +80,8 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
 def put_replicated(mesh: Mesh, tree):
     """Host values -> arrays that every device holds whole."""
     return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def put_rows(mesh: Mesh, tree):
+    """Host values with a leading batch axis -> arrays cut over data x fsdp."""
+    return jax.device_put(tree, NamedSharding(mesh, BATCH))

@@ -1,6 +1,7 @@
 """In-context tuning (paper section 3.5): the prompt is learned, the model is frozen."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -103,10 +104,13 @@ def tune(config, workdir: str) -> dict[str, float]:
     weights = pretrained.load(settings.checkpoint)
     trained = TunedPrompt(settings, weights)
     loop = Loop(settings, Path(workdir), trained)
-    for name, stage in settings.stages.items():
-        prob = stage["background_prob"]
+    for name, stage in zip(settings.stages, loop.stages, strict=True):
+        prob = stage.background_prob
         require(not prob, f"stages.{name}.background_prob", prob,
                 "0: the colours of a tuned prompt are fixed")  # fmt: skip
+    for name in ("init_from", "fixed_pairs", "skip_missing"):
+        value = getattr(settings, name)
+        require(not value, name, value, "unset: it is of mode train")  # fmt: skip
     scores = follow(loop)
     if loop.step == loop.steps:
         _write(loop, trained, weights)
@@ -179,12 +183,8 @@ class TunedPrompt:
         )
         self.initial, self.kind, self.shown = self._example()
         self.frozen = evaluate.fit(self.weights, config.checkpoint, self.model, mesh)
-        self.place, self.placed_kind = (
-            lambda batch: jax.device_put(
-                batch, jax.NamedSharding(mesh, sharding.BATCH)
-            ),
-            sharding.put_replicated(mesh, self.kind),
-        )
+        self.place = functools.partial(sharding.put_rows, mesh)
+        self.placed_kind = sharding.put_replicated(mesh, self.kind)
         return [self.task.name], dataset
 
     def _open_task(self, source: Source) -> Task:
@@ -195,7 +195,7 @@ class TunedPrompt:
             return Task(source, (), white, np.arange(len(source)))
         require(not source.same_image_only, "sources", source.name,
                 "a source whose labels mean the same in every image")  # fmt: skip
-        labels = chosen(source.class_names, self.settings.classes, source.name)
+        labels = sorted(chosen(source.class_names, self.settings.classes, source.name))
         palette = colors.spread_palette(len(labels))
         if self.settings.palette == "painter":
             base = math.ceil(round(len(labels) ** (1 / 3), 9))
@@ -208,7 +208,10 @@ class TunedPrompt:
     def _open_heldout(self, names: Iterable[str]) -> Task:
         spec = {"heldout": plain(self.settings.heldout)}
         (source,) = open_sources(spec, self.config.data_dir).values()
+        # In the order of the colours, whatever their numbers are in this source.
         labels = chosen(source.class_names, tuple(names), source.name)
+        require(len(labels) == len(self.palette), "tune.heldout", spec["heldout"],
+                "a source whose classes have names of their own")  # fmt: skip
         task = choose(source, labels, self.palette)
         if limit := self.settings.images:
             task = dataclasses.replace(task, records=task.records[:limit])
@@ -312,16 +315,16 @@ class TunedPrompt:
 def chosen(
     names: Mapping[int, str], classes: tuple[str | int, ...], source: str
 ) -> list[int]:
-    """Rising labels of classes, given by name or label; none given: all."""
+    """Labels of classes, given by name or label, in their order; none given: all."""
     labels = {name: label for label, name in names.items()}
     found = [labels.get(str(one), one) for one in classes] or [*names]
     for one in found:
         if one not in names:
             raise ValueError(
-                f"setting tune.classes: {source} has no {one!r}"
+                f"setting tune.classes: source {source!r} has no {one!r}"
                 f"{suggest(one, names.values())}"
             )
-    return sorted({int(one) for one in found})
+    return [int(one) for one in dict.fromkeys(found)]
 
 
 def score(

@@ -190,6 +190,25 @@ def test_a_stopped_run_goes_on_where_it_was(sets, tmp_path):
     assert len(evaluator.rows(None, [0])) == 1
 
 
+def test_maps_of_other_weights_are_not_gone_on_with(sets, tmp_path):
+    settings = dict(examples=(1,), background=True, seeds=(1000,))
+    reference, _ = run(sets, seer(), **settings)
+    black = PredictFns(lambda *_: None, lambda params, prompts, queries: queries * 0)
+    calls: list = []
+
+    def encode(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise RuntimeError("stopped")
+
+    stopped = PredictFns(encode, black.predict)
+    with pytest.raises(RuntimeError), Cases(tmp_path / "c", {"weights": 1}) as cases:
+        run(sets, stopped, cases=cases, **settings)
+    assert (tmp_path / "c/N1-seed1000.json").read_text() == "2"
+    with Cases(tmp_path / "c", {"weights": 2}) as cases:
+        assert run(sets, seer(), cases=cases, **settings)[0] == reference
+
+
 def test_the_jitted_model_on_any_devices(sets):
     from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
     from seggpt_jax.predict import make_predict_fns

@@ -196,8 +196,13 @@ def test_the_folds_of_lvis92i_are_made_for_a_number_of_shots(lvis):
     root, _ = lvis
     source = raw("lvis92i", root, "val", fold=0)
     more = {"wrong_sources": [raw("fss1000", more_classes(root), "all")]}
-    with pytest.raises(ValueError, match="shots is 2: source 'lvis92i' has 1 classes"):
-        HsnetEpisodes(source, SIZE, shots=2, protocol="lvis92i", count=3, **more)
+    message = "shots is {}: source 'lvis92i' has folds for shots={}"
+    settings = {"protocol": "lvis92i", "count": 3, **more}
+    with pytest.raises(ValueError, match=message.format(2, 1) + " and 1 classes"):
+        HsnetEpisodes(source, SIZE, shots=2, **settings)
+    source = raw("lvis92i", root, "val", fold=0, shots=2)
+    with pytest.raises(ValueError, match=message.format(1, 2)):
+        HsnetEpisodes(source, SIZE, shots=1, **settings)
 
 
 def test_the_evaluator_takes_them(pascal):

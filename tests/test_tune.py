@@ -410,3 +410,13 @@ def test_wrong_patterns():
         make_optimizer(OptimSettings(trainable="decode"), 1e-3).init(PARAMS)
     with pytest.raises(ValueError, match=r"optim.trainable = '\(': must be a regular"):
         OptimSettings(trainable="(")
+
+
+def test_held_out_classes_keep_their_colours():
+    """Numbers differ between sets; names do not."""
+    names = {1: "dog", 2: "cat"}
+    assert tune.chosen(names, ("cat", "dog"), "held out") == [2, 1]
+    assert tune.chosen(names, (), "held out") == [1, 2]
+    assert tune.chosen(names, (2, "cat"), "held out") == [2]
+    with pytest.raises(ValueError, match="source 'x' has no 'cow'.*cat, dog"):
+        tune.chosen(names, ("cow",), "x")

@@ -153,6 +153,8 @@ def test_objects_that_appear_later_and_g(youtube):
     scores, _ = run(youtube, appear=True, seen=["dog"])
     assert scores["vos/K0/g"] == scores["vos/K0/j_seen"] == 1
     assert scores["vos/K3/f_unseen"] == 1
+    late = run(youtube, appear=True)[1]
+    assert len(late.rows(1.0, late.ranked())) == 1
     first, _ = run(youtube)
     assert "vos/K0/g" not in first and first["vos/K0/j"] == 1
     with pytest.raises(ValueError, match=r"seen: the source has no class \['cat'\]"):

@@ -1,6 +1,7 @@
 """What an evaluation has found, case by case: kept, so that a stopped one goes on."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,9 @@ class Cases:
     """Records of finished cases, by number.
 
     A record is plain data for JSON. With a `folder` every record is a line of
-    `cases.jsonl` in it, after a line that says what the records are `about`; what is
-    there of something else is dropped. Without one they are kept in memory only. show:
-    a name to report progress under; "": in silence. active: as of `writer.Writer`.
+    `cases.jsonl` in it, after a line that says what the records are `about`; a folder
+    of something else is emptied. Without one they are kept in memory only. show: a name
+    to report progress under; "": in silence. active: as of `writer.Writer`.
     """
 
     def __init__(
@@ -31,14 +32,16 @@ class Cases:
         show: str = "",
         active: bool = True,
     ):
-        self.folder, self._show, self._active = folder, show, active
+        self.folder, self._show, self.active = folder, show, active
         self._records: dict[int, Any] = {}
         self._seconds, self._file = 0.0, None
         self._progress: Progress | None = None
         if folder is None:
             return
-        self._read(folder / _FILE, dict(about or {}))
+        own = self._read(folder / _FILE, dict(about or {}))
         if active:
+            if not own:
+                shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
             lines: list[dict[str, Any]] = [{"about": dict(about or {})}]
             lines += [{"case": n, **r} for n, r in self._records.items()]
@@ -46,25 +49,27 @@ class Cases:
                 part.write_text("".join(json.dumps(line) + "\n" for line in lines))
             self._file = (folder / _FILE).open("a")
 
-    def _read(self, path: Path, about: Mapping[str, Any]) -> None:
+    def _read(self, path: Path, about: Mapping[str, Any]) -> bool:
+        """Whether the folder is of the same; then its records are read."""
         if not path.exists():
-            return
+            return False
         for number, text in enumerate(path.read_text().splitlines(keepends=True)):
             if not text.endswith("}\n"):  # cut by a kill
                 break
             line = json.loads(text)
             if number == 0 and line.get("about") != json.loads(json.dumps(about)):
                 logging.info("%s is of other weights or settings: starts anew", path)
-                break
+                return False
             if number:
                 self._records[line.pop("case")] = line
+        return True
 
     def left(self, count: int) -> list[int]:
         """The numbers below `count` without a record, in order."""
         left = [n for n in range(count) if n not in self._records]
         if self._show:
             self._progress = Progress(
-                count, count - len(left), active=self._active, unit=self._show
+                count, count - len(left), active=self.active, unit=self._show
             )
         self._began = time.monotonic()
         return left

@@ -23,6 +23,7 @@ from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.metrics import class_areas, confusion_scores, ratios
 from seggpt_jax.sheets import Row
+from seggpt_jax.staging import new_file
 
 _NEAREST = Image.Resampling.NEAREST
 
@@ -122,9 +123,9 @@ class Evaluator:
             self._close(maps, keep=place == 0)
             if place == 0:
                 self._winner = maps.winner
-        if cases.folder and len(self._winner) == 0:  # an earlier process found it
+        if not len(self._winner):  # an earlier process found it
             number, seed = self._ways[0]
-            path = cases.folder / f"N{number}-seed{seed}-winner.npy"
+            path = (cases.folder or Path()) / f"N{number}-seed{seed}-winner.npy"
             self._winner = np.load(path, mmap_mode="r")
         self._records = cases.records(len(self._ways) * self.count)
         self._best = {}  # by the scores themselves, not those of a resample
@@ -211,7 +212,7 @@ class Evaluator:
         paths = [folder / f"{way}-{part}.npy" for part in ("winner", "share")]
         file = folder / f"{way}.json"
         mode, done = "r+", json.loads(file.read_text()) if file.exists() else 0
-        if not (file.exists() and all(path.exists() for path in paths)):
+        if not (done and all(path.exists() for path in paths)):
             mode, done = "w+", 0
         winner, share = (
             np.lib.format.open_memmap(path, mode, kind, shape)
@@ -219,7 +220,6 @@ class Evaluator:
         )
         if mode == "w+":
             share[:] = empty
-            file.write_text("0")
         return _Maps(winner, share, done, file)
 
     def _close(self, maps: _Maps, keep: bool) -> None:
@@ -253,7 +253,8 @@ class Evaluator:
                     winner[start + row][wins] = place
                     best[start + row][wins] = share[wins]
             if file:
-                file.write_text(str(place))
+                with new_file(file) as part:
+                    part.write_text(str(place))
         return maps
 
     def _encoded(self, params, label: int, number: int, seed: int, palette):

@@ -50,11 +50,18 @@ class HsnetEpisodes(Episodes):
             )
         if self.max_classes > 1:
             raise ValueError("max_classes must be 1: the protocols ask for one class")
+        if self.protocol == "lvis92i":
+            self._check_folds()
+
+    def _check_folds(self):
+        """Folds of LVIS-92i are of the classes with enough images for the shots."""
+        folds_of = self.source.store.layout.shots
         few = self.source.class_names.keys() - set(self.pools[""].classes)
-        if self.protocol == "lvis92i" and few:
+        if folds_of != self.shots or few:
             raise ValueError(
-                f"shots is {self.shots}: source {self.source.name!r} has {len(few)} "
-                "classes with too few images; open it with the same shots, whole"
+                f"shots is {self.shots}: source {self.source.name!r} has folds for "
+                f"shots={folds_of} and {len(few)} classes with too few images; open it "
+                "with the same shots, whole"
             )
 
     @functools.cached_property

@@ -16,7 +16,7 @@ from PIL import Image
 from seggpt_jax import colors, painter
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import CATEGORY, INSTANCE, Sample
-from seggpt_jax.data.sources.coco_panoptic import read_segments
+from seggpt_jax.data.sources.coco_panoptic import CocoPanopticSegments, read_segments
 from seggpt_jax.evaluators import common, fixed
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
@@ -78,6 +78,13 @@ class Evaluator:
         at_least(0, images=images, stuff_area=stuff_area, min_score=min_score)
         self._source, self._name, self._size = source, name, size
         self._labels, self._things = [*source.class_names], things
+        for given in filter(None, (source, prompts)):
+            layout = getattr(getattr(given, "store", None), "layout", None)
+            if not isinstance(layout, CocoPanopticSegments):
+                raise ValueError(
+                    f"source {given.name!r} has no segments: its type must be "
+                    "coco_panoptic_segments"
+                )
         if things > len(self._labels):
             raise ValueError(
                 f"things is {things}: {source.name!r} has {len(self._labels)} classes"

@@ -127,9 +127,10 @@ class Evaluator:
             raise ValueError(f"export {self._export}: there is no folder to write to")
         videos = list(self._videos)
         for number in cases.left(self.count):
-            cases.add(number, self._run_video(params, videos[number], cases.folder))
+            folder = cases.folder if cases.active and self._export else None
+            cases.add(number, self._run_video(params, videos[number], folder))
         self._records = cases.records(self.count)
-        if self._export and cases.folder:
+        if self._export and cases.folder and cases.active:
             _pack(cases.folder / _MASKS, cases.folder / self._export)
         for key, value in self.scores(np.ones((1, self.count))).items():
             yield key, float(value[0])
@@ -161,15 +162,15 @@ class Evaluator:
         return sorted(values, key=lambda n: -values[n])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Pictures of some videos, under `headings`: the middle frame, with the longest
-        memory."""
+        """Pictures of some videos, under `headings`: the middle frame, or the first
+        one after it where something is followed, with the longest memory."""
         rows = []
         for number in numbers:
             video, frames = list(self._videos.items())[number]
-            middle = frames[len(frames) // 2]
-            for frame in self._follow(params, frames[: len(frames) // 2 + 1]):
-                if frame.record == middle and frame.groups:
+            for frame in self._follow(params, frames):
+                if frame.record >= frames[len(frames) // 2] and frame.groups:
                     rows.append(self._row(video, frame))
+                    break
         return rows
 
     def _run_video(self, params, video: str, folder: Path | None) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class Evaluator:
                 _score(values, frame.groups, masks, sample)
             for group in frame.groups:
                 halves |= {n: group.halves.get(n, "") for n in group.objects}
-            if folder and self._export:
+            if folder:
                 labels = frame.masks[longest].copy()
                 given = np.isin(sample.segments, self._begun(frame))
                 labels[given] = sample.segments[given]  # what was given is the answer
