@@ -301,13 +301,13 @@ def score_group(
     settings = plain(config.evals)[group.name]
     words, tuned = settings.pop("about", ""), _tuned(settings)
     about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in tuned.items()}}
-    for key, evaluator in group.evaluators.items():
+    for place, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
         own = {**about, "settings": settings}
         with Cases(folder / name, own, show=f"{name} case", active=first) as cases:
             scores |= evaluator.run(params, cases)
             seconds += cases.seconds
-        replicates |= evaluator.scores(resample(evaluator.count))
+        replicates |= evaluator.scores(resample(evaluator.count, seed=place))
     scores |= report.means(group.name, list(group.evaluators), scores)
     replicates |= report.means(group.name, list(group.evaluators), replicates)
     intervals = report.intervals_of(replicates)
