@@ -56,7 +56,7 @@ def test_implicit_transfers_are_errors(tmp_path, monkeypatch, place):
     if place == "batch":
         monkeypatch.setattr(sharding, "put_batch", lambda mesh, batch: batch)
     else:
-        monkeypatch.setattr(evaluate, "_put", lambda mesh, batch: batch)
+        monkeypatch.setattr(sharding, "put_rows", lambda mesh, batch: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train(tiny.config("evals", eval_every=1), str(tmp_path))
 

@@ -234,7 +234,7 @@ def test_compare_draws_the_same_images_for_both():
         ({"tune__prompts": 0}, "tune.prompts = 0: must be at least 1"),
         ({"tune__classes": ("texture: plad",)}, "did you mean 'texture: plaid'"),
         ({"stages__tune__background_prob": 0.5}, "background_prob = 0.5: must be 0"),
-        ({"tune__heldout__split": "heldout"}, "shapes has no 'texture: checkered'"),
+        ({"tune__heldout__split": "heldout"}, "'shapes' has no 'texture: checkered'"),
     ],
 )
 def test_wrong_settings(model, tmp_path, settings, message):
