@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from absl import logging
 
@@ -34,7 +34,7 @@ class Cases:
     ):
         self.folder, self._show, self.active = folder, show, active
         self._records: dict[int, Any] = {}
-        self._seconds, self._file = 0.0, None
+        self._file: TextIO | None = None
         self._progress: Progress | None = None
         if folder is None:
             return
