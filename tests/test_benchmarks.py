@@ -1,5 +1,6 @@
 """The benchmarks run, small, and their rows hold what they promise."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from benchmarks import inference
+from benchmarks import cost, evaluators, inference
 from seggpt_jax import evaluate
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fns
@@ -37,6 +38,29 @@ def test_counted_work_is_what_the_compiler_counts(prompts):
     counted = inference.counted_flops(config, prompts)
     # XLA counts what is no product, too: norms, softmax, GELU and the head.
     assert 0.9 < counted / compiled.cost_analysis()["flops"] < 1.02
+
+
+def test_costs_are_listed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cost"])
+    cost.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(cost.ROWS)
+    assert lines[1].split()[:4] == ["fss1000,", "1", "shot", "4800"]
+    hours = [float(line.split()[-1]) for line in lines[1:]]
+    assert max(hours) == hours[list(cost.ROWS).index("ade20k_examples, N = 32")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["examples", "fewshot", "vos"])
+def test_evaluators_score_as_the_plain_loop_does(kind):
+    """Small: how much faster says nothing, but that both see the same does."""
+    args = argparse.Namespace(
+        kinds=[kind], size="ti16", canvas=(64, 32), dtype="float32", prompts=3,
+        images=3, batch=2, repeats=1,
+    )  # fmt: skip
+    (row,) = evaluators.measure(args)
+    # A pixel halfway between two colours may tip over, of 512.
+    assert row["largest_difference_of_scores"] < 0.02 and row["times_faster"] > 0
 
 
 @pytest.mark.slow
