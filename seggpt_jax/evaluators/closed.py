@@ -98,9 +98,7 @@ class Evaluator:
         for row, record in enumerate(self._records):
             for place, values in record["areas"].items():
                 areas[row, int(place)] = values
-        # Sums of whole numbers: exact in float64, whatever the order.
-        summed = (weights @ areas.reshape(self.count, -1)).reshape(-1, *areas.shape[1:])
-        found = confusion_scores(summed)
+        found = confusion_scores(common.weighted(weights, areas))
         return {f"{self._name}/{key}": value for key, value in found.items()}
 
     def ranked(self) -> list[int]:
@@ -120,11 +118,7 @@ class Evaluator:
         return [self._row(*answer) for answer in self._paint(params, numbers)]
 
     def _example(self, prompts: Any, example: str, base: int) -> Prompts:
-        if dict(prompts.class_names) != dict(self._source.class_names):
-            raise ValueError(
-                f"sources {self._source.name!r} and {prompts.name!r} have different "
-                "classes"
-            )
+        common.check_classes(self._source, prompts)
         labels = [*self._places]
         palette = painter.semantic_palette(len(labels), base)
         sample = prompts[fixed.find_record(prompts, example)]

@@ -84,6 +84,21 @@ def tally(pred: np.ndarray, episode: Episode, classes: Sequence[int]) -> dict[st
     }
 
 
+def weighted(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Counts `[e, ...]` of e cases, summed with weights `[n, e]`: `[n, ...]`. Sums of
+    whole numbers are exact in float64, whatever the order."""
+    rows = counts.reshape(len(counts), -1)
+    return (weights @ rows).reshape(len(weights), *counts.shape[1:])
+
+
+def check_classes(source: Any, prompts: Any) -> None:
+    """Refuses prompts that are of other classes than what is scored."""
+    if dict(source.class_names) != dict(prompts.class_names):
+        raise ValueError(
+            f"sources {source.name!r} and {prompts.name!r} have different classes"
+        )
+
+
 def prefetch(
     function: Callable[[int], Any], indices: Iterable[int], threads: int, ahead: int
 ) -> Iterator[Any]:

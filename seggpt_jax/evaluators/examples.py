@@ -83,10 +83,7 @@ class Evaluator:
     ):
         at_least(1, examples=min(examples), batch_size=batch_size, threads=threads)
         at_least(0, images=images, seeds=min(seeds))
-        if dict(source.class_names) != dict(prompts.class_names):
-            raise ValueError(
-                f"sources {source.name!r} and {prompts.name!r} have different classes"
-            )
+        common.check_classes(source, prompts)
         shown = prompts.by_class
         self._labels = [c for c in source.class_names if len(shown.get(c, ()))]
         if not self._labels:
@@ -163,10 +160,7 @@ class Evaluator:
         for row, record in enumerate(records):
             for label, values in record["areas"].items():
                 areas[row, int(label)] = values
-        summed = (weights @ areas.reshape(len(records), -1)).reshape(
-            -1, *areas.shape[1:]
-        )
-        scores = confusion_scores(summed)
+        scores = confusion_scores(common.weighted(weights, areas))
         if self._single:
             right, shown, predicted = areas[:, 1].T
             dice = np.nan_to_num(ratios(2 * right, shown + predicted), nan=1.0)

@@ -152,10 +152,7 @@ class Evaluator:
             answer = record["answers"][key]
             counts[place, record["classes"]] = answer["counts"]
             means[place] = np.nan if answer["iou"] is None else answer["iou"]
-        # Sums of whole numbers: exact in float64, whatever the order.
-        summed = (weights @ counts.reshape(len(rows), -1)).reshape(
-            -1, *counts.shape[1:]
-        )
+        summed = common.weighted(weights, counts)
         known = np.where(np.isnan(means), 0, weights)
         mean = ratios(known @ np.nan_to_num(means), known.sum(1))
         return fewshot_scores(summed) | {"episode_miou": mean}
@@ -171,10 +168,10 @@ class Evaluator:
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
         """Pictures of some cases, under `headings`, with the fewest shots."""
         shots, rows = min(self._shots), []
+        functions = self._make_search(params) if self._make_search else None
         for batch in common.batched(numbers, self._batch_size):
             episodes = [self._episodes.draw(number)[0] for number in batch]
-            if self._make_search:
-                functions = self._make_search(params)
+            if functions:
                 episodes = [self._sorted(functions, episode) for episode in episodes]
             painted = self._paint(params, episodes, shots)
             for episode, painting in zip(episodes, common.fetch(painted), strict=False):

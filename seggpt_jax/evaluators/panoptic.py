@@ -131,7 +131,7 @@ class Evaluator:
         for row, record in enumerate(self._records):
             for label, values in record["counts"].items():
                 counts[row, places[int(label)]] = values
-        summed = (weights @ counts.reshape(self.count, -1)).reshape(-1, len(places), 4)
+        summed = common.weighted(weights, counts)
         things = np.arange(len(places)) < self._things
         found = panoptic_scores(summed, things)
         return {f"{self._name}/{key}": value for key, value in found.items()}
@@ -160,11 +160,7 @@ class Evaluator:
         return rows
 
     def _examples(self, prompts: Any, example: str, base: int):
-        if dict(prompts.class_names) != dict(self._source.class_names):
-            raise ValueError(
-                f"sources {self._source.name!r} and {prompts.name!r} have different "
-                "classes"
-            )
+        common.check_classes(self._source, prompts)
         truth = _read(prompts, fixed.find_record(prompts, example))
         kept = [segment for segment in truth.segments if not segment["iscrowd"]]
         classes, things = np.zeros((2, *truth.ids.shape), np.int32)
