@@ -13,7 +13,7 @@ from seggpt_jax import colors
 from seggpt_jax.canvas import split
 from seggpt_jax.config import require
 from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, pixel_loss
-from seggpt_jax.models.seggpt import SegGPT, init_params
+from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.optim import OptimSettings, hold_frozen, make_optimizer, schedule
 
 # `(params, frozen, rows, key) -> painting`: what is trained, the parameters beside it,
@@ -76,13 +76,6 @@ class Stage:
     def learning_rate(self, step):
         """Learning rate at a step of this stage."""
         return schedule(self.steps, self.lr, self.warmup, self.end_lr)(step)
-
-
-def init_state(
-    key, model: SegGPT, tx: optax.GradientTransformation, ema: bool
-) -> TrainState:
-    """A fresh state: random parameters, empty optimizer."""
-    return new_state(init_params(model, key), tx, ema)
 
 
 def new_state(params, tx: optax.GradientTransformation, ema: bool) -> TrainState:

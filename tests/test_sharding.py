@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from seggpt_jax import sharding
+from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.optim import OptimSettings
-from seggpt_jax.train_step import Stage, init_state, make_train_step
+from seggpt_jax.train_step import Stage, make_train_step, new_state
 from seggpt_jax.trees import named_leaves
 from tests.models import SMALL, small
 
@@ -34,7 +35,8 @@ def one_step(mesh_sizes, accumulate=1, devices=None):
     model = small()
     mesh = sharding.make_mesh(*mesh_sizes) if devices is None else devices
     key = jax.random.key(0)
-    init = lambda key: init_state(key, model, STAGE.optimizer(OPTIM), ema=True)  # noqa: E731
+    tx = STAGE.optimizer(OPTIM)
+    init = lambda key: new_state(init_params(model, key), tx, ema=True)  # noqa: E731
     places = sharding.place(jax.eval_shape(init, key), mesh)
     state = jax.device_put(jax.jit(init)(key), places)
     step = make_train_step(model, STAGE, OPTIM, start=0, accumulate=accumulate, ema=0.9)
@@ -93,7 +95,9 @@ def _gradients(state):
 def test_large_parameters_are_cut_and_small_ones_are_not():
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.eval_shape(
-        lambda: init_state(jax.random.key(0), small(), STAGE.optimizer(OPTIM), False)
+        lambda: new_state(
+            init_params(small(), jax.random.key(0)), STAGE.optimizer(OPTIM), False
+        )
     )
     specs = {n: s.spec for n, s in named_leaves(sharding.place(params, mesh)).items()}
     assert specs["params/blocks/mlp/fc1/kernel"] == jax.P(None, "fsdp", "tensor")
