@@ -281,7 +281,7 @@ def _doctor(args, failed: list[Failed]) -> None:
     devices = jax.devices()
     print(f"devices      {len(devices)} x {devices[0].device_kind}"
           f" ({jax.default_backend()}), {os.cpu_count()} CPU cores")  # fmt: skip
-    print(f"attention    {choose(jax.default_backend(), len(devices))}")
+    print(f"attention    {choose(jax.default_backend())}")
     print(f"cache        {cache_compiled()}")
     print(f"models       {', '.join(pretrained.bundled()) or 'none bundled'}")
 

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from seggpt_jax import pretrained, report, sharding
+from seggpt_jax import hosts, pretrained, report, sharding
 from seggpt_jax.config import (
     construct,
     plain,
@@ -71,23 +71,25 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     weights = pretrained.load(config.checkpoint)
     model = own_model(config.model, weights)
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
-    stored, first = json.dumps(plain(config)), jax.process_index() == 0
-    if first:
-        check_workdir(workdir, stored, MAY_CHANGE)
+    stored, first = json.dumps(plain(config)), hosts.is_first()
+    hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
     given = {}
     if any(group.get("type") == "pairs" for group in plain(config.evals).values()):
         given["dataset"] = build_dataset(config, model)[1]
     groups = build_groups(config.evals, config.data_dir, model, mesh, pairs=given)
     params, step = fit(weights, config.checkpoint, model, mesh), weights.step
-    if first:
-        prepare_workdir(workdir, stored, MAY_CHANGE)
+    hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))
     about = {
         "checkpoint": config.checkpoint, "step": step,
         "weights_sha256": report.digest(weights.params),
     }  # fmt: skip
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
-    with Writer(workdir, active=first) as writer, jax.transfer_guard("disallow"):
+    with (
+        Writer(workdir, active=first) as writer,
+        jax.set_mesh(mesh),
+        jax.transfer_guard("disallow"),
+    ):
         for group in groups:
             found = score_group(group, params, writer, Path(workdir), config, about)
             scores, intervals = scores | found[0], intervals | found[1]
@@ -143,7 +145,7 @@ def fit(weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh) -> An
     if problems:
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
-    return jax.device_put(cast, sharding.place(abstract, mesh))
+    return sharding.put(cast, sharding.place(abstract, mesh))
 
 
 def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str, Any]:
@@ -172,7 +174,7 @@ def _make_search(model: SegGPT, ensemble: str, put):
 
     def make_search(params) -> Functions:
         return Functions(
-            lambda *shown: jax.device_get(features(params, *put(shown))),
+            lambda *shown: hosts.fetch(features(params, *put(shown))),
             lambda *shown: encode(params, *put(shown)),
             lambda prompts, queries: fetch(predict(params, prompts, put(queries))),
         )
@@ -297,7 +299,7 @@ def score_group(
     worst cases. Returns the scores and their 95 % intervals."""
     scores: dict[str, float] = {}
     replicates: dict[str, np.ndarray] = {}
-    seconds, first, folder = 0.0, jax.process_index() == 0, workdir / RESULTS
+    seconds, first, folder = 0.0, hosts.is_first(), workdir / RESULTS
     settings = plain(config.evals)[group.name]
     words, tuned = settings.pop("about", ""), _tuned(settings)
     about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in tuned.items()}}

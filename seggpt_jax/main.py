@@ -11,9 +11,11 @@ import re
 import sys
 import traceback
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from seggpt_jax import hosts
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runtime import cache_compiled, cut_cpu
@@ -30,6 +32,25 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything a run writes.")
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether this process is one of several: `auto` asks the environment that Slurm, "
+    "Open MPI and GKE set; `on` for Cloud TPU pods.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes there are, where no launcher says."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of them this one is, from 0 on."
+)
+_HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat_s", 100, "Seconds after which a silent process ends the whole run.", 10
+)
 
 
 def run(config, workdir: str | None) -> dict[str, float]:
@@ -54,9 +75,19 @@ def main(argv: list[str]):
                 f"unexpected argument {argv[1]!r}: settings are --NAME=VALUE"
             )
         cut_cpu(_CONFIG.value.cpu_devices)
+        hosts.join(
+            _DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value,
+            _PROCESS_ID.value, _HEARTBEAT.value,
+        )  # fmt: skip
         run(_CONFIG.value, _WORKDIR.value)
+        hosts.leave(0)
     except (ValueError, OSError, NonFinite) as error:
         _fail(str(error), show)
+    except Exception:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+            hosts.leave(1)
+        raise
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -86,6 +117,7 @@ def _fail(message: str, show_traceback: bool):
     if show_traceback:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
+    hosts.leave(2)
     sys.exit(2)
 
 

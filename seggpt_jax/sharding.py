@@ -1,4 +1,4 @@
-"""The mesh, and one ordered table that places every array on it."""
+"""The mesh, and arrays placed on it by the table of `partition`."""
 
 import math
 from collections.abc import Mapping
@@ -8,25 +8,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from seggpt_jax.trees import first_match, map_named
+from seggpt_jax.partition import AXES, ROWS, spec, ways
+from seggpt_jax.trees import map_named, named_leaves, table
 
-AXES = ("data", "fsdp", "tensor")
-BATCH = P(("data", "fsdp"))
-
-# Parameters and optimizer state: heads and MLP over `tensor`, the other large axis over
-# `fsdp`; what is small is kept whole. The first axis of a block's array is its layer.
-RULES = [
-    (r"blocks/attn/qkv/kernel", P(None, "fsdp", None, "tensor", None)),
-    (r"blocks/attn/qkv/bias", P(None, None, "tensor", None)),
-    (r"blocks/attn/proj/kernel", P(None, "tensor", None, "fsdp")),
-    (r"blocks/mlp/fc1/kernel", P(None, "fsdp", "tensor")),
-    (r"blocks/mlp/fc1/bias", P(None, "tensor")),
-    (r"blocks/mlp/fc2/kernel", P(None, "tensor", "fsdp")),
-    (r"patch_embed/kernel", P(None, "fsdp")),
-    (r"decoder/embed/kernel", P("fsdp", "tensor")),
-    (r"decoder/embed/bias", P("tensor")),
-    (r".*", P()),
-]
+BATCH = P(ROWS)
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
@@ -56,32 +41,88 @@ def place(tree, mesh: Mesh):
     """A NamedSharding for every leaf of a tree of parameters or training state."""
 
     def sharding(name, leaf):
-        spec = first_match(RULES, name) if leaf.ndim else P()
-        for axis, names in enumerate(spec):
-            if names and leaf.shape[axis] % mesh.shape[names]:
+        own = spec(name, leaf.ndim)
+        for axis, names in enumerate(own):
+            if leaf.shape[axis] % ways(mesh.shape, names):
                 raise ValueError(
                     f"{name} {leaf.shape}: axis {axis} is not divisible by mesh axis "
-                    f"{names} = {mesh.shape[names]}"
+                    f"{names} = {ways(mesh.shape, names)}"
                 )
-        return NamedSharding(mesh, spec)
+        return NamedSharding(mesh, own)
 
     return map_named(sharding, tree)
 
 
-def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's rows of a batch -> global arrays, cut over data x fsdp."""
-    sharding = NamedSharding(mesh, BATCH)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
-        for name, rows in batch.items()
-    }
+def describe(state, places) -> str:
+    """A table of how the parameters of an abstract training state are cut, and the
+    bytes that one device holds of each, and of every part of the state."""
+    sharded, lines, parts = named_leaves(places), [], dict[str, int]()
+    for name, leaf in named_leaves(state).items():
+        place = sharded[name]
+        size = math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        part, _, own = name.partition("/")
+        parts[part] = parts.get(part, 0) + size
+        if part == "params":
+            cut = ["+".join([n] if isinstance(n, str) else n) for n in place.spec if n]
+            shape = "x".join(map(str, leaf.shape))
+            lines.append((own, shape, " x ".join(cut) or "whole", f"{size:,}"))
+    lines += [(f"({part})", "", "", f"{size:,}") for part, size in parts.items()]
+    return table(("parameter", "shape", "cut over", "bytes per device"), lines)
+
+
+def own_rows(mesh: Mesh, batch_size: int) -> list[int]:
+    """The rows of a batch that this process feeds, for they are on its devices."""
+    places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
+    slices = [index[0].indices(batch_size) for index in places.values() if index]
+    return sorted({row for start, stop, _ in slices for row in range(start, stop)})
+
+
+def put_batch(
+    mesh: Mesh, batch: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, jax.Array]:
+    """The rows of a batch of `batch_size` that `own_rows` names -> global arrays."""
+    sharding, rows = NamedSharding(mesh, BATCH), own_rows(mesh, batch_size)
+
+    def put(own: np.ndarray) -> jax.Array:
+        def part(index) -> np.ndarray:
+            start, stop, _ = index[0].indices(batch_size)
+            first = rows.index(start)
+            return own[first : first + stop - start]
+
+        return _make((batch_size, *own.shape[1:]), sharding, part)
+
+    return {name: put(np.asarray(own)) for name, own in batch.items()}
+
+
+def _make(shape, sharding: NamedSharding, part) -> jax.Array:
+    # It is asked for, which jax does not know: the train loop forbids what is not.
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.make_array_from_callback(shape, sharding, part)
+
+
+def put_key(mesh: Mesh, seed: int) -> jax.Array:
+    """A random key that every device holds."""
+    return jax.jit(jax.random.key, out_shardings=NamedSharding(mesh, P()))(seed)
+
+
+def put(tree, places):
+    """Host values, the same on every process -> arrays placed as a tree of shardings,
+    or one for all, says."""
+    if isinstance(places, NamedSharding):
+        places = jax.tree.map(lambda _: places, tree)
+
+    def place(x, sharding):
+        x = np.asarray(jax.device_get(x))
+        return _make(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(place, tree, places)
 
 
 def put_replicated(mesh: Mesh, tree):
     """Host values -> arrays that every device holds whole."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    return put(tree, NamedSharding(mesh, P()))
 
 
 def put_rows(mesh: Mesh, tree):
     """Host values with a leading batch axis -> arrays cut over data x fsdp."""
-    return jax.device_put(tree, NamedSharding(mesh, BATCH))
+    return put(tree, NamedSharding(mesh, BATCH))

@@ -5,9 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +15,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from seggpt_jax import evaluate, optim, report, sharding
+from seggpt_jax import evaluate, hosts, optim, report, sharding
 from seggpt_jax.checkpoint import Checkpoints
 from seggpt_jax.config import RunSettings, construct, plain, read_settings, require
 from seggpt_jax.data.pipeline import make_iterator
@@ -155,17 +153,16 @@ def follow(loop: "Loop") -> dict[str, float]:
     is found wrong before leaves nothing behind.
     """
     settings, workdir = loop.config, loop.workdir
-    stored, first = json.dumps(plain(settings)), jax.process_index() == 0
-    if first:
-        check_workdir(workdir, stored, MAY_CHANGE)
+    stored = json.dumps(plain(settings))
+    hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
     loop.open_data()
     with (
-        stop_on_sigterm() as stop,
+        jax.set_mesh(loop.mesh),
+        hosts.stop_on_sigterm() as stop,
         Checkpoints(loop.workdir / "checkpoints", keep=settings.keep) as checkpoints,
     ):
         loop.prepare(checkpoints)
-        if first:
-            prepare_workdir(workdir, stored, MAY_CHANGE)
+        hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))
         scores = loop.run(checkpoints, stop)
     if loop.step < loop.steps:
         logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
@@ -174,19 +171,8 @@ def follow(loop: "Loop") -> dict[str, float]:
     return scores
 
 
-@contextlib.contextmanager
-def stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, in place of ending the process at once."""
-    stop = threading.Event()
-    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 class Loop:
-    """One run in one process: its settings, checked, its state, and its steps."""
+    """One run: its settings, checked, its state, and its steps."""
 
     def __init__(self, config: RunSettings, workdir: Path, trained: Trained):
         self.config, self.workdir, self.trained = config, workdir, trained
@@ -201,7 +187,7 @@ class Loop:
         self.loader = construct(Loader, "loader", config.loader)
         self.mesh = construct(sharding.make_mesh, "mesh", config.mesh)
         sharding.check_batch(self.mesh, self.loader.batch_size, config.accumulate)
-        self.key = sharding.put_replicated(self.mesh, jax.random.key(config.seed))
+        self.key = sharding.put_key(self.mesh, config.seed)
         self.step = 0
         self.state: TrainState
 
@@ -228,6 +214,7 @@ class Loop:
             logging.info("resumed at step %d of %d", self.step, self.steps)
             return
         logging.info("parameters:\n%s", optim.describe(abstract.params, self.optim))
+        logging.info("placement:\n%s", sharding.describe(abstract, self.places))
         params = self.trained.start(self.mesh)
         self.state = jax.jit(init, out_shardings=self.places)(self.key)
         if params is not None:
@@ -247,12 +234,15 @@ class Loop:
             self.state = jax.jit(enter, out_shardings=self.places)(self.state)
         return jax.jit(step, out_shardings=(self.places, None), donate_argnums=0)
 
-    def run(self, checkpoints: Checkpoints, stop: threading.Event) -> dict[str, float]:
-        """Steps to the end, or until `stop` is set, which saves and returns."""
-        config, first = self.config, jax.process_index() == 0
+    def run(
+        self, checkpoints: Checkpoints, stop: Callable[[int], bool]
+    ) -> dict[str, float]:
+        """Steps to the end, or to where `stop` says so, which saves and returns."""
+        config, first = self.config, hosts.is_first()
         # None as well where a kill came between a save and its evaluation.
-        scores = self.trained.stored_scores(self.workdir, self.step)
-        stopped, stage, unread = stop.is_set(), None, collections.deque[Unread]()
+        stored = functools.partial(self.trained.stored_scores, self.workdir, self.step)
+        scores = hosts.on_first(stored)
+        stopped, stage, unread = stop(self.step), None, collections.deque[Unread]()
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
             Progress(self.steps, self.step, active=first) as progress,
@@ -269,13 +259,13 @@ class Loop:
                 with clock.waiting():
                     batch = next(batches)
                 records = batch.pop("source"), batch.pop("record")
-                placed = sharding.put_batch(self.mesh, batch)
+                placed = sharding.put_batch(self.mesh, batch, self.loader.batch_size)
                 self.state, metrics = step_fn(
                     self.state, placed, self.key, self.trained.frozen
                 )
                 self.step += 1
                 unread.append((self.step, metrics, records))
-                stopped = stop.is_set()
+                stopped = stop(self.step)
                 save = stopped or self.due(config.save_every)
                 look = not stopped and self.due(config.eval_every)
                 # A step's numbers are read while the next one runs; at once where the
@@ -295,8 +285,7 @@ class Loop:
         return make_iterator(
             self.dataset,
             start_step=self.step,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
+            rows=sharding.own_rows(self.mesh, self.loader.batch_size),
             **dataclasses.asdict(self.loader),
         )
 
@@ -334,13 +323,15 @@ class Loop:
     def fail(self, step: int, records: Records, reason: str):
         """Writes which records the step saw, and raises `NonFinite`."""
         path = self.workdir / f"nonfinite_{step:07d}.json"
-        with jax.transfer_guard("allow"):
-            sources, indices = multihost_utils.process_allgather(records, tiled=True)
+        if jax.process_count() > 1:
+            with jax.transfer_guard("allow"):
+                records = multihost_utils.process_allgather(records, tiled=True)
+        sources, indices = records
         listed = [
             {"source": self.names[source], "record": int(index)}
             for source, index in zip(sources, indices, strict=True)
         ]
-        if jax.process_index() == 0:
+        if hosts.is_first():
             path.write_text(
                 json.dumps({"step": step, "reason": reason, "records": listed})
             )

@@ -18,6 +18,7 @@ from seggpt_jax import (
     canvas,
     colors,
     evaluate,
+    hosts,
     painter,
     pretrained,
     report,
@@ -135,13 +136,15 @@ def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> N
         about,
     )
     if trained.heldout is not None:
-        before = trained.count(sharding.put_replicated(loop.mesh, trained.initial))
-        compared = compare(before, trained.count(loop.state.average), loop.config.seed)
+        with jax.set_mesh(loop.mesh):
+            initial = sharding.put_replicated(loop.mesh, trained.initial)
+            before, after = map(trained.count, (initial, loop.state.average))
+        compared = compare(before, after, loop.config.seed)
         about["scores"] = compared
         logging.info("mIoU %.4f -> %.4f (%+.4f, 95 %% interval %+.4f .. %+.4f)",
                      compared["initial"]["miou"], compared["tuned"]["miou"],
                      compared["difference"], *compared["interval"])  # fmt: skip
-    if jax.process_index() == 0:
+    if hosts.is_first():
         save_prompts(path, content)
         if "scores" in about:
             with staging.new_file(loop.workdir / SCORES) as new:
@@ -294,7 +297,7 @@ class TunedPrompt:
         )
 
         def paint(queries):
-            return jax.device_get(
+            return hosts.fetch(
                 self.fns.predict(self.frozen, encoded, self.place(queries))
             )
 

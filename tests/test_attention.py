@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from seggpt_jax.models import attention, kernels
 from seggpt_jax.models.attention import attend, relative_positions
+from seggpt_jax.sharding import make_mesh
 
 # Kernels for hardware that is not here: cuDNN's by jax's own body of the same function,
 # the TPU's by the interpreter of its language.
@@ -135,20 +136,33 @@ def test_auto_takes_the_fastest_of_the_backend_and_says_so_once(caplog):
         for _ in range(2):
             attend(x, x, x, rel, rel)
     assert [r.getMessage() for r in caplog.records] == [
-        "attention on 8 x cpu: xla (heads cannot be cut over devices)"
+        "attention on cpu: heads (the fastest measured)"
     ]
-    assert attention.choose("cpu", 1) == "heads"
-    assert attention.choose("unheard of", 1) == "xla"
+    assert attention.choose("unheard of") == "xla"
 
 
-def test_auto_is_cut_over_devices():
-    """No device runs what is another's: nothing is gathered."""
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    rows, whole = (NamedSharding(mesh, spec) for spec in (P("data"), P()))
-    x = jax.ShapeDtypeStruct((8, 2, 8, 4), "float32", sharding=rows)
-    rel = (jax.ShapeDtypeStruct((n, n, 4), "float32", sharding=whole) for n in (4, 2))
-    compiled = jax.jit(attend).lower(x, x, x, *rel).compile()
-    assert "all-gather" not in compiled.as_text()
+@pytest.mark.parametrize("impl", ["xla", "heads", "splash"])
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+def test_every_device_runs_its_own_rows_and_heads(impl, sizes, monkeypatch):
+    monkeypatch.setattr(
+        attention, "IMPLEMENTATIONS", {"xla": kernels.attend_xla} | RUNNABLE
+    )
+    monkeypatch.setattr(attention, "_NEEDS", {})
+    rng = np.random.default_rng(5)
+    q, k, v = rng.normal(size=(3, 8, 2, 8, 4)).astype(np.float32)
+    rel = [rng.normal(size=(n, n, 4)).astype(np.float32) for n in (4, 2)]
+    function = functools.partial(attend, impl=impl)
+    wanted = kernels.attend_xla(q, k, v, *rel)
+    mesh = make_mesh(*sizes)
+    with jax.set_mesh(mesh):
+        cut = NamedSharding(mesh, P(("data", "fsdp"), "tensor"))
+        args = [jax.device_put(x, cut) for x in (q, k, v)]
+        args += [jax.device_put(x, NamedSharding(mesh, P())) for x in rel]
+        compiled = jax.jit(function).lower(*args).compile()
+        np.testing.assert_allclose(compiled(*args), wanted, atol=1e-5)
+        assert "all-" not in compiled.as_text()  # all-gather, all-reduce
+        one = jax.jit(function)(*(x[:1] for x in (q, k, v)), *rel)  # not divisible
+    np.testing.assert_allclose(one, wanted[:1], atol=1e-5)
 
 
 def test_unknown_implementation_names_the_choices():

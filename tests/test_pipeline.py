@@ -126,15 +126,15 @@ def test_restart_continues_with_the_very_next_batch(dataset, straight, step):
     assert_equal(rest, straight[step:])
 
 
-def test_shards_make_up_the_global_batches(dataset, straight):
-    shards = [
-        take(pipeline.make_iterator(dataset, 4, 2, shard_index=k, shard_count=2), 3)
-        for k in range(2)
+def test_hosts_feed_their_rows_of_the_global_batches(dataset, straight):
+    parts = [
+        take(pipeline.make_iterator(dataset, 4, 2, rows=rows), 3)
+        for rows in ([0, 3], [1, 2])
     ]
-    for step, (even, odd) in enumerate(zip(*shards, strict=True), start=2):
+    for step, (outer, inner) in enumerate(zip(*parts, strict=True), start=2):
         for name, whole in straight[step].items():
-            np.testing.assert_array_equal(even[name], whole[::2])
-            np.testing.assert_array_equal(odd[name], whole[1::2])
+            np.testing.assert_array_equal(outer[name], whole[[0, 3]])
+            np.testing.assert_array_equal(inner[name], whole[[1, 2]])
 
 
 def test_worker_processes_give_the_same_batches(dataset, straight):
@@ -214,9 +214,9 @@ def test_sources_are_checked():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"shard_count": 3}, "batch_size=4 must be a multiple of shard_count=3"),
-        ({"shard_index": 2, "shard_count": 2}, r"shard_index=2: must be in \[0, 2\)"),
-        ({"shard_count": 0}, "shard_count=0"),
+        ({"rows": [4]}, r"rows=\[4\]: must be some in \[0, 4\)"),
+        ({"rows": [-1]}, r"rows=\[-1\]"),
+        ({"rows": []}, r"rows=\[\]"),
         ({"start_step": -1}, "start_step=-1"),
         ({"threads": -1}, "threads=-1"),
         ({"workers": -1}, "workers=-1"),

@@ -22,11 +22,11 @@ from seggpt_jax import main, sharding
 signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 put_batch, calls = sharding.put_batch, []
 
-def put(mesh, batch):
+def put(*args):
     calls.append(None)
     if len(calls) == at:
         os.kill(os.getpid(), signal_number)
-    return put_batch(mesh, batch)
+    return put_batch(*args)
 
 sharding.put_batch = put
 app.run(main.main, flags_parser=main.parse_flags)

@@ -30,10 +30,14 @@ def make_batch(batch: int = 8, seed: int = 0):
     }
 
 
-def one_step(mesh_sizes, accumulate=1, devices=None):
-    """Loss, gradient norm and parameters after a step on a mesh."""
-    model = small()
+def one_step(mesh_sizes, accumulate=1, devices=None, **settings):
+    """Loss, gradient norm and parameters after two steps on a mesh."""
     mesh = sharding.make_mesh(*mesh_sizes) if devices is None else devices
+    with jax.set_mesh(mesh):
+        return two_steps(small(**settings), mesh, accumulate)
+
+
+def two_steps(model, mesh, accumulate):
     key = jax.random.key(0)
     tx = STAGE.optimizer(OPTIM)
     init = lambda key: new_state(init_params(model, key), tx, ema=True)  # noqa: E731
@@ -41,7 +45,7 @@ def one_step(mesh_sizes, accumulate=1, devices=None):
     state = jax.device_put(jax.jit(init)(key), places)
     step = make_train_step(model, STAGE, OPTIM, start=0, accumulate=accumulate, ema=0.9)
     step = jax.jit(step, out_shardings=(places, None))
-    batch = sharding.put_batch(mesh, make_batch())
+    batch = sharding.put_batch(mesh, make_batch(), 8)
     state, metrics = step(state, batch, sharding.put_replicated(mesh, key))
     state, metrics = step(state, batch, sharding.put_replicated(mesh, key))
     return state, jax.device_get(metrics)
@@ -59,6 +63,11 @@ def alone():
 def test_any_mesh_computes_the_same_step(alone, sizes):
     state, metrics = one_step(sizes)
     _same(alone, state, metrics)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full", ("full", "none")])
+def test_remat_computes_the_same_step(alone, remat):
+    _same(alone, *one_step(None, devices=_mesh_of_two(), remat=remat))
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])

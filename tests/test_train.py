@@ -54,7 +54,7 @@ def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["batch", "episodes"])
 def test_implicit_transfers_are_errors(tmp_path, monkeypatch, place):
     if place == "batch":
-        monkeypatch.setattr(sharding, "put_batch", lambda mesh, batch: batch)
+        monkeypatch.setattr(sharding, "put_batch", lambda mesh, batch, size: batch)
     else:
         monkeypatch.setattr(sharding, "put_rows", lambda mesh, batch: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):

@@ -5,9 +5,11 @@ very batches that an uninterrupted run gives from there on, with any number of t
 workers and hosts.
 """
 
+import dataclasses
 import hashlib
 import logging
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -65,33 +67,32 @@ def make_iterator(
     batch_size: int,
     start_step: int = 0,
     *,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    rows: Sequence[int] | None = None,
     threads: int = 2,
     workers: int = 0,
     prefetch: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This host's rows of each global batch of `batch_size`, from `start_step` on.
+    """Batches of `batch_size`, from `start_step` on.
 
+    rows: which rows of each of them this host feeds, all unless given. What a row shows
+    does not depend on how rows are shared out.
     prefetch: batches made ahead, by `threads` threads, one batch each; with `workers`,
     that many processes do so instead, and each has the threads and the batches ahead.
     Workers are spawned: a script that has them needs `if __name__ == "__main__"`. The
     iterator has `close()`, which ends threads and workers.
     """
-    settings = {"batch_size": batch_size, "shard_count": shard_count}
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be >= 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be >= 1")
     settings = {"threads": threads, "workers": workers, "prefetch": prefetch}
     for name, value in (settings | {"start_step": start_step}).items():
         if value < 0:
             raise ValueError(f"{name}={value}: must be >= 0")
-    if not 0 <= shard_index < shard_count:
-        raise ValueError(f"shard_index={shard_index}: must be in [0, {shard_count})")
-    if batch_size % shard_count:
-        raise ValueError(
-            f"batch_size={batch_size} must be a multiple of shard_count={shard_count}"
-        )
+    rows = range(batch_size) if rows is None else rows
+    if not rows or not 0 <= min(rows) <= max(rows) < batch_size:
+        raise ValueError(f"rows={list(rows)}: must be some in [0, {batch_size})")
+    if len(rows) < batch_size:
+        own = _Rows(dataset, batch_size, tuple(rows))
+        dataset = grain.MapDataset.range(sys.maxsize).map(own)
     multiprocessing = None
     if workers:
         multiprocessing = grain.MultiprocessingOptions(num_workers=workers)
@@ -100,8 +101,8 @@ def make_iterator(
     iterator = iter(
         grain.experimental.ElasticIterator(
             dataset,
-            batch_size,
-            grain.sharding.ShardOptions(shard_index, shard_count, drop_remainder=True),
+            len(rows),
+            grain.sharding.ShardOptions(0, 1, drop_remainder=True),
             # Counted in batches. Grain's default, 500, would be tens of gigabytes.
             read_options=grain.ReadOptions(
                 num_threads=threads, prefetch_buffer_size=prefetch
@@ -109,8 +110,21 @@ def make_iterator(
             multiprocessing_options=multiprocessing,
         )
     )
-    iterator.set_state({"global_next_index": start_step * batch_size})
+    iterator.set_state({"global_next_index": start_step * len(rows)})
     return iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Place in the stream of one host -> pair: its own rows of every batch."""
+
+    dataset: grain.MapDataset
+    batch_size: int
+    rows: tuple[int, ...]
+
+    def __call__(self, place: int) -> Any:
+        batch, row = divmod(int(place), len(self.rows))
+        return self.dataset[batch * self.batch_size + self.rows[row]]
 
 
 class _Pairs:

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from absl import logging
 
+from seggpt_jax import hosts
 from seggpt_jax.staging import new_file
 from seggpt_jax.writer import Progress
 
@@ -38,7 +39,10 @@ class Cases:
         self._progress: Progress | None = None
         if folder is None:
             return
-        own = self._read(folder / _FILE, dict(about or {}))
+        own, records = hosts.on_first(
+            lambda: self._read(folder / _FILE, dict(about or {}))
+        )
+        self._records = {record.pop("case"): record for record in records}
         if active:
             if not own:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -49,20 +53,21 @@ class Cases:
                 part.write_text("".join(json.dumps(line) + "\n" for line in lines))
             self._file = (folder / _FILE).open("a")
 
-    def _read(self, path: Path, about: Mapping[str, Any]) -> bool:
-        """Whether the folder is of the same; then its records are read."""
+    def _read(self, path: Path, about: Mapping[str, Any]) -> tuple[bool, list[Any]]:
+        """Whether the folder is of the same, and then its records."""
+        records: list[Any] = []
         if not path.exists():
-            return False
+            return False, records
         for number, text in enumerate(path.read_text().splitlines(keepends=True)):
             if not text.endswith("}\n"):  # cut by a kill
                 break
             line = json.loads(text)
             if number == 0 and line.get("about") != json.loads(json.dumps(about)):
                 logging.info("%s is of other weights or settings: starts anew", path)
-                return False
+                return False, records
             if number:
-                self._records[line.pop("case")] = line
-        return True
+                records.append(line)
+        return True, records
 
     def left(self, count: int) -> list[int]:
         """The numbers below `count` without a record, in order."""

@@ -6,6 +6,7 @@ whose painting has the largest share of the class's colour.
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from seggpt_jax import colors
+from seggpt_jax import colors, hosts
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 from seggpt_jax.evaluators import common
@@ -123,7 +124,10 @@ class Evaluator:
         if not len(self._winner):  # an earlier process found it
             number, seed = self._ways[0]
             path = (cases.folder or Path()) / f"N{number}-seed{seed}-winner.npy"
-            self._winner = np.load(path, mmap_mode="r")
+            if hosts.is_first():  # which alone shows pictures
+                self._winner = np.load(path, mmap_mode="r")
+            else:
+                self._winner = np.zeros((self.count, *self._size), np.uint16)
         self._records = cases.records(len(self._ways) * self.count)
         self._best = {}  # by the scores themselves, not those of a resample
         scores = self._way_scores(np.ones((1, self.count)))
@@ -200,9 +204,18 @@ class Evaluator:
         shape = (count, *self._size)
         # Where nothing may win, a class must have the larger share of its own painting.
         empty = 0.5 if self._background else 0
-        if folder is None or jax.process_count() > 1:
-            maps = np.zeros(shape, np.uint16), np.full(shape, empty, np.float16)
-            return _Maps(*maps, 0, None)
+        if folder is None or not hosts.is_first():
+            arrays = np.zeros(shape, np.uint16), np.full(shape, empty, np.float16)
+            maps = _Maps(*arrays, 0, None)
+        else:
+            maps = self._open_files(folder, way, shape, empty)
+        maps = maps._replace(done=hosts.agree(maps.done))
+        if maps.done and jax.process_count() > 1:
+            for array, number in itertools.product(maps[:2], range(count)):
+                array[number] = hosts.broadcast(array[number])
+        return maps
+
+    def _open_files(self, folder: Path, way: str, shape, empty: float) -> _Maps:
         paths = [folder / f"{way}-{part}.npy" for part in ("winner", "share")]
         file = folder / f"{way}.json"
         mode, done = "r+", json.loads(file.read_text()) if file.exists() else 0

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from seggpt_jax.models import kernels
 from seggpt_jax.models.resample import linear_matrix
+from seggpt_jax.partition import fitting
 
 IMPLEMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({
     "xla": kernels.attend_xla,
@@ -65,25 +67,28 @@ def attend(
         raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
     backend = jax.default_backend()
     if impl == "auto":
-        impl = choose(backend, jax.device_count())
+        impl = choose(backend)
     needed = _NEEDS.get(impl, backend)
     if needed != backend or (needed == "gpu" and q.dtype == jnp.float32):
         raise ValueError(
             f"attention {impl!r} is for {_WHERE[needed]}, and this is {q.dtype} on "
             f"{backend}: choose auto, xla or heads"
         )
-    return IMPLEMENTATIONS[impl](q, k, v, rel_h, rel_w)
+    function = IMPLEMENTATIONS[impl]
+    if impl != "xla" and jax.sharding.get_abstract_mesh().size > 1:
+        # Each device has whole heads of whole rows; kernels cannot be cut by XLA.
+        heads = fitting("activations/heads", q.shape)
+        function = jax.shard_map(
+            function, in_specs=(heads, heads, heads, P(), P()), out_specs=heads,
+            check_vma=False,
+        )  # fmt: skip
+    return function(q, k, v, rel_h, rel_w)
 
 
 @functools.cache
-def choose(backend: str, devices: int) -> str:
-    """What `auto` stands for on so many devices of a backend ("cpu", "gpu", "tpu");
-    logged once."""
-    impl, why = _FASTEST.get(backend, "xla"), "the fastest measured"
-    if backend not in _FASTEST:
-        why = "none measured yet"
-    elif impl == "heads" and devices > 1:
-        # A loop over rows that devices share makes each of them run all of it.
-        impl, why = "xla", "heads cannot be cut over devices"
-    logging.info("attention on %d x %s: %s (%s)", devices, backend, impl, why)
+def choose(backend: str) -> str:
+    """What `auto` stands for on a backend ("cpu", "gpu", "tpu"); logged once."""
+    impl = _FASTEST.get(backend, "xla")
+    why = "the fastest measured" if backend in _FASTEST else "none measured yet"
+    logging.info("attention on %s: %s (%s)", backend, impl, why)
     return impl

@@ -14,6 +14,7 @@ from seggpt_jax.config import check_names, construct, plain, suggest
 from seggpt_jax.models import transformer
 from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.models.resample import cubic_matrix
+from seggpt_jax.partition import constrain
 
 Array = jax.Array | np.ndarray
 
@@ -38,7 +39,9 @@ class SegGPTConfig:
     canvas: rows and columns in pixels that the relative-position tables are made for;
     any other 2:1 canvas is run by interpolating them. pos_grid: side of the square
     position table (14: MAE at 224). merge_after: image and target streams are averaged
-    after this block. taps: blocks whose outputs the decoder reads.
+    after this block. taps: blocks whose outputs the decoder reads. remat: which of a
+    block's values the backward pass computes again, a policy for all blocks or one for
+    each group of them: up to the merge, then up to each tap.
     """
 
     width: int
@@ -54,7 +57,7 @@ class SegGPTConfig:
     drop_path: float = 0.0
     dtype: str = "float32"
     attention: str = "auto"
-    remat: str = "none"
+    remat: str | tuple[str, ...] = "none"
     scan: bool = True
 
     @classmethod
@@ -86,7 +89,6 @@ class SegGPTConfig:
         set_("taps", tuple(self.taps) or quarters(self.depth))
         self._choice("dtype", ("float32", "bfloat16"))
         self._choice("attention", CHOICES)
-        self._choice("remat", tuple(transformer.REMAT))
         rows, cols = self.canvas
         if rows < 1 or cols < 1 or rows % (2 * self.patch) or cols % self.patch:
             raise ValueError(
@@ -104,6 +106,13 @@ class SegGPTConfig:
                 f"model.taps {self.taps} must rise within the {self.depth} blocks and "
                 f"not come before merge_after = {self.merge_after}"
             )
+        if not isinstance(self.remat, str):
+            set_("remat", tuple(self.remat))
+        known, groups = transformer.REMAT, len(self.stops)
+        if len(self.policies) != groups or not known.keys() >= set(self.policies):
+            raise ValueError(f"model.remat {self.remat!r}: give one of "
+                             f"{', '.join(known)}, or one for each of the {groups} "
+                             "groups of blocks")  # fmt: skip
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"model.drop_path {self.drop_path} is not in [0, 1)")
 
@@ -116,6 +125,20 @@ class SegGPTConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches on the canvas."""
         return self.canvas[0] // self.patch, self.canvas[1] // self.patch
+
+    @property
+    def stops(self) -> list[int]:
+        """Where groups of blocks end: at the merge and at every tap."""
+        return sorted({self.merge_after + 1, *(tap + 1 for tap in self.taps)})
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """`remat` of every group of blocks."""
+        return (
+            (self.remat,) * len(self.stops)
+            if isinstance(self.remat, str)
+            else self.remat
+        )
 
 
 def _xavier(key, shape, fan_in, fan_out):
@@ -182,6 +205,7 @@ def position_embedding(table: Float[Array, "g g d"], grid) -> Float[Array, "h w 
 def decode(p, tapped, patch: int):
     """Tapped features `[b, h, w, taps * d]` -> painting float32 `[b, H, W, 3]`."""
     x = unpatchify(transformer.linear(p["embed"], tapped), patch)
+    x = constrain(x, "pixels")
     x = jax.lax.conv_general_dilated(
         x, p["conv"]["kernel"].astype(x.dtype), (1, 1), "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -222,25 +246,25 @@ class SegGPT(nn.Module):
         p = {n: self.param(n, init, c) for n, init in INITIALIZERS.items()}
         dtype = jnp.dtype(c.dtype)
         with jax.named_scope("embed"):
-            x = _embed(p, images, targets, hidden, kind, c.patch, dtype)
+            x = _embed(p, images, targets, hidden, kind, c.patch, dtype, prompts)
         out = {"embedded": x}
         use_drop = train and c.drop_path > 0
         keys = jax.random.split(self.make_rng("dropout"), c.depth) if use_drop else None
         rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
 
         tapped, start = [], 0
-        stops = sorted({c.merge_after + 1, *(tap + 1 for tap in c.taps)})
-        layers = transformer.cut_layers((p["blocks"], rates, keys), stops)
-        for stop, part in zip(stops, layers, strict=True):
+        layers = transformer.cut_layers((p["blocks"], rates, keys), c.stops)
+        for stop, part, remat in zip(c.stops, layers, c.policies, strict=True):
             with jax.named_scope(f"blocks_{start}_{stop - 1}"):
                 x, each = transformer.run_blocks(
                     part[0], x, *part[1:], impl=c.attention, prompts=prompts,
-                    remat=c.remat, scan=c.scan,
+                    remat=remat, scan=c.scan,
                 )  # fmt: skip
             out |= {f"block_{start + i}": y for i, y in enumerate(each)}
             if stop - 1 == c.merge_after:
-                image_stream, target_stream = jnp.split(x, 2)
-                x = out["merged"] = (image_stream + target_stream) * 0.5
+                streams = jnp.split(_streams(x, prompts), 2, axis=1)
+                merged = (streams[0] + streams[1]) * 0.5
+                x = out["merged"] = merged.reshape(-1, *x.shape[1:])
             if stop - 1 in c.taps:
                 tapped.append(transformer.layer_norm(p["norm"], x))
             start = stop
@@ -262,13 +286,24 @@ def init_params(model: SegGPT, key):
     return model.init(key, canvas, canvas, hidden, jnp.zeros(1, jnp.int32))["params"]
 
 
-def _embed(p, images, targets, hidden, kind, patch, dtype):
-    """Image and target tokens stacked on the batch axis: `[2b, h, w, d]`."""
-    both = jnp.concatenate([images, targets]).astype(dtype)
-    x, y = jnp.split(transformer.linear(p["patch_embed"], patchify(both, patch)), 2)
+def _embed(p, images, targets, hidden, kind, patch, dtype, prompts):
+    """Image and target tokens, `[2b, h, w, d]`: those of the images of one group of
+    `prompts` rows, then those of its targets. So both are where the row is on a mesh,
+    and groups stay whole for the feature ensemble."""
+    x, y = (
+        transformer.linear(p["patch_embed"], patchify(canvas.astype(dtype), patch))
+        for canvas in (images, targets)
+    )
     y = jnp.where(hidden[..., None], p["mask_token"].astype(dtype), y)
-    added = added_tokens(p, x.shape[1:3], kind).astype(dtype)
-    return jnp.concatenate([x + added[0], y + added[1]])
+    x, y = jnp.stack([x, y]) + added_tokens(p, x.shape[1:3], kind).astype(dtype)
+    groups = [stream.reshape(-1, prompts, *x.shape[1:]) for stream in (x, y)]
+    both = jnp.stack(groups, axis=1).reshape(-1, *x.shape[1:])
+    return constrain(both, "tokens")
+
+
+def _streams(x, prompts: int):
+    """Tokens as `_embed` lays them out -> `[groups, 2, prompts, h, w, d]`."""
+    return x.reshape(-1, 2, prompts, *x.shape[1:])
 
 
 def added_tokens(p, grid, kind) -> Float[Array, "2 b h w d"]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seggpt_jax.models.attention import attend, relative_positions
+from seggpt_jax.partition import constrain
 
 REMAT = {
     "none": None,
@@ -85,7 +86,7 @@ def project_qkv(p, x: Float[Array, "b h w d"]) -> Float[Array, "3 b n t k"]:
     kernel = p["qkv"]["kernel"].astype(x.dtype)
     bias = p["qkv"]["bias"].astype(x.dtype)
     qkv = jnp.einsum("btd,dsnk->sbntk", x.reshape(b, h * w, d), kernel)
-    return qkv + bias[:, None, :, None, :]
+    return constrain(qkv + bias[:, None, :, None, :], "qkv")
 
 
 def project(p, y: Float[Array, "*b n k"]) -> Float[Array, "*b d"]:
@@ -109,7 +110,8 @@ def mlp(p, x):
     """The second half of a block, before the residual."""
     with jax.named_scope("mlp"):
         y = linear(p["mlp"]["fc1"], layer_norm(p["norm2"], x))
-        return linear(p["mlp"]["fc2"], jax.nn.gelu(y, approximate=False))
+        y = jax.nn.gelu(constrain(y, "hidden"), approximate=False)
+        return linear(p["mlp"]["fc2"], y)
 
 
 def average_query_half(x: Float[Array, "b h w d"], prompts: int):
@@ -140,8 +142,9 @@ def block(p, x, rate, key, *, impl: str, prompts: int):
     """Pre-norm block: attention (feature ensemble before the residual), then MLP."""
     keys = (None, None) if key is None else jax.random.split(key)
     y = attention(p["attn"], layer_norm(p["norm1"], x), impl)
-    x = x + drop_path(average_query_half(y, prompts), rate, keys[0])
-    return x + drop_path(mlp(p, x), rate, keys[1])
+    y = drop_path(average_query_half(y, prompts), rate, keys[0])
+    x = constrain(x + y, "tokens")
+    return constrain(x + drop_path(mlp(p, x), rate, keys[1]), "tokens")
 
 
 def cut_layers(tree, stops: Sequence[int]) -> list:

@@ -1,0 +1,149 @@
+"""Several processes as one run: how they join, agree, stop and fail together."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+# What a launcher sets when it started several processes, and what it then says.
+_LAUNCHED: Mapping[str, Callable[[str], bool]] = {
+    "JAX_COORDINATOR_ADDRESS": bool,
+    "SLURM_STEP_NUM_TASKS": lambda count: int(count) > 1,
+    "OMPI_COMM_WORLD_SIZE": lambda count: int(count) > 1,
+    "TPU_WORKER_HOSTNAMES": lambda names: "," in names,
+    "TPU_PROCESS_ADDRESSES": lambda names: "," in names,
+    "MEGASCALE_NUM_SLICES": lambda count: int(count) > 1,
+}
+_ERRORS = (ValueError, OSError)  # that a user can mend: raised on every process
+
+
+def join(
+    distributed: str = "auto",
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    heartbeat_s: int = 100,
+) -> None:
+    """Makes this process one of a run's, before jax looks for devices.
+
+    distributed: `on`; `off`; or `auto`, which joins where a launcher says that there
+    are several (Slurm, Open MPI, GKE) or `coordinator` (HOST:PORT) is given. The rest
+    is found out from the launcher unless given; Cloud TPU VMs outside GKE set nothing,
+    and need `on`. heartbeat_s: a process that was silent for so long is taken for dead,
+    and ends all others with a non-zero exit status. ValueError when something is
+    missing.
+    """
+    if distributed not in ("auto", "on", "off"):
+        raise ValueError(f"--distributed={distributed}: must be auto, on or off")
+    told = coordinator or any(
+        name in os.environ and several(os.environ[name])
+        for name, several in _LAUNCHED.items()
+    )
+    if distributed == "off" or (distributed == "auto" and not told):
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, _own_gpus(),
+            heartbeat_timeout_seconds=heartbeat_s,
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"several processes could not be joined: {error} Give --coordinator="
+            "HOST:PORT, --num_processes and --process_id, or --distributed=off"
+        ) from error
+    if not is_first():
+        logging.set_verbosity(logging.WARNING)
+
+
+def _own_gpus() -> list[int] | None:
+    """All GPUs of a node, where Slurm runs one process on each: jax takes a process for
+    one of several and gives it the GPU of its place."""
+    tasks, nodes = (os.getenv(f"SLURM_STEP_NUM_{n}", "") for n in ("TASKS", "NODES"))
+    gpus = os.getenv("SLURM_GPUS_ON_NODE", "")
+    return list(range(int(gpus))) if tasks and tasks == nodes and gpus else None
+
+
+def leave(status: int) -> None:
+    """Ends a process that is one of several: well (0) together with the others;
+    otherwise at once, which ends them too. A process on its own goes on."""
+    if not jax.distributed.is_initialized():
+        return
+    if status == 0:
+        jax.distributed.shutdown()
+    else:  # not by way of what waits for the others when Python ends
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that logs and writes."""
+    return jax.process_index() == 0
+
+
+def agree(value: Any) -> Any:
+    """The first process's value, plain data for JSON, on every process."""
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value if is_first() else None).encode(), np.uint8)
+    length = int(broadcast(np.asarray(len(text))))
+    padded = np.zeros(length, np.uint8)
+    padded[: len(text)] = text[:length]
+    return json.loads(broadcast(padded).tobytes())
+
+
+def broadcast(x: np.ndarray) -> np.ndarray:
+    """The first process's array on every process, where it has the same shape."""
+    with jax.transfer_guard("allow"):
+        return np.asarray(multihost_utils.broadcast_one_to_all(x))
+
+
+def on_first(function: Callable[[], Any]) -> Any:
+    """What `function` returns on the first process, plain data for JSON, on all. Where
+    it raises ValueError or OSError there, every process does."""
+    found, error = None, None
+    if is_first():
+        try:
+            found = function()
+        except _ERRORS as raised:
+            error = raised
+    kind = next((i for i, e in enumerate(_ERRORS) if isinstance(error, e)), None)
+    found, kind, message = agree([found, kind, str(error)])
+    if error:
+        raise error
+    if kind is not None:
+        raise _ERRORS[kind](message)
+    return found
+
+
+def fetch(x: jax.Array | np.ndarray) -> np.ndarray:
+    """An array from the devices, whole, on every process."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        with jax.transfer_guard("allow"):
+            return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(jax.device_get(x))
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
+    """A function of the step, called at every step, that says whether to save and end:
+    after a SIGTERM, which then does not end the process. When one of several processes
+    gets it, all stop at the same step."""
+    if jax.process_count() > 1:  # jax itself has taken over the signal
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    stop = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield lambda step: stop.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,69 @@
+"""The axes of a mesh, and one ordered table of which of them cuts which array."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec as P
+
+from seggpt_jax.trees import first_match
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # what the rows of a batch are cut over
+
+# Parameters and optimizer state: heads and MLP over `tensor`, the other large axis over
+# `fsdp`; what is small is kept whole. The first axis of a block's array is its layer.
+# Activations: rows over both, for XLA would else cut the width of tokens as that of a
+# kernel is; `...` stands for any number of axes.
+RULES: list[tuple[str, tuple]] = [
+    (r"activations/tokens", (ROWS, ...)),
+    (r"activations/hidden", (ROWS, ..., "tensor")),
+    (r"activations/heads", (ROWS, "tensor", ...)),
+    (r"activations/qkv", (None, ROWS, "tensor", ...)),
+    (r"activations/pixels", (ROWS, ...)),
+    (r"blocks/attn/qkv/kernel", (None, "fsdp", None, "tensor", None)),
+    (r"blocks/attn/qkv/bias", (None, None, "tensor", None)),
+    (r"blocks/attn/proj/kernel", (None, "tensor", None, "fsdp")),
+    (r"blocks/mlp/fc1/kernel", (None, "fsdp", "tensor")),
+    (r"blocks/mlp/fc1/bias", (None, "tensor")),
+    (r"blocks/mlp/fc2/kernel", (None, "tensor", "fsdp")),
+    (r"patch_embed/kernel", (None, "fsdp")),
+    (r"decoder/embed/kernel", ("fsdp", "tensor")),
+    (r"decoder/embed/bias", ("tensor",)),
+    (r".*", ()),
+]
+
+
+def spec(name: str, ndim: int) -> P:
+    """The table's entry for an array of so many axes."""
+    names = first_match(RULES, name) if ndim else ()
+    if ... in names:
+        at = names.index(...)
+        rest = names[at + 1 :]
+        names = (*names[:at], *(None,) * (ndim - at - len(rest)), *rest)
+    return P(*names)
+
+
+def ways(mesh_shape: Mapping[str, int], names: Any) -> int:
+    """Into how many parts an axis of a spec is cut."""
+    names = (names,) if isinstance(names, str) else names or ()
+    return math.prod(mesh_shape[name] for name in names)
+
+
+def fitting(name: str, shape: tuple[int, ...]) -> P:
+    """As `spec`, on the mesh that is set (`jax.set_mesh`), without what does not divide
+    the shape: a batch of one row is every device's."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return P(*(
+        names if length % ways(sizes, names) == 0 else None
+        for names, length in zip(spec(name, len(shape)), shape, strict=False)
+    ))  # fmt: skip
+
+
+def constrain(x: jax.Array, name: str) -> jax.Array:
+    """Cuts an activation as the table says; without a mesh, `x` as it is."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    place = fitting(f"activations/{name}", x.shape)
+    return jax.lax.with_sharding_constraint(x, place)

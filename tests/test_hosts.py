@@ -1,0 +1,135 @@
+"""Several processes on this machine as one run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.conftest import REPOSITORY
+
+COMMAND = "--config=tests/tiny.py:steps=6,first=3,batch=4"
+DEVICES = 4  # of the whole run, whatever the number of processes
+HEARTBEAT = 10
+# The program itself, but that it sends itself a signal when it places batch number AT.
+SIGNALLED = """
+import os, sys
+from absl import app
+from seggpt_jax import main, sharding
+
+signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+put_batch, calls = sharding.put_batch, []
+
+def put(*args):
+    calls.append(None)
+    if len(calls) == at:
+        os.kill(os.getpid(), signal_number)
+    return put_batch(*args)
+
+sharding.put_batch = put
+app.run(main.main, flags_parser=main.parse_flags)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def launch(workdir, cache, processes, *arguments, send=None, command=COMMAND):
+    """Runs the main command in so many processes; their exit statuses and what they
+    said. send: (process, signal, batch)."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    port, running = free_port(), []
+    for number in range(processes):
+        program = ["-m", "seggpt_jax.main"]
+        if send and send[0] == number:
+            program = ["-c", SIGNALLED, *map(str, send[1:])]
+        several = [
+            f"--coordinator=localhost:{port}", f"--num_processes={processes}",
+            f"--process_id={number}", f"--heartbeat_s={HEARTBEAT}",
+        ]  # fmt: skip
+        running.append(
+            subprocess.Popen(
+                [sys.executable, *program, command, f"--workdir={workdir}",
+                 f"--config.cpu_devices={DEVICES // processes}",
+                 *(several if processes > 1 else []), *arguments],
+                cwd=REPOSITORY, env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+        )  # fmt: skip
+    said = [process.communicate(timeout=300)[0] for process in running]
+    return [process.returncode for process in running], said
+
+
+def assert_close(one, other):
+    """The same history but for the order of float32 sums."""
+    a, b = tiny.metrics(one), tiny.metrics(other)
+    assert a.keys() == b.keys()
+    for step, values in a.items():
+        np.testing.assert_allclose(values, b[step], rtol=2e-5, err_msg=str(step))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    (status,), (said,) = launch(folder / "run", folder / "cache", 1)
+    assert status == 0, said
+    return folder / "run"
+
+
+@pytest.mark.parametrize("processes, mesh", [(2, ()), (4, ("fsdp=2", "tensor=2"))])
+def test_several_processes_train_as_one(alone, tmp_path, processes, mesh):
+    settings = [f"--config.mesh.{axis}" for axis in mesh]
+    status, said = launch(tmp_path / "run", tmp_path / "cache", processes, *settings)
+    assert status == [0] * processes, said
+    assert_close(alone, tmp_path / "run")
+    assert "placement" in said[0]
+    assert not any("placement" in text for text in said[1:])
+
+
+def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(
+    alone, tmp_path
+):
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    send = (1, int(signal.SIGTERM), 2)
+    status, said = launch(run, cache, 2, send=send)
+    assert status == [0, 0], said
+    assert "is saved, the same command goes on" in said[0]
+    assert max(int(p.name) for p in (run / "checkpoints").iterdir()) < 6
+    (status,), (said,) = launch(run, cache, 1)
+    assert status == 0 and "resumed at step" in said
+    assert_close(alone, run)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_all_and_the_run_goes_on(alone, tmp_path, killed):
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    began = time.monotonic()
+    status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), 4))
+    assert time.monotonic() - began < 120
+    assert status[killed] == -signal.SIGKILL
+    assert status[1 - killed] != 0, said
+    status, said = launch(run, cache, 2)
+    assert status == [0, 0], said
+    assert "resumed at step 2" in said[0]
+    assert_close(alone, run)
+
+
+def test_wrong_input_is_one_error_everywhere(tmp_path):
+    (tmp_path / "file").write_text("")
+    status, said = launch(tmp_path / "file", tmp_path / "cache", 2)
+    assert status == [2, 2]
+    for text in said:
+        assert "error: workdir" in text and "cannot be written" in text
