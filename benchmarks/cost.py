@@ -8,7 +8,7 @@ reading, resizing and scoring are not counted. Hours are at the stated rates.
 
 import argparse
 
-from benchmarks.inference import counted_flops
+from seggpt_jax.models.flops import painting_flops
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.trees import table
 
@@ -55,7 +55,7 @@ def main() -> None:
     for name, (count, prompts) in ROWS.items():
         # Prompts of classes and of closed sets are encoded once: as good as never.
         once = not any(word in name for word in ("shot", "davis"))
-        each = counted_flops(config, prompts)
+        each = painting_flops(config, prompts)
         each += 0 if once else encoding_flops(config, prompts)
         total = count * each
         hours = [f"{total / (1e12 * rate) / 3600:.2f}" for rate in RATES.values()]

@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.rows import report
 from seggpt_jax import evaluate, torch_bridge
+from seggpt_jax.models.flops import painting_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fns
@@ -138,23 +139,6 @@ def matmul_rate(dtype: str, seconds: float = 2.0) -> float:
     return best
 
 
-def counted_flops(c: SegGPTConfig, prompts: int) -> float:
-    """What a cached query takes by the paper's function: 2 per multiplication and
-    addition, products only. The plain model takes 2.8e12 at ViT-L and 8 prompts."""
-    rows, cols = c.grid[0] // 2, c.grid[1]
-    half, d = rows * cols, c.width
-    painted = half + cols  # tokens that the decoder reads
-    logits = 4 * 2 * half * d  # of one query token with a canvas, and applied to v
-    positional = 2 * (2 * rows + cols) * d
-    linear = 24 * d**2 * (prompts + 1) * half
-    block = linear + prompts * 2 * half * (logits + positional)
-    last = 6 * d**2 * (prompts + 1) * half + 18 * d**2 * painted
-    last += prompts * painted * (logits + positional)
-    pixels, w = painted * c.patch**2, c.decoder_width
-    decoder = 2 * painted * len(c.taps) * d * c.patch**2 * w + pixels * 18 * w**2
-    return float((c.depth - 1) * block + last + decoder)
-
-
 def serve(side: str, config: Any, count: int, batch: int, line) -> None:
     """A process: builds one side, then runs what it is told to and says how long."""
     start = SIDES[side](config, count, batch)
@@ -205,7 +189,7 @@ def measure(config, count: int, batch: int, repeats: int) -> dict[str, Any]:
         # Every round's own ratio: what slows the machine slows both sides of it.
         pairs = zip(seconds["port", "whole"], seconds["ours", name], strict=True)
         row[f"ratio_{name}"] = round(statistics.median(p / o for p, o in pairs), 2)
-    work = batch * counted_flops(config, count) / medians["ours", "cached"]
+    work = batch * painting_flops(config, count) / medians["ours", "cached"]
     row |= {"gflops": round(work / 1e9), "matmul_gflops": round(rate / 1e9)}
     row["share"] = round(work / rate, 3)
     for side, line in lines.items():

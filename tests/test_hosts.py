@@ -99,9 +99,7 @@ def test_several_processes_train_as_one(alone, tmp_path, processes, mesh):
     assert not any("placement" in text for text in said[1:])
 
 
-def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(
-    alone, tmp_path
-):
+def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(alone, tmp_path):
     run, cache = tmp_path / "run", tmp_path / "cache"
     send = (1, int(signal.SIGTERM), 2)
     status, said = launch(run, cache, 2, send=send)

@@ -1,0 +1,59 @@
+"""Floating-point operations of the paper's function, counted: 2 for a multiplication
+and addition, products only. What a kernel or rematerialisation does besides is not
+counted, so that shares of a device's peak compare (MFU)."""
+
+from seggpt_jax.models.seggpt import SegGPTConfig
+
+# Of one device, in bfloat16, dense, as its maker states it; jax's name of the device.
+PEAK_FLOPS = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,  # v5p
+    "TPU v6 lite": 918e12,
+}
+
+
+def peak_flops(kind: str) -> float | None:
+    """Operations per second in bfloat16 of a `device_kind`; None if it is not known."""
+    known = [name for name in PEAK_FLOPS if kind.startswith(name)]
+    return PEAK_FLOPS[max(known, key=len)] if known else None
+
+
+def painting_flops(c: SegGPTConfig, prompts: int) -> float:
+    """To paint one query by prompts that are encoded (paper section 3.4). The plain
+    model takes 2.8e12 at ViT-L and 8 prompts."""
+    rows, cols = c.grid[0] // 2, c.grid[1]
+    half, d = rows * cols, c.width
+    painted = half + cols  # tokens that the decoder reads
+    attention = _attention(c)
+    block = 24 * d**2 * (prompts + 1) * half + prompts * 2 * half * attention
+    last = 6 * d**2 * (prompts + 1) * half + 18 * d**2 * painted
+    last += prompts * painted * attention
+    return float((c.depth - 1) * block + last + _decoder(c, painted))
+
+
+def training_flops(c: SegGPTConfig, query_only: bool = False) -> float:
+    """To train on one pair: forward, and twice that backward. query_only: as of the
+    model's call."""
+    rows, cols = c.grid
+    tokens, d = rows * cols, c.width
+    embed = 2 * 2 * 3 * c.patch**2 * d * tokens
+    blocks = c.depth + c.merge_after + 1  # both streams run those before the merge
+    each = tokens * (24 * d**2 + _attention(c))
+    painted = (rows // 2 + 1) * cols if query_only else tokens
+    return 3.0 * (embed + blocks * each + _decoder(c, painted))
+
+
+def _attention(c: SegGPTConfig) -> int:
+    """Of one token with its canvas: logits, their use, and relative positions."""
+    rows, cols = c.grid
+    return 4 * rows * cols * c.width + 2 * (rows + cols) * c.width
+
+
+def _decoder(c: SegGPTConfig, tokens: int) -> int:
+    pixels, w = tokens * c.patch**2, c.decoder_width
+    return 2 * tokens * len(c.taps) * c.width * c.patch**2 * w + pixels * 18 * w**2
