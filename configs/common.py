@@ -130,6 +130,7 @@ def base() -> ConfigDict:
     c.log_every = 10
     c.save_every = 500
     c.keep = 3
+    c.best = ""  # a score, as in the log: the checkpoint where it was highest stays too
     c.eval_every = 1000
     c.evals = ordered()
     c.tune = ConfigDict(

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one training run: `folder/<step>/`, the newest `keep` of them.
+    """The checkpoints of one training run: `folder/<step>/`, the newest `keep` of them
+    and the one of step `best`, if there is one.
 
     Saves in the background. A save that fails raises OSError, naming the step and the
     folder, at the next `save`, `wait`, `restore` or `close`; earlier checkpoints stay.
@@ -38,6 +39,7 @@ class Checkpoints:
             raise ValueError(f"keep={keep} must be at least 1")
         _quiet_orbax()
         self.folder = Path(folder).absolute()
+        self.best: int | None = None
         self._keep = keep
         self._writing: int | None = None  # the step on its way to disk
         self._current: int | None = None  # the last step saved or restored
@@ -135,7 +137,6 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager:
             return self._manager
-        preservation = ocp.checkpoint_managers.preservation_policy
         async_options = ocp.AsyncOptions(
             post_finalization_callback=self._write_sums,
             # Threads that wait for a folder which could not be made outlive the
@@ -145,7 +146,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation.LatestN(self._keep),
+                preservation_policy=self,
                 cleanup_tmp_directories=True,  # of a save that failed or was killed
                 save_root_metadata=False,
                 lightweight_initialize=True,  # reads no file of a bad checkpoint
@@ -157,6 +158,14 @@ class Checkpoints:
             },
         )
         return self._manager
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """Orbax asks this of all checkpoints, oldest first, when it has saved one."""
+        newest = len(checkpoints) - self._keep
+        return [
+            number >= newest or saved.step == self.best
+            for number, saved in enumerate(checkpoints)
+        ]
 
     def _write_sums(self) -> None:
         # Orbax calls this on process 0 when all data is written and before it renames
@@ -185,9 +194,10 @@ class Checkpoints:
 
 
 def restore_params(
-    folder: str | os.PathLike, which: str = "params"
+    folder: str | os.PathLike, which: str = "params", step: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of the newest intact checkpoint, as nested dicts of NumPy arrays.
+    """Parameters of a checkpoint, the newest intact one unless `step` says which, as
+    nested dicts of NumPy arrays.
 
     which: the entry of the saved state, `params` or, when the run kept one, `ema`.
     Returns `(params, meta)` and changes nothing in `folder`. Raises FileNotFoundError
@@ -196,7 +206,9 @@ def restore_params(
     """
     _quiet_orbax()
     folder = Path(folder).absolute()
-    step, bad = _newest_intact(folder)
+    if step is not None and step not in _steps(folder):
+        raise FileNotFoundError(f"{folder} holds no checkpoint of step {step}")
+    step, bad = _newest_intact(folder, None if step is None else [step])
     if step == _NONE and not bad:
         raise FileNotFoundError(f"{folder} holds no checkpoint")
     if step == _NONE:
@@ -227,10 +239,13 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
 
 
-def _newest_intact(folder: Path) -> tuple[int, list[str]]:
-    """The newest intact step, or `_NONE`, and what is wrong with the newer ones."""
+def _newest_intact(
+    folder: Path, steps: Sequence[int] | None = None
+) -> tuple[int, list[str]]:
+    """The newest intact one of all steps or of some, or `_NONE`, and what is wrong with
+    the newer ones."""
     bad: list[str] = []
-    for step in reversed(_steps(folder)):
+    for step in reversed(_steps(folder) if steps is None else steps):
         saved = folder / str(step)
         fault = sums.fault(saved, set(sums.files(saved)) - set(_AFTER_SUMS))
         if fault is None:

@@ -145,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument(
         "--to", choices=FORMS, default=FORMS[0], help="layout (default: %(default)s)"
     )
+    weights.add_argument(
+        "--raw", action="store_true",
+        help="of a training run, the parameters themselves instead of their average",
+    )  # fmt: skip
 
     command("doctor", _doctor, "versions, devices, folders")
     return parser
@@ -267,7 +271,7 @@ def _tune(args, failed: list[Failed]) -> None:
 
 
 def _convert(args, failed: list[Failed]) -> None:
-    for line in convert(args.input, args.output, args.to):
+    for line in convert(args.input, args.output, args.to, args.raw):
         print(line)
 
 

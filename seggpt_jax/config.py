@@ -102,6 +102,7 @@ class RunSettings:
     log_every: int
     save_every: int
     keep: int
+    best: str
     eval_every: int
     evals: Mapping[str, Any]
     tune: Mapping[str, Any]

@@ -20,18 +20,21 @@ _OFFICIAL = "seggpt.pth"
 
 
 def convert(
-    source: str | os.PathLike, output: str | os.PathLike, to: str = "ours"
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    to: str = "ours",
+    raw: bool = False,
 ) -> Iterator[str]:
     """Writes the weights at `source` as a folder; yields what to tell the user.
 
-    source: whatever `pretrained.load` reads. to: `ours`, a release; `official`, a .pth
-    file as the authors'; `hf`, a folder that transformers loads. Nothing is left of an
-    output that failed, and only a release is replaced.
+    source, raw: as `pretrained.load` takes them. to: `ours`, a release; `official`, a
+    .pth file as the authors'; `hf`, a folder that transformers loads. Nothing is left
+    of an output that failed, and only a release is replaced.
     """
     if to not in FORMS:
         raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
     output = Path(output)
-    weights = pretrained.load(source)
+    weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params
     count = sum(np.size(x) for x in _leaves(params))
     yield (f"{source}: {config.depth} blocks of width {config.width}, "

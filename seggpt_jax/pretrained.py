@@ -42,13 +42,14 @@ def bundled() -> list[str]:
     return sorted(p.name for p in _BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
 
 
-def load(path: str | os.PathLike) -> Weights:
+def load(path: str | os.PathLike, raw: bool = False) -> Weights:
     """Reads parameters, whichever form they have.
 
-    path: a bundled name; a release folder; a training run's workdir or its checkpoints;
-    a folder or `.safetensors` file of transformers; a `.pth` file of SegGPT, Painter or
-    MAE, or a folder that holds one. Raises FileNotFoundError or ValueError, naming the
-    file.
+    path: a bundled name; a release folder; a training run's workdir, its checkpoints or
+    one of them; a folder or `.safetensors` file of transformers; a `.pth` file of
+    SegGPT, Painter or MAE, or a folder that holds one. raw: of a training run that kept
+    an average, the parameters themselves. Raises FileNotFoundError or ValueError,
+    naming the file.
     """
     path = Path(path)
     if not path.exists():
@@ -66,7 +67,9 @@ def load(path: str | os.PathLike) -> Weights:
         return Weights(SegGPTConfig.read(settings), params)
     steps = any(p.name.isdecimal() for p in path.iterdir())
     if (path / "checkpoints").is_dir() or steps:
-        return _load_run(path)
+        return _load_run(path, raw)
+    if path.name.isdecimal() and (path / "state").is_dir():
+        return _load_run(path.parent, raw, int(path.name))
     if found := _torch_files(path):
         return _load_torch(path, found)
     raise FileNotFoundError(
@@ -75,9 +78,9 @@ def load(path: str | os.PathLike) -> Weights:
     )
 
 
-def _load_run(path: Path) -> Weights:
+def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
     """A training run, by its workdir or the checkpoints in it; the average if it has
-    one."""
+    one, unless `raw`."""
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     if not (folder.parent / CONFIG).is_file():
         raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")
@@ -86,9 +89,10 @@ def _load_run(path: Path) -> Weights:
         raise ValueError(f"{folder.parent / CONFIG} is of no training run: no 'model'")
     config = SegGPTConfig.read(settings["model"])
     try:
-        params, meta = checkpoint.restore_params(str(folder), which="ema")
+        which = "params" if raw else "ema"
+        params, meta = checkpoint.restore_params(folder, which, step)
     except ValueError:  # this run kept no average
-        params, meta = checkpoint.restore_params(str(folder), which="params")
+        params, meta = checkpoint.restore_params(folder, "params", step)
     return Weights(config, params, meta["step"])
 
 

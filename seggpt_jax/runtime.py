@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import sys
+from resource import RUSAGE_SELF, getrusage
 
 import jax
 
@@ -12,6 +14,15 @@ def cut_cpu(devices: int):
     if devices < 1:
         raise ValueError(f"setting cpu_devices = {devices}: must be at least 1")
     jax.config.update("jax_num_cpu_devices", devices)
+
+
+def peak_memory() -> int:
+    """Bytes: the most that any device of this process had in use, or where devices do
+    not say (CPUs), that the process itself had."""
+    found = [device.memory_stats() or {} for device in jax.local_devices()]
+    known = [stats["peak_bytes_in_use"] for stats in found if stats]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(known, default=unit * getrusage(RUSAGE_SELF).ru_maxrss)
 
 
 def cache_compiled() -> str:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,11 +17,20 @@ from jax.experimental import multihost_utils
 
 from seggpt_jax import evaluate, hosts, optim, report, sharding
 from seggpt_jax.checkpoint import Checkpoints
-from seggpt_jax.config import RunSettings, construct, plain, read_settings, require
+from seggpt_jax.config import (
+    RunSettings,
+    construct,
+    plain,
+    read_settings,
+    require,
+    suggest,
+)
 from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.mixture import build_dataset
+from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPT, init_params
 from seggpt_jax.optim import OptimSettings
+from seggpt_jax.runtime import peak_memory
 from seggpt_jax.train_step import (
     Stage,
     TrainState,
@@ -31,13 +40,14 @@ from seggpt_jax.train_step import (
     paint_model,
 )
 from seggpt_jax.workdir import check_workdir, prepare_workdir
-from seggpt_jax.writer import Clock, Progress, Writer
+from seggpt_jax.writer import Clock, Progress, Writer, history
 
 # What may differ when a run goes on: none of it changes what is learned, but for the
 # rounding of sums over another mesh.
 MAY_CHANGE = (
-    "log_every", "eval_every", "save_every", "keep", "bad_share", "loader.threads",
-    "loader.workers", "loader.prefetch", "mesh.*", "cpu_devices", "data_dir", "evals.*",
+    "log_every", "eval_every", "save_every", "keep", "best", "bad_share",
+    "loader.threads", "loader.workers", "loader.prefetch", "mesh.*", "cpu_devices",
+    "data_dir", "evals.*",
 )  # fmt: skip
 
 
@@ -74,12 +84,13 @@ class Trained(Protocol):
     """What a run trains, and on what: the model itself, or a prompt (`tune`).
 
     frozen: arrays on the devices that `paint` takes and no step changes. query_only: it
-    paints the query half alone.
+    paints the query half alone. flops: what a pair takes, as `models.flops` counts.
     """
 
     model: SegGPT
     frozen: Any
     query_only: bool
+    flops: float
 
     def open_data(self, mesh) -> tuple[list[str], Any]:
         """Opens what is trained and scored on: names of the sources, endless pairs."""
@@ -115,6 +126,7 @@ class Whole:
         self.config, self.model = config, evaluate.build_model(config.model)
         self.query_only = config.masking["half_prob"] == 1
         self.paint = paint_model(self.model, self.query_only)
+        self.flops = training_flops(self.model.config, self.query_only)
         self.groups: list[evaluate.Group] = []
 
     def open_data(self, mesh):
@@ -242,6 +254,7 @@ class Loop:
         # None as well where a kill came between a save and its evaluation.
         stored = functools.partial(self.trained.stored_scores, self.workdir, self.step)
         scores = hosts.on_first(stored)
+        self.find_best(checkpoints)
         stopped, stage, unread = stop(self.step), None, collections.deque[Unread]()
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
@@ -251,6 +264,7 @@ class Loop:
         ):
             if scores is None and self.due(config.eval_every):
                 scores = self.evaluate(writer)
+                self.find_best(checkpoints, scores)
             clock = Clock(self.loader.batch_size)
             while self.step < self.steps and not stopped:
                 index = int(np.searchsorted(self.starts, self.step, "right")) - 1
@@ -266,8 +280,8 @@ class Loop:
                 self.step += 1
                 unread.append((self.step, metrics, records))
                 stopped = stop(self.step)
-                save = stopped or self.due(config.save_every)
                 look = not stopped and self.due(config.eval_every)
+                save = stopped or self.due(config.save_every) or look and config.best
                 # A step's numbers are read while the next one runs; at once where the
                 # state is kept or used.
                 while len(unread) > (0 if save or look else 1):
@@ -277,6 +291,7 @@ class Loop:
                     checkpoints.save(self.step, self.state, {"step": self.step})
                 if look:
                     scores = self.evaluate(writer)
+                    self.find_best(checkpoints, scores)
                     clock.read()  # the time of an evaluation is no step's
         return scores or {}
 
@@ -300,6 +315,19 @@ class Loop:
             logging.info("step %d:\n%s", self.step, report.summary(scores))
         return scores
 
+    def find_best(self, checkpoints: Checkpoints, scores: Mapping | None = None):
+        """Which checkpoint stays for its score: of what was written, and of scores that
+        have just been found."""
+        name = self.config.best
+        if not name:
+            return
+        if scores is not None and name not in scores:
+            raise ValueError(f"setting best: {name!r} is no score of this run"
+                             f"{suggest(name, scores)}")  # fmt: skip
+        written = hosts.on_first(lambda: history(self.workdir, name))
+        kept = [tuple(x) for x in written if x[1] in checkpoints.steps()]
+        checkpoints.best = max(kept)[1] if kept else None
+
     def report(self, unread: Unread, writer: Writer, clock: Clock, progress: Progress):
         """Reads a step's numbers, stops on a non-finite one, logs them when due."""
         step, metrics, records = unread
@@ -311,9 +339,21 @@ class Loop:
             )  # fmt: skip
         if step % self.config.log_every == 0 or step == self.steps:
             rates = clock.read()
-            values |= rates if rates["steps_per_s"] else {}  # read together: the first
+            if rates["steps_per_s"]:  # else read together with the first
+                values |= rates | self.used(rates["images_per_s"])
             writer.scalars(step, values)
         progress.update(step, values)
+
+    def used(self, images_per_s: float) -> dict[str, float]:
+        """tflops_per_s: of all devices, counted. mfu: their share of the peak, where
+        that is known and the model computes in bfloat16. peak_gib: most memory so far
+        that a device of this process had in use, or this process on a CPU."""
+        rate, device = self.trained.flops * images_per_s, jax.local_devices()[0]
+        used = {"tflops_per_s": rate / 1e12, "peak_gib": peak_memory() / 2**30}
+        peak = peak_flops(device.device_kind)
+        if peak and self.trained.model.config.dtype == "bfloat16":
+            used["mfu"] = rate / (peak * self.mesh.size)
+        return used
 
     def refuse_broken(self, records: Records):
         """A finite loss may still have led to parameters that are not."""

@@ -45,6 +45,7 @@ from seggpt_jax.metrics import (
     interval,
     resample,
 )
+from seggpt_jax.models.flops import training_flops
 from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.prompt_file import SUFFIX, PromptFile, save_prompts
 from seggpt_jax.prompts import Prompts
@@ -165,6 +166,9 @@ class TunedPrompt:
         rows, cols = self.model.config.canvas
         self.size = rows // 2, cols
         self.fns = make_predict_fns(self.model)
+        # Nothing flows back into frozen weights, a third of the work.
+        each = 2 / 3 * training_flops(self.model.config, self.query_only)
+        self.flops = each * self.settings.prompts
         self.heldout: Task | None = None
         self.frozen: Any = None
 

@@ -117,6 +117,16 @@ def _is_before(step: int, line: str) -> bool:
         return False
 
 
+def history(workdir: str | os.PathLike, name: str) -> list[tuple[float, int]]:
+    """Every value of a number that `Writer` wrote, with its step, that is not NaN."""
+    metrics = Path(workdir) / "metrics.jsonl"
+    if not metrics.exists():
+        return []
+    lines = [json.loads(t) for t in metrics.read_text().splitlines() if t[-1:] == "}"]
+    values = [(float(line[name]), line["step"]) for line in lines if name in line]
+    return [(value, step) for value, step in values if not math.isnan(value)]
+
+
 class Clock:
     """Measures steps, images and the share of time spent waiting for data."""
 

@@ -136,6 +136,20 @@ def test_keeps_the_newest_and_saves_a_step_once(tmp_path):
         Checkpoints(tmp_path, keep=0)
 
 
+def test_keeps_the_best_besides(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as saver:
+        for step, best in ((1, None), (2, 2), (3, 2), (4, 2), (5, 5), (6, 5)):
+            saver.save(step, make_state(step), {})
+            saver.best = best
+        saver.wait()
+        assert saver.steps() == [5, 6]
+    params, meta = checkpoint.restore_params(tmp_path, "ema", 5)
+    assert meta == {"step": 5}
+    assert_same(params, jax.device_get(make_state(5).ema))
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint of step 4"):
+        checkpoint.restore_params(tmp_path, "ema", 4)
+
+
 def truncate(saved):
     file = data_file(saved)
     os.truncate(file, file.stat().st_size // 2)

@@ -1,5 +1,6 @@
 """Several processes on this machine as one run."""
 
+import json
 import os
 import signal
 import socket
@@ -131,3 +132,32 @@ def test_wrong_input_is_one_error_everywhere(tmp_path):
     assert status == [2, 2]
     for text in said:
         assert "error: workdir" in text and "cannot be written" in text
+
+
+def test_evaluation_finds_the_same_and_goes_on(tmp_path):
+    """In training, and of a checkpoint, where two processes finish what one began."""
+    evals = "--config=tests/tiny.py:steps=2,first=1,batch=4,evals=True"
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    status, said = launch(run, cache, 2, command=evals)
+    assert status == [0, 0], said
+    stored = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    pictures = sorted(p.relative_to(run) for p in (run / "pictures").rglob("*.png"))
+    assert pictures
+
+    score = ["--config.mode=evaluate", f"--config.checkpoint={run}"]
+    scores, cases = [], []
+    for name, processes in (("one", 1), ("two", 2)):
+        folder = tmp_path / name
+        if name == "two":  # as if it had been stopped after three cases
+            kept = tmp_path / "one/results/heldout-shapes/cases.jsonl"
+            part = folder / "results/heldout-shapes/cases.jsonl"
+            part.parent.mkdir(parents=True)
+            part.write_text("".join(kept.read_text().splitlines(True)[:4]))
+        status, said = launch(folder, cache, processes, *score, command=evals)
+        assert status == [0] * processes, said
+        result = json.loads((folder / "results/heldout.json").read_text())
+        scores.append(result["scores"])
+        cases.append((folder / "results/heldout-shapes/cases.jsonl").read_text())
+    assert scores[0] == scores[1]
+    assert scores[0].items() <= stored[-1].items()
+    assert cases[1].splitlines()[:4] == cases[0].splitlines()[:4]  # not done again

@@ -1,7 +1,7 @@
 """Converts weights between this project, the authors' .pth and transformers.
 
     python tools/convert_torch.py --input=FILE_OR_FOLDER --output=FOLDER
-        [--to=ours|official|hf]
+        [--to=ours|official|hf] [--raw]
 
 The same as `seggpt convert`.
 """
