@@ -7,6 +7,16 @@ from resource import RUSAGE_SELF, getrusage
 
 import jax
 
+# Flags of XLA for NVIDIA GPUs that change speed or order of sums; benchmarks/train.py
+# measures each. What is not named here is as jax has it.
+XLA_FLAGS = {
+    "none": "",
+    "latency_hiding": "--xla_gpu_enable_latency_hiding_scheduler=true",
+    "no_latency_hiding": "--xla_gpu_enable_latency_hiding_scheduler=false",
+    "no_command_buffers": "--xla_gpu_enable_command_buffer=",
+    "deterministic": "--xla_gpu_deterministic_ops=true",
+}
+
 
 def cut_cpu(devices: int):
     """Cuts the CPU into devices that share a batch: with small matrices XLA keeps only

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cost, evaluators
+from benchmarks import cost, evaluators, kernels
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +35,53 @@ def test_evaluators_score_as_the_plain_loop_does(kind):
     (row,) = evaluators.measure(args)
     # A pixel halfway between two colours may tip over, of 512.
     assert row["largest_difference_of_scores"] < 0.02 and row["times_faster"] > 0
+
+
+def test_time_is_told_apart_by_kinds_of_kernels():
+    def event(pid, name, dur):
+        return {"ph": "X", "pid": pid, "name": name, "dur": dur, "args": {}}
+
+    names = {1: "/device:GPU:0", 2: "/host:CPU"}
+    events = [
+        {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}}
+        for pid, name in names.items()
+    ]
+    events += [
+        event(1, "nvjet_hsh_128x128", 50),
+        event(1, "cudnn_generated_fort_native_sdpa_sm90", 25),
+        event(1, "ncclDevKernel_AllReduce", 15),
+        event(1, "input_add_fusion_3", 10),
+        event(2, "gemm that the host waits for", 1000),
+    ]
+    assert kernels.shares_of(events) == {
+        "products": 0.5,
+        "attention": 0.25,
+        "collectives": 0.15,
+        "optimizer and elementwise": 0.1,
+    }
+
+
+@pytest.mark.slow
+def test_the_call_for_training_on_a_gpu_runs(tmp_path):
+    """All of `gpu_train.sh`, but small and on the CPU."""
+    small = {"SIZE": "ti16", "DTYPE": "float32", "CANVAS": "64 32", "BATCHES": "1",
+             "PORT_BATCHES": "1", "STEPS": "1", "ATTENTION": "heads", "REMAT": "full",
+             "FLAGS": "deterministic"}  # fmt: skip
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["benchmarks/gpu_train.sh", tmp_path], cwd=ROOT,
+        env={**os.environ, **small, "PATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "train.jsonl").read_text().splitlines()
+    port, first, *others = (json.loads(line) for line in lines)
+    assert port["side"] == "port" and port["loss"] > 0
+    assert first["port_times"] > 0 and sum(first["profile"].values()) > 0.99
+    assert [row["flags"] for row in others] == ["none", "none", "deterministic"]
+    for row in (first, *others):
+        # Rematerialised or not, deterministic or not: the same pairs, the same loss.
+        assert row["loss"] == pytest.approx(first["loss"], rel=1e-5)
+        assert row["step_s"] > 0 and row["peak_mib"] > 0
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Training on a GPU: every measurement that waits for one, in a call of under ten minutes.
+#
+#   benchmarks/gpu_train.sh OUT          rows in OUT/train.jsonl, failures in OUT/failed.txt
+#   SIZE=ti16 DTYPE=float32 benchmarks/gpu_train.sh OUT    smaller, as the tests run it
+#
+# Needs jax with CUDA and, to compare, torch with CUDA and transformers. Copy the rows to
+# benchmarks/results/ and the table of docs/scaling.md.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+out=${1:?usage: benchmarks/gpu_train.sh OUT}
+size=${SIZE:-l16}
+canvas=${CANVAS:-"896 448"}
+steps=${STEPS:-10}
+batches=${BATCHES:-"8 32 64"}
+mkdir -p "$out"
+
+# One that fails must not take the others' time on the machine with it.
+train() {
+    local limit=$1
+    shift
+    timeout "$limit" python -m benchmarks.train --size "$size" --canvas $canvas \
+        --dtype "${DTYPE:-bfloat16}" --steps "$steps" --out "$out/train.jsonl" "$@" ||
+        echo "$?: benchmarks.train $*" >>"$out/failed.txt"
+}
+
+# The port at its largest batch, ours beside it.
+train 150 --port-batch ${PORT_BATCHES:-"4 8 16"} --batch ${batches%% *} --profile
+train 150 --batch $batches --remat ${REMAT:-none dots full}
+train 100 --batch ${batches%% *} --attention ${ATTENTION:-xla cudnn cudnn_bias} \
+    --remat none
+train 100 --batch ${batches%% *} --remat dots \
+    --flags ${FLAGS:-no_latency_hiding latency_hiding no_command_buffers deterministic}
+test ! -s "$out/failed.txt"

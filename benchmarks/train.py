@@ -1,0 +1,239 @@
+"""Training steps per second of this project and of the transformers port, as JSON.
+
+    python -m benchmarks.train --out benchmarks/results/train.jsonl
+
+The step is that of configs/vitl.py: forward, backward, clipping, AdamW with layer-wise
+decay, drop path; random pairs that lie on the device. The port: autocast to the same
+type, its own loss, fused AdamW, compiled by torch on a GPU. Every setting runs in a
+process of its own; one that does not fit the memory gets a row that says so. `mfu` is
+the counted work per second (seggpt_jax/models/flops.py) of the maker's peak in
+bfloat16; rematerialised work does not count. `port_times` in a row of ours: pairs per
+second, of the fastest of the port's rows before it.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import kernels
+from benchmarks.inference import random_params
+from benchmarks.rows import report
+from seggpt_jax import sharding, torch_bridge
+from seggpt_jax.models.flops import peak_flops, training_flops
+from seggpt_jax.models.params import to_torch
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.optim import OptimSettings
+from seggpt_jax.runtime import XLA_FLAGS, peak_memory
+from seggpt_jax.train_step import Stage, make_train_step, new_state
+
+STAGE = Stage(steps=9000, lr=1e-4, warmup=1800)
+WARM = 2  # steps that are not timed
+Step = Callable[[], Any]  # one step; waits for it
+
+
+def random_batch(c: SegGPTConfig, rows: int) -> dict[str, np.ndarray]:
+    """Noise in the form that data.context gives; the query half is hidden."""
+    rng = np.random.default_rng(0)
+    shape = (rows, *c.canvas)
+    hidden = np.broadcast_to(np.arange(c.grid[0])[:, None] >= c.grid[0] // 2, c.grid)
+    return {
+        "images": rng.integers(0, 256, (*shape, 3), np.uint8),
+        "targets": rng.integers(0, 256, (*shape, 3), np.uint8),
+        "foreground": rng.random(shape) < 0.3,
+        "valid": np.ones(shape, bool),
+        "background": np.zeros((rows, 3), np.uint8),
+        "hidden": np.broadcast_to(hidden, (rows, *c.grid)),
+        "kind": np.zeros(rows, np.int32),
+    }
+
+
+def build_ours(c: SegGPTConfig, rows: int) -> tuple[Step, dict[str, Any]]:
+    model, optim = SegGPT(c), OptimSettings()
+    mesh, tx = sharding.make_mesh(), STAGE.optimizer(optim)
+
+    def init(key):
+        return new_state(init_params(model, key), tx, ema=False)
+
+    key = sharding.put_key(mesh, 0)
+    places = sharding.place(jax.eval_shape(init, key), mesh)
+    state = jax.jit(init, out_shardings=places)(key)
+    batch = sharding.put_batch(mesh, random_batch(c, rows), rows)
+    step = make_train_step(model, STAGE, optim, start=0, accumulate=1, ema=0.0)
+    jitted = jax.jit(step, out_shardings=(places, None), donate_argnums=0)
+    with jax.set_mesh(mesh):
+        times = [time.perf_counter()]
+        traced = jitted.trace(state, batch, key)
+        times.append(time.perf_counter())
+        compiled = traced.lower().compile()
+        times.append(time.perf_counter())
+    trace_s, compile_s = np.diff(times).round(2).tolist()
+
+    def run():
+        nonlocal state
+        state, metrics = compiled(state, batch, key)
+        return float(metrics["loss"])
+
+    return run, {"trace_s": trace_s, "compile_s": compile_s}
+
+
+def build_port(c: SegGPTConfig, rows: int) -> tuple[Step, dict[str, Any]]:
+    import torch
+
+    state = to_torch(c, random_params(SegGPT(c)), "hf")
+    port = torch_bridge.build_port(c, {n: np.array(x) for n, x in state.items()})
+    gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
+    device = "cuda" if gpu else "cpu"
+    port = port.to(device).train()
+    optimizer = torch.optim.AdamW(port.parameters(), lr=1e-4, fused=gpu)
+    batch, half = random_batch(c, rows), c.canvas[0] // 2
+
+    def pixels(x):
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32) / 128 - 1
+        return torch.tensor(x, device=device)
+
+    shown, asked = (batch["images"][:, s] for s in (slice(half), slice(half, None)))
+    painted, truth = (batch["targets"][:, s] for s in (slice(half), slice(half, None)))
+    given = {
+        "pixel_values": pixels(asked),
+        "prompt_pixel_values": pixels(shown),
+        "prompt_masks": pixels(painted),
+        "labels": pixels(truth),
+        "bool_masked_pos": torch.tensor(batch["hidden"].reshape(rows, -1)).to(device),
+    }
+
+    def forward():
+        with torch.autocast(device, torch.bfloat16, enabled=c.dtype == "bfloat16"):
+            return port(**given, embedding_type="semantic").loss
+
+    forward = torch.compile(forward) if gpu else forward
+
+    def run():
+        loss = forward()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(port.parameters(), 3.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return run, {}
+
+
+BUILD = {"ours": build_ours, "port": build_port}
+
+
+def peak_mib(side: str) -> float:
+    if side == "port" and jax.default_backend() == "gpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
+    return peak_memory() / 2**20
+
+
+def measure(side: str, c: SegGPTConfig, rows: int, steps: int, profile: bool):
+    """Times of one setting, in this process."""
+    run, built = BUILD[side](c, rows)
+    for _ in range(WARM):
+        run()
+    times = []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        loss = run()
+        times.append(time.perf_counter() - begin)
+    seconds = statistics.median(times)
+    found = {**built, "step_s": round(seconds, 4), "pairs_per_s": rows / seconds}
+    work = rows * training_flops(c) / seconds
+    device = jax.devices()[0].device_kind
+    found |= {"device": device, "tflops_per_s": round(work / 1e12, 3), "loss": loss}
+    if (peak := peak_flops(device)) and c.dtype == "bfloat16":
+        found["mfu"] = round(work / (peak * jax.device_count()), 4)
+    found["peak_mib"] = round(peak_mib(side))
+    if profile:
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder, create_perfetto_trace=True):
+                run()
+            found["profile"] = kernels.shares(Path(folder))
+    return found
+
+
+def serve(line, *args) -> None:
+    """A process: sends what it measured, or what went wrong."""
+    try:
+        line.send(measure(*args))
+    except Exception as error:  # noqa: BLE001  the next setting may still run
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        line.send({"error": text[0][:200]})
+
+
+def apart(flags: str, *args) -> dict[str, Any]:
+    """`measure` in a process of its own, with XLA flags."""
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = " ".join(filter(None, (before, XLA_FLAGS[flags])))
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve, args=(there, *args))
+    process.start()
+    there.close()
+    os.environ["XLA_FLAGS"] = before or ""
+    try:
+        found = here.recv()
+    except EOFError:
+        found = {"error": "the process died"}
+    process.join()
+    return found
+
+
+def rows_of(args) -> Iterator[dict[str, Any]]:
+    base = SegGPTConfig.of(args.size, dtype=args.dtype, drop_path=0.1)
+    base = dataclasses.replace(base, canvas=tuple(args.canvas))
+    best = 0.0
+    for rows in args.port_batch:
+        found = apart("none", "port", base, rows, args.steps, False)
+        best = max(best, found.get("pairs_per_s", 0))
+        yield {"benchmark": "train", "side": "port", "model": args.size, "batch": rows,
+               "dtype": args.dtype, **found}  # fmt: skip
+    for attention, remat, rows, flags in itertools.product(
+        args.attention, args.remat, args.batch, args.flags
+    ):
+        c = dataclasses.replace(base, attention=attention, remat=remat)
+        found = apart(flags, "ours", c, rows, args.steps, args.profile)
+        if best and "pairs_per_s" in found:
+            found["port_times"] = round(found["pairs_per_s"] / best, 2)
+        yield {"benchmark": "train", "side": "ours", "model": args.size, "batch": rows,
+               "dtype": args.dtype, "attention": attention, "remat": remat,
+               "flags": flags, **found}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = functools.partial(parser.add_argument, nargs="+")
+    parser.add_argument("--size", default="l16")
+    parser.add_argument("--dtype", default="bfloat16")
+    add("--canvas", type=int, default=(896, 448))
+    add("--batch", type=int, default=[8], help="of ours")
+    parser.add_argument("--port-batch", type=int, nargs="*", default=[], help="port's")
+    add("--attention", default=["auto"])
+    add("--remat", default=["full"])
+    add("--flags", default=["none"], choices=list(XLA_FLAGS))
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument(
+        "--profile", action="store_true", help="where a step's time goes"
+    )
+    parser.add_argument("--out", type=Path, help="append the rows to this file")
+    args = parser.parse_args()
+    report("benchmarks.train", rows_of(args), args.out)
+
+
+if __name__ == "__main__":
+    main()
