@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import cost, evaluators, kernels
+from benchmarks import cost, evaluators, kernels, soak
+from seggpt_jax.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,3 +108,31 @@ def test_the_call_for_a_gpu_runs(tmp_path):
         if row["benchmark"] == "inference":
             assert row["max_difference"] < 1e-4 and 0 < row["share"] < 1
             assert row["ours_peak_mib"] > 0 and row["ratio_cached"] > 0
+
+
+def test_a_killed_run_is_held_against_one_that_was_left_alone(tmp_path, monkeypatch):
+    """Not with the main command, which test_resume kills: with one that is at once at
+    work, dies of its own accord and may end otherwise."""
+    lives = tmp_path / "lives"
+    script = "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); p.mkdir("
+    script += "exist_ok=True); f = p / 'n'; n = len(f.read_text()) if f.exists() else 0"
+    script += "; f.write_text('x' * (n + 1)); time.sleep(0 if n > 1 else 60)"
+    real = soak.subprocess.Popen
+
+    def popen(command, **streams):
+        return real([sys.executable, "-c", script, lives], **streams)
+
+    monkeypatch.setattr(soak.subprocess, "Popen", popen)
+    found = soak.live([], tmp_path / "run", 0.5, seed=0)
+    assert found["kills"] >= 2 and (lives / "n").read_text() == "xxx"
+
+    for name, loss in (("one", 1.0), ("other", 1.0), ("wrong", 2.0)):
+        folder = tmp_path / name
+        with Checkpoints(folder / "checkpoints") as saver:
+            saver.save(1, {"params": {"x": jnp.full(2, loss)}}, {})
+        line = {"step": 1, "loss": 1.0}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert soak.same(tmp_path / "one", tmp_path / "other")
+    assert not soak.same(tmp_path / "one", tmp_path / "wrong")
+    (tmp_path / "one/metrics.jsonl").write_text('{"step": 1, "loss": 1.5}\n')
+    assert not soak.same(tmp_path / "one", tmp_path / "other")
