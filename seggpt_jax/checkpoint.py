@@ -8,12 +8,12 @@ import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from seggpt_jax import sums
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one training run: `folder/<step>/`, the newest `keep` of them
-    and the one of step `best`, if there is one.
+    """The checkpoints of one training run: `folder/<step>/`, here or in a bucket
+    (gs://), the newest `keep` of them and the one of step `best`, if there is one.
 
     Saves in the background. A save that fails raises OSError, naming the step and the
     folder, at the next `save`, `wait`, `restore` or `close`; earlier checkpoints stay.
@@ -38,7 +38,7 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep={keep} must be at least 1")
         _quiet_orbax()
-        self.folder = Path(folder).absolute()
+        self.folder = _folder(folder)
         self.best: int | None = None
         self._keep = keep
         self._writing: int | None = None  # the step on its way to disk
@@ -170,8 +170,10 @@ class Checkpoints:
     def _write_sums(self) -> None:
         # Orbax calls this on process 0 when all data is written and before it renames
         # the temporary folder: a checkpoint appears with its sums or not at all.
-        (temporary,) = self.folder.glob(f"{self._writing}.*")
-        sums.write(temporary, but=_AFTER_SUMS)
+        # On a bucket, which cannot rename, the folder has its name from the start.
+        ours = re.compile(rf"{self._writing}(\..*)?")
+        (written,) = (p for p in self.folder.iterdir() if ours.fullmatch(p.name))
+        sums.write(written, but=_AFTER_SUMS)
 
     @contextlib.contextmanager
     def _named_errors(self, step: int | None) -> Iterator[None]:
@@ -205,15 +207,15 @@ def restore_params(
     that was not saved.
     """
     _quiet_orbax()
-    folder = Path(folder).absolute()
-    if step is not None and step not in _steps(folder):
-        raise FileNotFoundError(f"{folder} holds no checkpoint of step {step}")
-    step, bad = _newest_intact(folder, None if step is None else [step])
+    where = _folder(folder)
+    if step is not None and step not in _steps(where):
+        raise FileNotFoundError(f"{where} holds no checkpoint of step {step}")
+    step, bad = _newest_intact(where, None if step is None else [step])
     if step == _NONE and not bad:
-        raise FileNotFoundError(f"{folder} holds no checkpoint")
+        raise FileNotFoundError(f"{where} holds no checkpoint")
     if step == _NONE:
-        raise OSError(_all_bad(folder, bad))
-    saved = folder / str(step)
+        raise OSError(_all_bad(where, bad))
+    saved = where / str(step)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(saved / "state").item_metadata.tree
         if not tree.get(which):
@@ -233,14 +235,20 @@ def restore_params(
     return params, meta
 
 
-def _steps(folder: Path) -> list[int]:
+def _folder(path: str | os.PathLike) -> epath.Path:
+    """A folder here, or in a bucket (gs://, s3://)."""
+    path = epath.Path(path)
+    return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
+
+
+def _steps(folder: epath.Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
 
 
 def _newest_intact(
-    folder: Path, steps: Sequence[int] | None = None
+    folder: epath.Path, steps: Sequence[int] | None = None
 ) -> tuple[int, list[str]]:
     """The newest intact one of all steps or of some, or `_NONE`, and what is wrong with
     the newer ones."""
@@ -255,7 +263,7 @@ def _newest_intact(
     return _NONE, bad
 
 
-def _all_bad(folder: Path, bad: list[str]) -> str:
+def _all_bad(folder: epath.Path, bad: list[str]) -> str:
     listed = "\n".join(f"  {line}" for line in bad)
     return (
         f"no checkpoint in {folder} is intact:\n{listed}\nRepair one from a copy, or "
@@ -263,7 +271,7 @@ def _all_bad(folder: Path, bad: list[str]) -> str:
     )
 
 
-def _check_same_model(path: Path, saved_tree: Any, abstract_state: Any) -> None:
+def _check_same_model(path: epath.Path, saved_tree: Any, abstract_state: Any) -> None:
     saved = _specs(saved_tree)
     wanted = _specs(jax.eval_shape(_plain_keys, abstract_state))
     wrong = [f"  missing from the checkpoint: {n}" for n in wanted if n not in saved]

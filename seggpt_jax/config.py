@@ -103,6 +103,7 @@ class RunSettings:
     save_every: int
     keep: int
     best: str
+    checkpoints: str
     eval_every: int
     evals: Mapping[str, Any]
     tune: Mapping[str, Any]

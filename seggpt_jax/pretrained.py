@@ -62,14 +62,13 @@ def load(path: str | os.PathLike, raw: bool = False) -> Weights:
             )
     if path.is_file():
         return _load_state(path, _read_file(path))
+    if path.name.isdecimal() and (path / "state").is_dir():
+        return _load_run(path.parent, raw, int(path.name))
     if release.is_release(path):
         params, settings = release.load_params(path)
         return Weights(SegGPTConfig.read(settings), params)
-    steps = any(p.name.isdecimal() for p in path.iterdir())
-    if (path / "checkpoints").is_dir() or steps:
+    if _is_run(path):
         return _load_run(path, raw)
-    if path.name.isdecimal() and (path / "state").is_dir():
-        return _load_run(path.parent, raw, int(path.name))
     if found := _torch_files(path):
         return _load_torch(path, found)
     raise FileNotFoundError(
@@ -78,15 +77,26 @@ def load(path: str | os.PathLike, raw: bool = False) -> Weights:
     )
 
 
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a training run's workdir, or its checkpoints."""
+    inside = (path / "checkpoints").is_dir() or any(
+        p.name.isdecimal() for p in path.iterdir()
+    )
+    # Or its checkpoints are elsewhere.
+    return inside or (path / CONFIG).is_file() and "stages" in _read_json(path / CONFIG)
+
+
 def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
     """A training run, by its workdir or the checkpoints in it; the average if it has
     one, unless `raw`."""
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    if not (folder.parent / CONFIG).is_file():
+    workdir = path if (path / CONFIG).is_file() else path.parent
+    if not (workdir / CONFIG).is_file():
         raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")
-    settings = _read_json(folder.parent / CONFIG)
+    settings = _read_json(workdir / CONFIG)
     if "model" not in settings:
-        raise ValueError(f"{folder.parent / CONFIG} is of no training run: no 'model'")
+        raise ValueError(f"{workdir / CONFIG} is of no training run: no 'model'")
+    elsewhere = settings.get("checkpoints")
+    folder = elsewhere or workdir / "checkpoints" if path == workdir else path
     config = SegGPTConfig.read(settings["model"])
     try:
         which = "params" if raw else "ema"

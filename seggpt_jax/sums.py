@@ -3,18 +3,24 @@
 import hashlib
 import re
 from collections.abc import Collection
-from pathlib import Path
+from typing import Any
 
 SUMS = "SHA256SUMS"
+Folder = Any  # a pathlib.Path, or an epath.Path: also of a bucket
 
 
-def files(folder: Path) -> list[str]:
+def files(folder: Folder) -> list[str]:
     """Names of all files below `folder`, relative to it, but for the sums."""
-    paths = [p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS]
-    return sorted(str(p.relative_to(folder)) for p in paths)
+    found: list[str] = []
+    for path in folder.iterdir():
+        if path.is_dir():
+            found += [f"{path.name}/{name}" for name in files(path)]
+        elif path.name != SUMS:
+            found.append(path.name)
+    return sorted(found)
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Folder) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
@@ -22,7 +28,7 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write(folder: Path, but: Collection[str] = ()) -> None:
+def write(folder: Folder, but: Collection[str] = ()) -> None:
     """Writes the sums of all files below a folder, `but` for some."""
     names = [name for name in files(folder) if name not in but]
     lines = [f"{_sha256(folder / name)}  {name}" for name in names]
@@ -30,7 +36,7 @@ def write(folder: Path, but: Collection[str] = ()) -> None:
     (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
 
 
-def fault(folder: Path, required: Collection[str]) -> str | None:
+def fault(folder: Folder, required: Collection[str]) -> str | None:
     """What is wrong with a folder that should have sums, the file and the reason, or
     None. The `required` files must be listed."""
     try:
@@ -50,8 +56,7 @@ def fault(folder: Path, required: Collection[str]) -> str | None:
             return f"{name} is missing"
         try:
             if _sha256(path) != expected:
-                size = path.stat().st_size
-                return f"{name} ({size} bytes) differs from its sha256 in {SUMS}"
+                return f"{name} differs from its sha256 in {SUMS}"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
     return None

@@ -168,10 +168,11 @@ def follow(loop: "Loop") -> dict[str, float]:
     stored = json.dumps(plain(settings))
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
     loop.open_data()
+    folder = settings.checkpoints or loop.workdir / "checkpoints"
     with (
         jax.set_mesh(loop.mesh),
         hosts.stop_on_sigterm() as stop,
-        Checkpoints(loop.workdir / "checkpoints", keep=settings.keep) as checkpoints,
+        Checkpoints(folder, keep=settings.keep) as checkpoints,
     ):
         loop.prepare(checkpoints)
         hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))

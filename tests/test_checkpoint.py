@@ -139,7 +139,7 @@ def test_keeps_the_newest_and_saves_a_step_once(tmp_path):
 def test_keeps_the_best_besides(tmp_path):
     with Checkpoints(tmp_path, keep=1) as saver:
         for step, best in ((1, None), (2, 2), (3, 2), (4, 2), (5, 5), (6, 5)):
-            saver.save(step, make_state(step), {})
+            saver.save(step, make_state(step), {"step": step})
             saver.best = best
         saver.wait()
         assert saver.steps() == [5, 6]

@@ -51,7 +51,7 @@ def test_tampered_release_is_refused(tmp_path):
     release.export_params(path, PARAMS, {"size": "l16"})
     config = (path / "config.json").read_text()
     (path / "config.json").write_text(json.dumps({"size": "b16"}))
-    with pytest.raises(ValueError, match="config.json .* differs from its sha256"):
+    with pytest.raises(ValueError, match="config.json differs from its sha256"):
         release.load_params(path)
     (path / "config.json").write_text(config)
     release.load_params(path)
