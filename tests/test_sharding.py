@@ -46,8 +46,8 @@ def two_steps(model, mesh, accumulate):
     step = make_train_step(model, STAGE, OPTIM, start=0, accumulate=accumulate, ema=0.9)
     step = jax.jit(step, out_shardings=(places, None))
     batch = sharding.put_batch(mesh, make_batch(), 8)
-    state, metrics = step(state, batch, sharding.put_replicated(mesh, key))
-    state, metrics = step(state, batch, sharding.put_replicated(mesh, key))
+    state, metrics = step(state, batch, sharding.put_key(mesh, 0))
+    state, metrics = step(state, batch, sharding.put_key(mesh, 0))
     return state, jax.device_get(metrics)
 
 
