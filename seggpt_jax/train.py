@@ -325,9 +325,11 @@ class Loop:
         if scores is not None and name not in scores:
             raise ValueError(f"setting best: {name!r} is no score of this run"
                              f"{suggest(name, scores)}")  # fmt: skip
+        checkpoints.wait()
         written = hosts.on_first(lambda: history(self.workdir, name))
-        kept = [tuple(x) for x in written if x[1] in checkpoints.steps()]
-        checkpoints.best = max(kept)[1] if kept else None
+        steps = hosts.on_first(checkpoints.steps)
+        kept = [(value, step) for value, step in written if step in steps]
+        checkpoints.best = max(kept, default=(0.0, None))[1]
 
     def report(self, unread: Unread, writer: Writer, clock: Clock, progress: Progress):
         """Reads a step's numbers, stops on a non-finite one, logs them when due."""

@@ -80,6 +80,33 @@ def test_evaluations_are_done_once_and_made_up_for(tmp_path, monkeypatch):
     assert train(config, str(tmp_path)) == scores
 
 
+def test_the_best_checkpoint_stays(tmp_path, monkeypatch):
+    """The second of three evaluations scores highest; the log says so after a stop."""
+    name, scores = "heldout/shapes/1shot/miou", {2: 0.1, 4: 0.9, 6: 0.5}
+
+    def run_groups(groups, params, step, writer):
+        writer.scalars(step, {name: scores[step]})
+        return {name: scores[step]}
+
+    monkeypatch.setattr(evaluate, "run_groups", run_groups)
+    settings = {"eval_every": 2, "save_every": 100, "keep": 1}
+    train(tiny.config("evals", **settings, best=name), str(tmp_path))
+    kept = tmp_path / "checkpoints"
+    assert sorted(p.name for p in kept.iterdir()) == ["4", "6"]
+    # Found again by a run that goes on.
+    scores[8] = 0.2
+    longer = tiny.config("evals,steps=8", **settings, best=name)
+    (tmp_path / "config.json").unlink()  # its length is another
+    train(longer, str(tmp_path))
+    assert sorted(p.name for p in kept.iterdir()) == ["4", "8"]
+
+
+def test_a_best_that_is_no_score_names_the_choices(tmp_path):
+    config = tiny.config("evals", eval_every=6, best="heldout/shapes/miou")
+    with pytest.raises(ValueError, match="best: 'heldout/shapes/miou' is no score"):
+        train(config, str(tmp_path))
+
+
 def test_start_from_released_parameters(tmp_path):
     model = evaluate.build_model(tiny.config().model)
     params = init_params(model, jax.random.key(7))
