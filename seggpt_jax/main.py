@@ -3,13 +3,15 @@
     python -m seggpt_jax.main --config=configs/shapes.py:steps=200 --workdir=runs/x
     python -m seggpt_jax.main --config=... --config.optim.clip=1.0 --workdir=...
 
-The same command goes on with a run that was stopped. Exit status: 0 done, or stopped by
-SIGTERM and saved; 2 one `error:` line says what is wrong (--verbosity=1: and where).
+The same command goes on with a run that was stopped. Exit status: 0 done; that of
+--stopped_status, 0 unless given, stopped by SIGTERM and saved; 2 one `error:` line says
+what is wrong (--verbosity=1: and where).
 """
 
 import re
 import sys
 import traceback
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -51,10 +53,18 @@ _PROCESS_ID = flags.DEFINE_integer(
 _HEARTBEAT = flags.DEFINE_integer(
     "heartbeat_s", 100, "Seconds after which a silent process ends the whole run.", 10
 )
+_STOPPED = flags.DEFINE_integer(
+    "stopped_status",
+    0,
+    "Exit status of a run that SIGTERM stopped, and that is saved. Not 0 where "
+    "a launcher takes that for done, and is to start the run again.",
+    0,
+    255,
+)
 
 
-def run(config, workdir: str | None) -> dict[str, float]:
-    """Does what `config.mode` says; returns the scores."""
+def run(config, workdir: str | None) -> dict[str, float] | None:
+    """Does what `config.mode` says; returns the scores, or None after a SIGTERM."""
     if not workdir:
         raise ValueError("--workdir is missing: the folder for everything a run writes")
     if config.mode not in MODES:
@@ -64,8 +74,9 @@ def run(config, workdir: str | None) -> dict[str, float]:
     return MODES[config.mode](config, workdir)
 
 
-def main(argv: list[str]):
-    """Says what is wrong with the input in one line; bugs keep their traceback."""
+def main(argv: list[str]) -> int:
+    """Says what is wrong with the input in one line; bugs keep their traceback. Returns
+    the exit status."""
     show = logging.get_verbosity() >= logging.DEBUG
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
     cache_compiled()
@@ -79,8 +90,9 @@ def main(argv: list[str]):
             _DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value,
             _PROCESS_ID.value, _HEARTBEAT.value,
         )  # fmt: skip
-        run(_CONFIG.value, _WORKDIR.value)
+        scores = run(_CONFIG.value, _WORKDIR.value)
         hosts.leave(0)
+        return _STOPPED.value if scores is None else 0
     except (ValueError, OSError, NonFinite) as error:
         _fail(str(error), show)
     except Exception:
@@ -113,7 +125,7 @@ def _first_cause(error: Exception) -> str:
     return re.sub(r"^(\w+Error: |\[Errno \d+\] )", "", text.splitlines()[-1].strip())
 
 
-def _fail(message: str, show_traceback: bool):
+def _fail(message: str, show_traceback: bool) -> NoReturn:
     if show_traceback:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)

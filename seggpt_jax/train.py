@@ -151,15 +151,15 @@ class Whole:
         return evaluate.run_groups(self.groups, params, step, writer)
 
 
-def train(config, workdir: str) -> dict[str, float]:
+def train(config, workdir: str) -> dict[str, float] | None:
     """`config.mode = "train"`: trains to the end of the last stage, from the newest
-    intact checkpoint in `workdir` if there is one. Returns the last evaluation."""
+    intact checkpoint in `workdir` if there is one. Returns what `follow` does."""
     settings = read_settings(config)
     return follow(Loop(settings, Path(workdir), Whole(settings)))
 
 
-def follow(loop: "Loop") -> dict[str, float]:
-    """Runs a loop to its end, or until SIGTERM. Returns the last evaluation.
+def follow(loop: "Loop") -> dict[str, float] | None:
+    """Runs a loop to its end, and returns the last evaluation, or until SIGTERM: None.
 
     The workdir belongs to the config once nothing can be wrong with that any more; what
     is found wrong before leaves nothing behind.
@@ -179,8 +179,8 @@ def follow(loop: "Loop") -> dict[str, float]:
         scores = loop.run(checkpoints, stop)
     if loop.step < loop.steps:
         logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
-    else:
-        logging.info("step %d:\n%s", loop.step, report.summary(scores))
+        return None
+    logging.info("step %d:\n%s", loop.step, report.summary(scores))
     return scores
 
 

@@ -94,10 +94,10 @@ class TuneSettings:
                     "empty: instances are scored by configs/eval.py")  # fmt: skip
 
 
-def tune(config, workdir: str) -> dict[str, float]:
+def tune(config, workdir: str) -> dict[str, float] | None:
     """`config.mode = "tune"`: learns the prompt of a task on the frozen weights of
     `config.checkpoint`, and writes `prompt.safetensors` and, where it is scored,
-    `scores.json`. Returns the last scores."""
+    `scores.json`. Returns the last scores; None after a SIGTERM."""
     settings = read_settings(config)
     require(bool(settings.checkpoint), "checkpoint", settings.checkpoint,
             "the model that the prompt is for")  # fmt: skip
@@ -114,7 +114,7 @@ def tune(config, workdir: str) -> dict[str, float]:
         value = getattr(settings, name)
         require(not value, name, value, "unset: it is of mode train")  # fmt: skip
     scores = follow(loop)
-    if loop.step == loop.steps:
+    if scores is not None:
         _write(loop, trained, weights)
     return scores
 

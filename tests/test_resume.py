@@ -122,7 +122,7 @@ def test_stop_asked_before_the_first_step_changes_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "Loop", Stopped)
-        assert train(tiny.config(), str(run)) == {}
+        assert train(tiny.config(), str(run)) is None
     assert not (run / "checkpoints" / "1").exists()
     train(tiny.config(), str(run))
     tiny.assert_same_run(finished, run)
