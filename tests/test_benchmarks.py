@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
+<<<<<<< HEAD
 from benchmarks import cost, evaluators, kernels, soak
 from seggpt_jax.checkpoint import Checkpoints
+=======
+from benchmarks import cost, evaluators, kernels, run_cost
+>>>>>>> 5d05687 (Several hosts: Slurm, Cloud TPU, GKE and Docker, and how to train on many chips)
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +29,33 @@ def test_costs_are_listed(monkeypatch, capsys):
     assert lines[1].split()[:4] == ["fss1000,", "1", "shot", "4800"]
     hours = [float(line.split()[-1]) for line in lines[1:]]
     assert max(hours) == hours[list(cost.ROWS).index("ade20k_examples, N = 32")]
+
+
+def test_the_document_has_the_costs_of_the_whole_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run_cost"])
+    run_cost.main()
+    printed = capsys.readouterr().out.splitlines()
+    shown = (ROOT / "docs/scaling.md").read_text()
+    for name in run_cost.CLUSTERS:
+        (line,) = [line for line in printed if line.startswith(f"{name} ")]
+        row = " | ".join(re.split(r"  +", line.strip()))
+        assert f"| {row} |" in shown, row
+    for ema in (False, True):
+        assert f"{run_cost.checkpoint_bytes(ema) / 1e9:.2f} GB" in shown
+
+
+def test_the_whole_run_costs_what_its_operations_take():
+    run = run_cost.paper_run()
+    assert (run.steps, run.batch) == (9000, 2048)
+    few, many = (run_cost.CLUSTERS[f"{n} x H100"] for n in (8, 64))
+    one, other = run_cost.cost(run, few, 0.4), run_cost.cost(run, many, 0.4)
+    assert one["hours"] == pytest.approx(8 * other["hours"])
+    assert one["dollars"] == pytest.approx(other["dollars"])
+    assert one["hours"] * 3600 * 8 * 0.4 * 989e12 == pytest.approx(run.total)
+    assert one["host_pairs_s"] * one["step_s"] == pytest.approx(2048)
+    v5p = run_cost.CLUSTERS["v5p-64"]  # not taken for a v5e, nor cores for chips
+    hours = run_cost.cost(run, v5p, 0.4)["hours"]
+    assert hours * 3600 * 32 * 0.4 * 459e12 == pytest.approx(run.total)
 
 
 @pytest.mark.slow
