@@ -143,7 +143,7 @@ class Checkpoints:
             # failure by minutes, and with them the process.
             create_directories_asynchronously=False,
         )
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self,
@@ -193,6 +193,15 @@ class Checkpoints:
                 f"the checkpoint of step {step} could not be saved in {self.folder}: "
                 f"{_reason(error)}. Earlier checkpoints are untouched"
             ) from error
+
+
+class _Manager(ocp.CheckpointManager):
+    """Does not look for SIGTERMs, which is for the training loop: having found one, it
+    fails on the times of earlier checkpoints, that `lightweight_initialize` leaves out.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 def restore_params(

@@ -75,6 +75,20 @@ def restored_step(folder):
         return reader.restore(abstract(make_state(0)))[2]
 
 
+def test_a_run_that_went_on_saves_when_it_is_preempted_again(tmp_path, monkeypatch):
+    """Orbax asks jax on its own whether the several processes of a run got a SIGTERM,
+    and then fails on the times of the checkpoints that it found on disk."""
+    save(tmp_path, 1)
+    with Checkpoints(tmp_path) as saver:
+        saver.restore(abstract(make_state(0)))
+        with monkeypatch.context() as patch:
+            ask = "jax.experimental.multihost_utils.reached_preemption_sync_point"
+            patch.setattr(ask, lambda step: True)
+            saver.save(2, make_state(2), {"step": 2})
+            saver.wait()
+    assert restored_step(tmp_path) == 2
+
+
 def data_file(saved):
     return max((saved / "state").rglob("d/*"), key=lambda p: p.stat().st_size)
 
