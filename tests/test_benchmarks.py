@@ -11,12 +11,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-<<<<<<< HEAD
-from benchmarks import cost, evaluators, kernels, soak
+from benchmarks import cost, evaluators, kernels, run_cost, soak
 from seggpt_jax.checkpoint import Checkpoints
-=======
-from benchmarks import cost, evaluators, kernels, run_cost
->>>>>>> 5d05687 (Several hosts: Slurm, Cloud TPU, GKE and Docker, and how to train on many chips)
 
 ROOT = Path(__file__).parents[1]
 
