@@ -5,7 +5,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,14 @@ def cpu_model() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
-def report(module: str, rows: Iterable[Mapping[str, Any]], out: Path | None) -> None:
-    """Prints rows as they come and appends them to a file."""
+def report(
+    module: str,
+    rows: Iterable[Mapping[str, Any]],
+    out: Path | None,
+    show: Callable[[Mapping[str, Any]], str] | None = None,
+) -> None:
+    """Prints rows as they come, as JSON or as `show` tells them, and appends them to a
+    file."""
     where = {
         "cpu": cpu_model(),
         "date": datetime.date.today().isoformat(),
@@ -26,7 +32,7 @@ def report(module: str, rows: Iterable[Mapping[str, Any]], out: Path | None) -> 
     }
     for row in rows:
         line = json.dumps({**row, **where})
-        print(line, flush=True)
+        print(show(row) if show else line, flush=True)
         if out:
             with out.open("a") as file:
                 file.write(line + "\n")

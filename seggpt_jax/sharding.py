@@ -1,7 +1,8 @@
 """The mesh, and arrays placed on it by the table of `partition`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,17 +15,31 @@ from seggpt_jax.trees import map_named, named_leaves, table
 BATCH = P(ROWS)
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh over all devices; one axis may be -1 and takes what is left."""
-    sizes, devices = [data, fsdp, tensor], jax.device_count()
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[Any] | None = None,
+) -> Mesh:
+    """A mesh over all devices, or those given; one axis may be -1 and takes what is
+    left. ValueError where the sizes do not fit their number, or the way that they are
+    wired."""
+    devices = jax.devices() if devices is None else devices
+    sizes, count = [data, fsdp, tensor], len(devices)
     given = dict(zip(AXES, sizes, strict=True))
     if any(size == 0 or size < -1 for size in sizes) or sizes.count(-1) > 1:
         raise ValueError(f"mesh {given}: sizes are positive, and at most one is -1")
     known = math.prod(size for size in sizes if size != -1)
-    if devices % known or (-1 not in sizes and known != devices):
-        raise ValueError(f"mesh {given} does not fit {devices} devices")
-    sizes = [devices // known if size == -1 else size for size in sizes]
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    if count % known or (-1 not in sizes and known != count):
+        raise ValueError(f"mesh {given} does not fit {count} devices")
+    shape = tuple(count // known if size == -1 else size for size in sizes)
+    auto = (AxisType.Auto,) * len(AXES)
+    try:
+        return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices)
+    except (
+        NotImplementedError
+    ) as error:  # TPUs: axes are products of those of the torus
+        raise ValueError(f"mesh {given} does not fit the wiring: {error}") from error
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1):
@@ -51,6 +66,17 @@ def place(tree, mesh: Mesh):
         return NamedSharding(mesh, own)
 
     return map_named(sharding, tree)
+
+
+def abstract(tree, places):
+    """Shapes and types of arrays that are placed as a tree of shardings, or one for
+    all, says."""
+    if isinstance(places, NamedSharding):
+        places = jax.tree.map(lambda _: places, tree)
+    return jax.tree.map(
+        lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own),
+        tree, places,
+    )  # fmt: skip
 
 
 def describe(state, places) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -185,9 +185,19 @@ def follow(loop: "Loop") -> dict[str, float] | None:
 
 
 class Loop:
-    """One run: its settings, checked, its state, and its steps."""
+    """One run: its settings, checked, its state, and its steps.
 
-    def __init__(self, config: RunSettings, workdir: Path, trained: Trained):
+    devices: those of the mesh, all that there are unless given. Nothing is put on them
+    before `prepare`, so they may be of hardware that is only compiled for.
+    """
+
+    def __init__(
+        self,
+        config: RunSettings,
+        workdir: Path,
+        trained: Trained,
+        devices: Sequence[Any] | None = None,
+    ):
         self.config, self.workdir, self.trained = config, workdir, trained
         self.stages = [
             construct(Stage, f"stages.{name}", settings)
@@ -198,30 +208,37 @@ class Loop:
         self.starts, self.steps = [0, *ends[:-1]], ends[-1]
         self.optim = construct(OptimSettings, "optim", config.optim)
         self.loader = construct(Loader, "loader", config.loader)
-        self.mesh = construct(sharding.make_mesh, "mesh", config.mesh)
+        self.mesh = construct(sharding.make_mesh, "mesh", config.mesh, devices=devices)
         sharding.check_batch(self.mesh, self.loader.batch_size, config.accumulate)
-        self.key = sharding.put_key(self.mesh, config.seed)
         self.step = 0
+        self.key: jax.Array
         self.state: TrainState
 
     def open_data(self):
         """Opens every source of training and evaluation."""
         self.names, self.dataset = self.trained.open_data(self.mesh)
 
+    def init(self, key) -> TrainState:
+        """The state before the first step; runs under jit."""
+        tx, ema = self.stages[0].optimizer(self.optim), self.config.ema > 0
+        return new_state(self.trained.init(key), tx, ema)
+
+    @functools.cached_property
+    def abstract(self) -> TrainState:
+        """Shapes and types of the state, and where each leaf of it is."""
+        state = jax.eval_shape(self.init, jax.eval_shape(jax.random.key, 0))
+        return sharding.abstract(state, sharding.place(state, self.mesh))
+
+    @property
+    def places(self) -> TrainState:
+        """The sharding of every leaf of the state."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
+
     def prepare(self, checkpoints: Checkpoints):
         """Restores the newest intact state or makes one; prints the parameter table."""
-        tx, ema = self.stages[0].optimizer(self.optim), self.config.ema > 0
-
-        def init(key):
-            return new_state(self.trained.init(key), tx, ema)
-
-        abstract = jax.eval_shape(init, self.key)
-        self.places = sharding.place(abstract, self.mesh)
-        wanted = jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            abstract, self.places,
-        )  # fmt: skip
-        restored = checkpoints.restore(wanted)
+        self.key = sharding.put_key(self.mesh, self.config.seed)
+        abstract = self.abstract
+        restored = checkpoints.restore(abstract)
         if restored is not None:
             self.state, _, self.step = restored
             logging.info("resumed at step %d of %d", self.step, self.steps)
@@ -229,9 +246,9 @@ class Loop:
         logging.info("parameters:\n%s", optim.describe(abstract.params, self.optim))
         logging.info("placement:\n%s", sharding.describe(abstract, self.places))
         params = self.trained.start(self.mesh)
-        self.state = jax.jit(init, out_shardings=self.places)(self.key)
+        self.state = jax.jit(self.init, out_shardings=self.places)(self.key)
         if params is not None:
-            average = jax.tree.map(jnp.copy, params) if ema else None
+            average = jax.tree.map(jnp.copy, params) if self.config.ema > 0 else None
             self.state = dataclasses.replace(self.state, params=params, ema=average)
 
     def begin_stage(self, index: int):

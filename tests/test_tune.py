@@ -19,6 +19,7 @@ from seggpt_jax.optim import OptimSettings, describe, make_optimizer
 from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.pretrained import load
 from seggpt_jax.prompt_file import load_prompts, save_prompts
+from seggpt_jax.sharding import put_replicated
 from seggpt_jax.train import Loop, NonFinite, follow
 from seggpt_jax.train_step import Stage, make_train_step, new_state
 from seggpt_jax.trees import named_leaves
@@ -115,7 +116,7 @@ def test_what_it_paints_is_the_prediction(model, tmp_path):
 
 def test_the_score_at_step_0_is_that_of_the_example(model, tmp_path):
     loop, trained = prepared(model, tmp_path, tune__classes=NAMES[:1], tune__prompts=1)
-    counts = trained.count(jax.device_put(trained.initial, loop.key.sharding))
+    counts = trained.count(put_replicated(loop.mesh, trained.initial))
     (label,), (record,) = trained.task.labels, trained.shown
     shown = augment.resize(trained.task.source[record], SIZE)
     predictor = Predictor(SMALL, PARAMS)

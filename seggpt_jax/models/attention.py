@@ -27,9 +27,12 @@ IMPLEMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({
     "splash": kernels.attend_splash,
 })  # fmt: skip
 CHOICES = ("auto", *IMPLEMENTATIONS)
-# The fastest that was measured on a backend (benchmarks/results/attention.jsonl). One
-# that was not measured yet takes the definition.
-_FASTEST = {"cpu": "heads"}
+# What `auto` takes on a platform, and why (measured: benchmarks/results). Any other
+# platform takes the definition.
+_AUTO = {
+    "cpu": ("heads", "the fastest measured"),
+    "tpu": ("splash", "the one that keeps no logits; not measured"),
+}
 _NEEDS = {"cudnn": "gpu", "cudnn_bias": "gpu", "splash": "tpu"}
 _WHERE = {"gpu": "bfloat16 on NVIDIA GPUs", "tpu": "TPUs"}
 
@@ -65,14 +68,14 @@ def attend(
     """
     if impl not in CHOICES:
         raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
-    backend = jax.default_backend()
+    where = platform()
     if impl == "auto":
-        impl = choose(backend)
-    needed = _NEEDS.get(impl, backend)
-    if needed != backend or (needed == "gpu" and q.dtype == jnp.float32):
+        impl = choose(where)
+    needed = _NEEDS.get(impl, where)
+    if needed != where or (needed == "gpu" and q.dtype == jnp.float32):
         raise ValueError(
             f"attention {impl!r} is for {_WHERE[needed]}, and this is {q.dtype} on "
-            f"{backend}: choose auto, xla or heads"
+            f"{where}: choose auto, xla or heads"
         )
     function = IMPLEMENTATIONS[impl]
     if impl != "xla" and jax.sharding.get_abstract_mesh().size > 1:
@@ -85,10 +88,16 @@ def attend(
     return function(q, k, v, rel_h, rel_w)
 
 
+def platform() -> str:
+    """What a program is made for: "cpu", "gpu" or "tpu". The devices of the mesh that
+    is set say it, which may be of hardware that is not here; else jax does."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 @functools.cache
-def choose(backend: str) -> str:
-    """What `auto` stands for on a backend ("cpu", "gpu", "tpu"); logged once."""
-    impl = _FASTEST.get(backend, "xla")
-    why = "the fastest measured" if backend in _FASTEST else "none measured yet"
-    logging.info("attention on %s: %s (%s)", backend, impl, why)
+def choose(platform: str) -> str:
+    """What `auto` stands for on a platform ("cpu", "gpu", "tpu"); logged once."""
+    impl, why = _AUTO.get(platform, ("xla", "none measured yet"))
+    logging.info("attention on %s: %s (%s)", platform, impl, why)
     return impl

@@ -24,6 +24,7 @@ SIZES = {
     "s16": (384, 12, 6),
     "b16": (768, 12, 12),
     "l16": (1024, 24, 16),
+    "g16": (1408, 40, 22),
 }
 
 
@@ -130,6 +131,22 @@ class SegGPTConfig:
     def stops(self) -> list[int]:
         """Where groups of blocks end: at the merge and at every tap."""
         return sorted({self.merge_after + 1, *(tap + 1 for tap in self.taps)})
+
+    @property
+    def runs(self) -> list[list[int]]:
+        """`stops`, those together whose groups are alike: they are compiled once. The
+        first group, which ends at the merge, is always for itself."""
+        runs, before = list[list[int]](), None
+        for start, stop, remat in zip(
+            [0, *self.stops], self.stops, self.policies, strict=False
+        ):
+            alike = (stop - start, remat)
+            if start and alike == before:
+                runs[-1].append(stop)
+            else:
+                runs.append([stop])
+            before = alike if start else None
+        return runs
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -253,21 +270,26 @@ class SegGPT(nn.Module):
         rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
 
         tapped, start = [], 0
-        layers = transformer.cut_layers((p["blocks"], rates, keys), c.stops)
-        for stop, part, remat in zip(c.stops, layers, c.policies, strict=True):
-            with jax.named_scope(f"blocks_{start}_{stop - 1}"):
-                x, each = transformer.run_blocks(
-                    part[0], x, *part[1:], impl=c.attention, prompts=prompts,
-                    remat=remat, scan=c.scan,
+        lasts = [run[-1] for run in c.runs]
+        layers = transformer.cut_layers((p["blocks"], rates, keys), lasts)
+        remats = dict(zip(c.stops, c.policies, strict=True))
+        for run, last, part in zip(c.runs, lasts, layers, strict=True):
+            with jax.named_scope(f"blocks_{start}_{last - 1}"):
+                ends, each = transformer.run_groups(
+                    part[0], x, *part[1:], groups=len(run), impl=c.attention,
+                    prompts=prompts, remat=remats[last], scan=c.scan,
                 )  # fmt: skip
             out |= {f"block_{start + i}": y for i, y in enumerate(each)}
-            if stop - 1 == c.merge_after:
-                streams = jnp.split(_streams(x, prompts), 2, axis=1)
+            if last - 1 == c.merge_after:
+                streams = jnp.split(_streams(ends[0], prompts), 2, axis=1)
                 merged = (streams[0] + streams[1]) * 0.5
-                x = out["merged"] = merged.reshape(-1, *x.shape[1:])
-            if stop - 1 in c.taps:
-                tapped.append(transformer.layer_norm(p["norm"], x))
-            start = stop
+                ends = [merged.reshape(-1, *x.shape[1:])]
+                out["merged"] = ends[0]
+            x = ends[-1]
+            for stop, end in zip(run, ends, strict=True):
+                if stop - 1 in c.taps:
+                    tapped.append(transformer.layer_norm(p["norm"], end))
+            start = last
         out["tapped"] = jnp.concatenate(tapped, axis=-1)
         with jax.named_scope("decode"):
             tapped, halo = out["tapped"], 0

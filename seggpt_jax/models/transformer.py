@@ -176,3 +176,25 @@ def run_blocks(p, x, rates, keys, *, impl, prompts, remat, scan) -> tuple:
         x = body(p, x, rate, key)
         outputs.append(x)
     return x, outputs
+
+
+def run_groups(p, x, rates, keys, *, groups: int, scan: bool, **how) -> tuple:
+    """Runs stacked blocks as `groups` of equal depth, in a loop around theirs, so that
+    all are compiled once. Returns each group's result and, when unrolled, every
+    block's. how: as of `run_blocks`.
+    """
+    if groups == 1 or not scan:
+        x, each = run_blocks(p, x, rates, keys, scan=scan, **how)
+        depth = len(rates) // groups
+        return [x] if groups == 1 else each[depth - 1 :: depth], each
+
+    def run(x, layers):
+        p, rates, keys = layers
+        x = run_blocks(p, x, rates, keys, scan=True, **how)[0]
+        return x, x
+
+    layers = jax.tree.map(
+        lambda leaf: leaf.reshape(groups, -1, *leaf.shape[1:]), (p, rates, keys)
+    )
+    ends = jax.lax.scan(run, x, layers)[1]
+    return [end[0] for end in cut_layers(ends, range(1, groups + 1))], []

@@ -1,0 +1,371 @@
+"""Compiles a config's train step and its prediction for TPUs that are not here.
+
+    pip install -e '.[tpu]'
+    python tools/aot.py --config=configs/vitl.py --topology=v5e:4x4
+    python tools/aot.py --config=configs/vitl.py --config.mesh.fsdp=16 ... --out=FILE
+
+Prints what one chip holds, what it exchanges with others, the time that this and the
+counted operations take at the chip's stated rates, and the most rows of a batch that
+fit. The programs are those that `seggpt_jax.main` runs on such a slice: the first
+stage's step as `train.Loop` makes it, and prediction with one prompt, rows cut over the
+mesh. docs/scaling.md has a table of it.
+"""
+
+import collections
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+# Before libtpu is loaded: there is no TPU to ask, and no other process to keep out.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# A script has its own folder on the path; the configs are found from the repository.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks.cost import encoding_flops
+from benchmarks.rows import report
+from seggpt_jax import sharding
+from seggpt_jax.config import read_settings, require, suggest
+from seggpt_jax.evaluate import abstract_params
+from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
+from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.train import Loop, Whole
+from seggpt_jax.trees import table
+from tools.hlo import Collective, collectives
+
+GIB = 2**30
+_KERNEL = 'custom_call_target="tpu_custom_call"'
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """hbm: GiB that a program may use, as the compiler says. hbm_rate: GB/s. ici: GB/s
+    that it sends over all its links, half of what is stated for both directions. Rates
+    are those of Google Cloud's pages on the TPU versions. options: of the topology."""
+
+    hbm: float
+    hbm_rate: int
+    ici: int
+    options: tuple[tuple[str, str], ...] = ()
+
+
+# A v4's two cores are one device, as they are on Cloud TPUs, only when asked for.
+CHIPS = {
+    "v4": Chip(30.75, 1200, 300, (("chip_config_name", "megacore"),)),
+    "v5e": Chip(15.75, 819, 200),
+    "v5p": Chip(95.74, 2765, 600),
+    "v6e": Chip(31.25, 1638, 400),
+}
+
+
+class Target(NamedTuple):
+    """A slice of chips to compile for."""
+
+    topology: str
+    chip: Chip
+    devices: list[Any]
+
+
+class TooLarge(Exception):
+    """A program that does not fit; bytes that it needs and that a chip has."""
+
+    def __init__(self, needed: int, limit: int):
+        super().__init__(f"needs {needed / GIB:.2f} of {limit / GIB:.2f} GiB")
+        self.needed, self.limit = needed, limit
+
+
+class Compiled(NamedTuple):
+    """A program for a chip: seconds to make it, bytes while it runs, collectives, and
+    how many kernels of Pallas there are in it."""
+
+    seconds: dict[str, float]
+    bytes: dict[str, int]
+    exchanged: list[Collective]
+    kernels: int
+
+
+def find(topology: str) -> Target:
+    """The chips of a name such as `v5e:4x4`. ValueError where there are none."""
+    version, _, shape = topology.partition(":")
+    if version not in CHIPS:
+        raise ValueError(f"--topology={topology}: {version!r}{suggest(version, CHIPS)}")
+    if not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+        raise ValueError(f"--topology={topology}: must be such as {version}:4x4")
+    try:
+        described = topologies.get_topology_desc(
+            platform="tpu", topology_name=topology, **dict(CHIPS[version].options)
+        )
+    except Exception as error:  # of many types, each in its own words
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ValueError(f"--topology={topology}: {reason}") from error
+    return Target(topology, CHIPS[version], list(described.devices))
+
+
+def compile_for_tpu(function, *args) -> Compiled:
+    """Traces, lowers and compiles a jitted function of abstract arrays."""
+    marks = [time.perf_counter()]
+
+    def done(value):
+        marks.append(time.perf_counter())
+        return value
+
+    traced = done(function.trace(*args))
+    lowered = done(traced.lower(lowering_platforms=("tpu",)))
+    try:
+        program = done(lowered.compile())
+    except jax.errors.JaxRuntimeError as error:
+        raise _too_large(error) or error from error
+    spans = zip(("trace", "lower", "compile"), marks, marks[1:], strict=False)
+    seconds = {name: round(end - begin, 1) for name, begin, end in spans}
+    memory = program.memory_analysis()
+    held = {
+        "arguments": memory.argument_size_in_bytes,
+        "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "code": memory.generated_code_size_in_bytes,
+    }
+    text = program.as_text()
+    return Compiled(seconds, held, collectives(text), text.count(_KERNEL))
+
+
+def _too_large(error: Exception) -> TooLarge | None:
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    size = r"\(?([\d.]+)([KMGT])\)?"
+    found = re.search(
+        rf"(?:Used|HLO temporaries) {size} (?:of|exceeds available HBM) {size}",
+        str(error),
+    )
+    if not found:
+        return None
+    used, unit, limit, of = found.groups()
+    return TooLarge(int(float(used) * units[unit]), int(float(limit) * units[of]))
+
+
+def abstract_batch(loop: Loop) -> dict[str, jax.ShapeDtypeStruct]:
+    """A training batch as the data pipeline makes it, and where it is put."""
+    config, rows = loop.trained.model.config, loop.loader.batch_size
+    kinds = {
+        "images": ((*config.canvas, 3), np.uint8),
+        "targets": ((*config.canvas, 3), np.uint8),
+        "foreground": (config.canvas, np.bool_),
+        "valid": (config.canvas, np.bool_),
+        "background": ((3,), np.uint8),
+        "hidden": (config.grid, np.bool_),
+        "kind": ((), np.int32),
+        "labels": ((loop.config.recolor["max_colors"],), np.int32),
+    }
+    batch = {
+        name: jax.ShapeDtypeStruct((rows, *shape), dtype)
+        for name, (shape, dtype) in kinds.items()
+    }
+    return sharding.abstract(batch, NamedSharding(loop.mesh, sharding.BATCH))
+
+
+def make_loop(config, target: Target) -> Loop:
+    """The training loop of a config on the chips of a target, never to be run."""
+    settings = read_settings(config)
+    return Loop(settings, pathlib.Path(), Whole(settings), target.devices)
+
+
+def compile_step(loop: Loop) -> Compiled:
+    """The train step of a loop's first stage."""
+    key = jax.eval_shape(jax.random.key, 0)
+    key = sharding.abstract(key, NamedSharding(loop.mesh, P()))
+    with jax.set_mesh(loop.mesh):
+        step = loop.begin_stage(0)
+        return compile_for_tpu(step, loop.abstract, abstract_batch(loop), key, None)
+
+
+def compile_prediction(loop: Loop, rows: int) -> Compiled:
+    """Painting `rows` queries per chip by one prompt each."""
+    model, mesh = loop.trained.model, loop.mesh
+    (height, width), rows = model.config.canvas, rows * _ways(mesh)
+    shown = jax.ShapeDtypeStruct((rows, 1, height // 2, width, 3), np.float32)
+    queries = jax.ShapeDtypeStruct((rows, height // 2, width, 3), np.float32)
+    kind = jax.ShapeDtypeStruct((rows,), np.int32)
+    params = abstract_params(model)
+    params = sharding.abstract(params, sharding.place(params, mesh))
+    cut = NamedSharding(mesh, sharding.BATCH)
+    with jax.set_mesh(mesh):
+        return compile_for_tpu(
+            make_predict_fn(model), params,
+            *sharding.abstract((shown, shown, queries, kind), cut),
+        )  # fmt: skip
+
+
+def _ways(mesh) -> int:
+    """Into how many parts the rows of a batch are cut."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def most_rows(
+    needs: Callable[[int], int], choices: Sequence[int], limit: float
+) -> tuple[int, int]:
+    """The largest choice of rows per chip that fits `limit` bytes, and how many rows
+    would fit by prediction: bytes are all but affine in them, so two choices tell.
+
+    What is chosen has been compiled. (0, 0) where no choice fits.
+    """
+    needs = functools.cache(needs)
+    few, some = choices[2:4] if len(choices) > 3 else (choices[0], choices[-1])
+    slope = (needs(some) - needs(few)) / max(some - few, 1)
+    most = int(few + (limit - needs(few)) / slope) if slope else few
+    fitting = [rows for rows in choices if rows <= most]
+    while fitting and needs(fitting[-1]) > limit:
+        most = fitting.pop() - 1
+    return (fitting[-1], most) if fitting else (0, 0)
+
+
+def describe(
+    program: str, loop: Loop, rows: int, flops: float, target: Target, made: Compiled
+) -> dict[str, Any]:
+    """A program's row: settings, seconds, bytes of a chip, and implied times.
+
+    flops: of one row of the batch. rows: of the batch, per chip.
+    """
+    c, chip, mesh = loop.trained.model.config, target.chip, loop.mesh
+    peak = peak_flops(target.devices[0].device_kind)
+    assert peak is not None, target.devices[0].device_kind
+    work = flops * rows * _ways(mesh) / mesh.size
+    sent = sum(one.sent for one in made.exchanged)
+    times = {"compute": work / peak, "ici": sent / (1e9 * chip.ici)}
+    return {
+        "benchmark": "aot", "program": program, "topology": target.topology,
+        "mesh": dict(mesh.shape), "width": c.width, "depth": c.depth,
+        "canvas": c.canvas, "dtype": c.dtype, "remat": c.remat,
+        "attention": c.attention, "kernels": made.kernels,
+        "rows_per_chip": rows, "seconds": made.seconds,
+        "bytes": made.bytes | {"total": sum(made.bytes.values())},
+        "gib": round(sum(made.bytes.values()) / GIB, 2), "hbm_gib": chip.hbm,
+        "collectives": summary(made.exchanged), "sent_bytes": round(sent),
+        "flop_per_chip": work,
+        "ms": {name: round(1e3 * value, 2) for name, value in times.items()},
+        "bound": max(times, key=lambda name: times[name]),
+    }  # fmt: skip
+
+
+def summary(exchanged: Iterable[Collective]) -> list[dict[str, Any]]:
+    """Collectives by kind and size of their group: how many, bytes, and bytes sent."""
+    groups = collections.defaultdict[tuple[str, int], list[Collective]](list)
+    for one in exchanged:
+        groups[one.kind, one.group].append(one)
+    return [
+        {"kind": kind, "group": group, "count": sum(one.times for one in members),
+         "bytes": sum(one.size * one.times for one in members),
+         "sent": round(sum(one.sent for one in members))}
+        for (kind, group), members in sorted(groups.items())
+    ]  # fmt: skip
+
+
+def show(row: Mapping[str, Any]) -> str:
+    """A row in words."""
+    gib = {name: f"{size / GIB:.2f}" for name, size in row["bytes"].items()}
+    seconds = ", ".join(f"{name} {value} s" for name, value in row["seconds"].items())
+    mesh = " x ".join(f"{name} {size}" for name, size in row["mesh"].items())
+    exchanged = [
+        (each["kind"], each["group"], each["count"], f"{each['bytes'] / 1e6:,.1f}",
+         f"{each['sent'] / 1e6:,.1f}")
+        for each in row["collectives"]
+    ]  # fmt: skip
+    headings = ("collective", "chips", "count", "MB", "MB sent per chip")
+    return "\n".join([
+        f"{row['program']}, {row['topology']}, mesh {mesh}, "
+        f"{row['rows_per_chip']} rows per chip{_at_once(row)}: {seconds}",
+        f"GiB per chip: {gib['total']} of {row['hbm_gib']} = arguments "
+        f"{gib['arguments']}, results {gib['results']}, temporaries "
+        f"{gib['temporaries']}, code {gib['code']}",
+        table(headings, exchanged) if exchanged else "no collectives",
+        f"at the stated rates: {row['ms']['compute']} ms for "
+        f"{row['flop_per_chip'] / 1e12:.1f} TFLOP, {row['ms']['ici']} ms for "
+        f"{row['sent_bytes'] / 1e6:,.1f} MB over the links; the bound: {row['bound']}",
+    ])  # fmt: skip
+
+
+def _at_once(row: Mapping[str, Any]) -> str:
+    if "most_rows" not in row:
+        return ""
+    return (f", {row['rows_at_once']} at once (accumulate {row['accumulate']}; about "
+            f"{row['most_rows']} would fit)")  # fmt: skip
+
+
+def measure(config, target: Target, fit: bool, painted: int) -> Iterator[dict]:
+    """Rows of the train step and of prediction; see `main`. fit: with as little
+    `accumulate` as lets the config's batch fit."""
+    loop, more = make_loop(config, target), {}
+    model, ways = loop.trained.model, _ways(loop.mesh)
+    if fit:
+        loop, made, more = fitting(config, loop, target)
+    else:
+        made = compile_step(loop)
+    rows = loop.loader.batch_size // ways
+    more |= {"accumulate": loop.config.accumulate}
+    flops = training_flops(model.config, loop.trained.query_only)
+    yield describe("train", loop, rows, flops, target, made) | more
+    if painted:
+        made = compile_prediction(loop, painted)
+        flops = painting_flops(model.config, 1) + encoding_flops(model.config, 1)
+        yield describe("predict", loop, painted, flops, target, made)
+
+
+def fitting(config, loop: Loop, target: Target) -> tuple[Loop, Compiled, dict]:
+    """The loop with the least `accumulate` that fits, its step, and the most rows that
+    a chip takes at once, as predicted."""
+    total = loop.loader.batch_size // _ways(loop.mesh)
+    tried = dict[int, tuple[Loop, Compiled]]()
+
+    def needs(rows: int) -> int:
+        changed = config.copy_and_resolve_references()
+        changed.accumulate = total // rows
+        other = make_loop(changed, target)
+        try:
+            tried[rows] = other, compile_step(other)
+        except TooLarge as error:
+            return error.needed
+        return sum(tried[rows][1].bytes.values())
+
+    choices = [rows for rows in range(1, total + 1) if total % rows == 0]
+    rows, most = most_rows(needs, choices, target.chip.hbm * GIB)
+    if not rows:
+        raise ValueError(
+            f"not one row of a batch fits {target.topology}: raise mesh.fsdp"
+        )
+    return *tried[rows], {"rows_at_once": rows, "most_rows": most}
+
+
+def main(config, topology: str, fit: bool, painted: int, out: str):
+    try:
+        require(painted >= 0, "--painted", painted, "at least 0")
+        rows = measure(config, find(topology), fit, painted)
+        report("tools.aot", rows, pathlib.Path(out) if out else None, show)
+    except (ValueError, OSError, TooLarge) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    from ml_collections import config_flags
+
+    config_flag = config_flags.DEFINE_config_file(
+        "config", None, "Configuration file, as of seggpt_jax.main.", lock_config=True
+    )
+    flags.DEFINE_string("topology", "v5e:4x4", "Chips: a version, and how they stand.")
+    flags.DEFINE_bool("fit", True, "Whether to find how many rows fit.")
+    flags.DEFINE_integer("painted", 8, "Queries per chip to predict; 0: none.")
+    flags.DEFINE_string("out", "", "File that rows are appended to, as JSON.")
+    flags.mark_flag_as_required("config")
+    F = flags.FLAGS
+    app.run(lambda _: main(config_flag.value, F.topology, F.fit, F.painted, F.out))
