@@ -34,6 +34,7 @@ from seggpt_jax.runtime import peak_memory
 from seggpt_jax.train_step import (
     Stage,
     TrainState,
+    all_finite,
     enter_stage,
     make_train_step,
     new_state,
@@ -237,14 +238,14 @@ class Loop:
     def prepare(self, checkpoints: Checkpoints):
         """Restores the newest intact state or makes one; prints the parameter table."""
         self.key = sharding.put_key(self.mesh, self.config.seed)
-        abstract = self.abstract
-        restored = checkpoints.restore(abstract)
+        restored = checkpoints.restore(self.abstract)
         if restored is not None:
             self.state, _, self.step = restored
             logging.info("resumed at step %d of %d", self.step, self.steps)
             return
-        logging.info("parameters:\n%s", optim.describe(abstract.params, self.optim))
-        logging.info("placement:\n%s", sharding.describe(abstract, self.places))
+        table = optim.describe(self.abstract.params, self.optim)
+        logging.info("parameters:\n%s", table)
+        logging.info("placement:\n%s", sharding.describe(self.abstract, self.places))
         params = self.trained.start(self.mesh)
         self.state = jax.jit(self.init, out_shardings=self.places)(self.key)
         if params is not None:
@@ -399,10 +400,3 @@ class Loop:
             f"step {step}: {reason}; {path} lists the batch's records, and earlier "
             f"checkpoints are untouched (init_from continues from one in a new workdir)"
         )
-
-
-@jax.jit
-def all_finite(tree):
-    """Whether every floating-point value of a tree is finite, as an array."""
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))

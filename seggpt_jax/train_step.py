@@ -209,3 +209,10 @@ def _average(ema, params, step, decay: float):
     # Warm-up, so that a short run's average is not mostly its initial values.
     change = 1 - jnp.minimum(decay, (1 + step) / (20 + step))
     return jax.tree.map(lambda e, p: e + change * (p - e), ema, params)
+
+
+@jax.jit
+def all_finite(tree):
+    """Whether every floating-point value of a tree is finite, as an array."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
