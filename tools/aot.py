@@ -54,22 +54,22 @@ _KERNEL = 'custom_call_target="tpu_custom_call"'
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """hbm: GiB that a program may use, as the compiler says. hbm_rate: GB/s. ici: GB/s
-    that it sends over all its links, half of what is stated for both directions. Rates
-    are those of Google Cloud's pages on the TPU versions. options: of the topology."""
+    """hbm: GiB that a program may use, as the compiler says. ici: GB/s that it sends
+    over all its links, by Google Cloud's pages on the TPU versions: half of what they
+    state for both directions, or a pod's rate of all-reduce over its chips, which is
+    the same. options: of the topology."""
 
     hbm: float
-    hbm_rate: int
     ici: int
     options: tuple[tuple[str, str], ...] = ()
 
 
 # A v4's two cores are one device, as they are on Cloud TPUs, only when asked for.
 CHIPS = {
-    "v4": Chip(30.75, 1200, 300, (("chip_config_name", "megacore"),)),
-    "v5e": Chip(15.75, 819, 200),
-    "v5p": Chip(95.74, 2765, 600),
-    "v6e": Chip(31.25, 1638, 400),
+    "v4": Chip(30.75, 269, (("chip_config_name", "megacore"),)),
+    "v5e": Chip(15.75, 200),
+    "v5p": Chip(95.74, 600),
+    "v6e": Chip(31.25, 400),
 }
 
 
