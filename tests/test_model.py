@@ -209,7 +209,7 @@ def test_bad_settings_name_the_setting(settings, message):
 
 
 def test_unknown_size_and_setting():
-    with pytest.raises(ValueError, match="b16, l16, s16, ti16"):
+    with pytest.raises(ValueError, match="b16, g16, l16, s16, ti16"):
         SegGPTConfig.of("xl16")
     with pytest.raises(
         ValueError, match="model.widht is unknown; did you mean 'width'"

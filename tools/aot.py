@@ -29,7 +29,7 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -334,9 +334,11 @@ def fitting(config, loop: Loop, target: Target) -> tuple[Loop, Compiled, dict]:
         other = make_loop(changed, target)
         try:
             tried[rows] = other, compile_step(other)
+            needed = sum(tried[rows][1].bytes.values())
         except TooLarge as error:
-            return error.needed
-        return sum(tried[rows][1].bytes.values())
+            needed = error.needed
+        logging.info("%d rows at once need %.2f GiB", rows, needed / GIB)
+        return needed
 
     choices = [rows for rows in range(1, total + 1) if total % rows == 0]
     rows, most = most_rows(needs, choices, target.chip.hbm * GIB)
