@@ -198,10 +198,10 @@ def compile_prediction(loop: Loop, rows: int) -> Compiled:
     shown = jax.ShapeDtypeStruct((rows, 1, height // 2, width, 3), np.float32)
     queries = jax.ShapeDtypeStruct((rows, height // 2, width, 3), np.float32)
     kind = jax.ShapeDtypeStruct((rows,), np.int32)
-    params = abstract_params(model)
-    params = sharding.abstract(params, sharding.place(params, mesh))
     cut = NamedSharding(mesh, sharding.BATCH)
     with jax.set_mesh(mesh):
+        params = abstract_params(model)
+        params = sharding.abstract(params, sharding.place(params, mesh))
         return compile_for_tpu(
             make_predict_fn(model), params,
             *sharding.abstract((shown, shown, queries, kind), cut),
