@@ -41,7 +41,6 @@ from benchmarks.cost import encoding_flops
 from benchmarks.rows import report
 from seggpt_jax import sharding
 from seggpt_jax.config import read_settings, require, suggest
-from seggpt_jax.evaluate import abstract_params
 from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.train import Loop, Whole
@@ -200,10 +199,8 @@ def compile_prediction(loop: Loop, rows: int) -> Compiled:
     kind = jax.ShapeDtypeStruct((rows,), np.int32)
     cut = NamedSharding(mesh, sharding.BATCH)
     with jax.set_mesh(mesh):
-        params = abstract_params(model)
-        params = sharding.abstract(params, sharding.place(params, mesh))
         return compile_for_tpu(
-            make_predict_fn(model), params,
+            make_predict_fn(model), loop.abstract.params,
             *sharding.abstract((shown, shown, queries, kind), cut),
         )  # fmt: skip
 
