@@ -89,7 +89,9 @@ def quick(monkeypatch, folder):
     one = jax.make_mesh(
         (1, 1, 1), sharding.AXES, axis_types=axes, devices=jax.devices()[:1]
     )
-    monkeypatch.setattr(sharding, "make_mesh", lambda data=-1, fsdp=1, tensor=1: one)
+    monkeypatch.setattr(
+        sharding, "make_mesh", lambda data=-1, fsdp=1, tensor=1, devices=None: one
+    )
     settings = {
         "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(folder),
