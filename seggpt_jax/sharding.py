@@ -36,9 +36,8 @@ def make_mesh(
     auto = (AxisType.Auto,) * len(AXES)
     try:
         return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices)
-    except (
-        NotImplementedError
-    ) as error:  # TPUs: axes are products of those of the torus
+    except NotImplementedError as error:
+        # On TPUs an axis is a product of axes of the torus.
         raise ValueError(f"mesh {given} does not fit the wiring: {error}") from error
 
 
