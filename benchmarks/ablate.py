@@ -1,0 +1,172 @@
+"""What single changes of `configs/mini.py` are worth, as JSON rows.
+
+    python -m benchmarks.ablate base no_shapes --init runs/mini --steps 700 \\
+        --data ../shared/data --workdir runs/ablations \\
+        --out benchmarks/results/mini_ablations.jsonl
+
+Each change is trained alone, for as many steps and from the same start as `base`: the
+last stage of the config from the weights of `--init`, or without it all stages from
+random parameters. It is then scored as the config scores. Differences to `--base` (of the
+same workdir and arguments) are paired by episode, with 95 % intervals of the bootstrap
+over episodes: they say nothing of what another seed of training would change.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from benchmarks.rows import report
+from configs import mini
+from seggpt_jax import evaluate, pretrained
+from seggpt_jax.config import plain
+from seggpt_jax.metrics import interval, resample
+from seggpt_jax.report import means
+from seggpt_jax.runtime import cache_compiled
+from seggpt_jax.sharding import make_mesh
+from seggpt_jax.train import train
+
+ARMS = {"right": "", "wrong": "wrong/", "copy": "copy/", "color": "color/"}
+NAMED = (
+    "test/drive", "test/chase-db1", "test/dsb2018-nuclei", "test/oxford-pet-mini",
+    "test/fss1000-sample", "val/coco-mini", "val/voc2012-mini",
+)  # fmt: skip
+# Settings that replace those of the config.
+CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "base": {},
+    "seed": {"seed": 1},
+    # losses
+    "l2": {"stages.paint.loss": "l2"},
+    "weight_1": {"stages.paint.max_foreground_weight": 1.0},
+    "weight_8": {"stages.paint.max_foreground_weight": 8.0},
+    "no_background": {"stages.paint.background_prob": 0.0},
+    # pairs
+    "photos_80": {"sources.photos.weight": 0.8, "sources.shapes.weight": 0.2},
+    "photos_95": {"sources.photos.weight": 0.95, "sources.shapes.weight": 0.05},
+    "same_image_20": {"context.same_image": 0.2},
+    "no_mix": {"context.mix_prob": 0.0},
+    "mix_50": {"context.mix_prob": 0.5},
+    "group_power_0": {"group_power": 0.0},
+    "group_power_1": {"group_power": 1.0},
+    "crops_10": {"view.crop_scale": (0.1, 1.0)},
+    "crops_30": {"view.crop_scale": (0.3, 1.0)},
+    "jitter_80": {"view.jitter_prob": 0.8},
+    "one_color": {"recolor.max_colors": 1},
+    "any_colors": {"recolor.all_prob": 0.0},
+    # optimizer
+    "lr_2": {"stages.paint.lr": 2e-4},
+    "lr_8": {"stages.paint.lr": 8e-4},
+    "batch_16": {"loader.batch_size": 16},
+    # geometry, from random parameters
+    "canvas_128": {"model.canvas": (256, 128)},
+    "patch_6": {"model.patch": 6},
+    "patch_12": {"model.patch": 12},
+    "width_128": {"model.width": 128},
+    "depth_8": {"model.depth": 8, "model.taps": (3, 7)},
+    "merge_2": {"model.merge_after": 2},
+    "decoder_8": {"model.decoder_width": 8},
+    "heads_3": {"model.heads": 3},
+})  # fmt: skip
+
+
+def configure(names: str, args: argparse.Namespace):
+    """The config of a run: changes, joined by `+`, put in."""
+    config = mini.get_config(f"steps={args.steps}")
+    if args.init:
+        config.init_from = args.init
+        del config.stages.find
+        config.stages.paint.steps = args.steps
+        config.stages.paint.warmup = args.steps // 20
+    config.data_dir = args.data
+    config.save_every = 10 * args.steps  # at the end alone
+    config.evals.heldout.episodes = args.episodes
+    config.update_from_flattened_dict(
+        {k: v for name in names.split("+") for k, v in CHANGES[name].items()}
+    )
+    return config
+
+
+def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Scores of a run's weights, and of their means the replicates."""
+    weights = pretrained.load(str(checkpoint))
+    model, mesh = evaluate.build_model(config.model), make_mesh()
+    (group,) = evaluate.build_groups(config.evals, config.data_dir, model, mesh)
+    params = evaluate.fit(weights, str(checkpoint), model, mesh)
+    scores: dict[str, float] = {}
+    replicates: dict[str, np.ndarray] = {}
+    for place, evaluator in enumerate(group.evaluators.values()):
+        scores |= evaluator.run(params)
+        replicates |= evaluator.scores(resample(evaluator.count, seed=place))
+    members = list(group.evaluators)
+    return (
+        scores | means(group.name, members, scores),
+        means(group.name, members, replicates),
+    )
+
+
+def row(scores: Mapping[str, float]) -> dict[str, Any]:
+    """mIoU in percent: of the mean and of the named splits, each arm."""
+    found = {}
+    for place in ("mean", *NAMED):
+        keys = {arm: f"heldout/{place}/1shot/{key}miou" for arm, key in ARMS.items()}
+        if all(key in scores for key in keys.values()):
+            found[place] = {a: round(100 * scores[k], 1) for a, k in keys.items()}
+    return found
+
+
+def compare(replicates: Mapping[str, np.ndarray], base: Path) -> dict[str, Any]:
+    """Differences of means to those of a run, and their intervals, in percent."""
+    found = {}
+    with np.load(base) as stored:
+        for arm in ("right", "wrong"):
+            key = f"heldout/mean/1shot/{ARMS[arm]}miou"
+            low, high = interval(100 * (replicates[key] - stored[key]))
+            found[f"{arm} - {base.parent.name}"] = [round(low, 1), round(high, 1)]
+    return found
+
+
+def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for names in args.names:
+        config, workdir = configure(names, args), Path(args.workdir) / names
+        evals, config.evals = config.evals, {}
+        start = time.perf_counter()
+        train(config, str(workdir))
+        seconds = time.perf_counter() - start
+        config.evals = evals
+        scores, replicates = score(config, workdir)
+        np.savez(workdir / "replicates.npz", **replicates)
+        base = Path(args.workdir) / args.base / "replicates.npz"
+        yield {
+            "benchmark": "ablate", "change": names,
+            "settings": {k: v for n in names.split("+") for k, v in CHANGES[n].items()},
+            "kind": "continued" if args.init else "scratch", "steps": args.steps,
+            "seconds": round(seconds), "seed": config.seed, "episodes": args.episodes,
+            "stages": plain(config.stages), **row(scores),
+            **(compare(replicates, base) if base.exists() else {}),
+        }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="+", help=f"of {', '.join(CHANGES)}; a+b: both")
+    parser.add_argument("--data", required=True, help="folder of sets")
+    parser.add_argument("--workdir", required=True, help="gets a folder for each run")
+    parser.add_argument("--base", default="base", help="the run to compare with")
+    parser.add_argument("--init", default="", help="weights to go on from")
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--episodes", type=int, default=20, help="of each split")
+    parser.add_argument("--out", type=Path, help="file that the rows are appended to")
+    args = parser.parse_args()
+    unknown = {part for name in args.names for part in name.split("+")} - set(CHANGES)
+    if unknown:
+        parser.error(f"unknown changes: {', '.join(sorted(unknown))}")
+    cache_compiled()
+    report("benchmarks.ablate", rows(args), args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The ablation of `configs/mini.py`: every change is one, and rows compare with a base."""
+
+import argparse
+import json
+import sys
+
+import pytest
+
+from benchmarks import ablate
+from seggpt_jax.config import plain, read_settings
+from seggpt_jax.evaluate import build_model
+from tests import tiny
+
+
+def settings(**others):
+    given = {"init": "", "steps": 80, "data": "", "episodes": 3}
+    return argparse.Namespace(**given | others)
+
+
+@pytest.mark.parametrize("name", sorted(set(ablate.CHANGES) - {"base"}))
+@pytest.mark.parametrize("init", ["", "runs/mini"])
+def test_every_change_is_one_that_the_run_accepts(name, init):
+    args = settings(init=init)
+    base, changed = (plain(ablate.configure(n, args)) for n in ("base", name))
+    assert changed != base
+    build_model(read_settings(ablate.configure(name, args)).model)
+
+
+def test_changes_are_joined():
+    both = ablate.configure("l2+no_mix", settings())
+    assert both.stages.paint.loss == "l2" and both.context.mix_prob == 0
+    assert list(both.stages) == ["find", "paint"]
+    assert list(ablate.configure("l2", settings(init="runs/mini")).stages) == ["paint"]
+
+
+def test_an_unknown_change_is_refused(monkeypatch, capsys):
+    argv = ["ablate", "base+magic", "--data", "x", "--workdir", "y"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit):
+        ablate.main()
+    assert "unknown changes: magic" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_rows_compare_with_the_base(tmp_path, monkeypatch, capsys):
+    def small(argument):
+        config = tiny.get_config("evals=True,steps=4,first=2")
+        shapes = config.evals.heldout.sources.shapes
+        config.evals.heldout.sources = {"a": shapes, "b": shapes}
+        return config
+
+    monkeypatch.setattr(ablate.mini, "get_config", small)
+    out = tmp_path / "rows.jsonl"
+    argv = ["ablate", "base", "l2", "--data", "", "--steps", "4", "--episodes", "5"]
+    monkeypatch.setattr(
+        sys, "argv", [*argv, "--workdir", str(tmp_path / "runs"), "--out", str(out)]
+    )
+    ablate.main()
+    base, l2 = (json.loads(line) for line in out.read_text().splitlines())
+    assert base["right - base"] == [0, 0] and len(l2["right - base"]) == 2
+    assert l2["settings"] == {"stages.paint.loss": "l2"}
+    assert set(base["mean"]) == {"right", "wrong", "copy", "color"}
+    assert base["mean"]["copy"] == l2["mean"]["copy"]  # the same episodes
