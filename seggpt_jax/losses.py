@@ -57,11 +57,13 @@ def foreground_weights(foreground, counted, max_weight: float):
     """Weights per channel value that let painted and background pixels count alike.
 
     Painted values weigh (background count / painted count), at least 1 and at most
-    `max_weight`, over the whole batch. Without it a small model trained from scratch
-    paints everything black (docs/training.md).
+    `max_weight`, each pair by its own counts: what is small counts as much as what is
+    large. Without it a small model trained from scratch paints everything black
+    (docs/training.md).
     """
     foreground = foreground[..., None]
-    painted = (counted * foreground).sum()
-    balance = (counted.sum() - painted) / jnp.maximum(painted, 1)
+    painted = (counted * foreground).sum((1, 2, 3), keepdims=True)
+    total = counted.sum((1, 2, 3), keepdims=True)
+    balance = (total - painted) / jnp.maximum(painted, 1)
     weight = jnp.clip(balance, 1, max_weight)
     return counted * jnp.where(foreground, weight, 1)

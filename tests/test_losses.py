@@ -103,3 +103,10 @@ def test_foreground_weights_balance_up_to_the_limit(share):
     assert weights.min() == 1 and weights.max() <= 12
     if share == 0.02:
         assert weights.max() == 12
+
+
+def test_each_pair_is_balanced_by_its_own_counts():
+    counted = jnp.ones((2, 10, 10, 3))
+    foreground = jnp.zeros((2, 10, 10), bool).at[0, :5].set(True).at[1, 0].set(True)
+    weights = foreground_weights(foreground, counted, 100.0)
+    assert weights[0].max() == 1 and weights[1, 0].min() == weights[1].max() == 9
