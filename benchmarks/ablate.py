@@ -1,14 +1,14 @@
 """What single changes of `configs/mini.py` are worth, as JSON rows.
 
-    python -m benchmarks.ablate base no_shapes --init runs/mini --steps 700 \\
+    python -m benchmarks.ablate base no_mix --init runs/mini --steps 700 \\
         --data ../shared/data --workdir runs/ablations \\
         --out benchmarks/results/mini_ablations.jsonl
 
 Each change is trained alone, for as many steps and from the same start as `base`: the
 last stage of the config from the weights of `--init`, or without it all stages from
-random parameters. It is then scored as the config scores. Differences to `--base` (of the
-same workdir and arguments) are paired by episode, with 95 % intervals of the bootstrap
-over episodes: they say nothing of what another seed of training would change.
+random parameters. It is then scored as the config scores. Differences to `--base` (of
+the same workdir and arguments) are paired by episode, with 95 % intervals of the
+bootstrap over episodes: they say nothing of what another seed of training would change.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from configs import mini
 from seggpt_jax import evaluate, pretrained
 from seggpt_jax.config import plain
 from seggpt_jax.metrics import interval, resample
-from seggpt_jax.report import means
+from seggpt_jax.report import commit, means
 from seggpt_jax.runtime import cache_compiled
 from seggpt_jax.sharding import make_mesh
 from seggpt_jax.train import train
@@ -40,18 +40,22 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "base": {},
     "seed": {"seed": 1},
     # losses
-    "l2": {"stages.paint.loss": "l2"},
+    "smooth_l1": {"stages.paint.loss": "smooth_l1"},
     "weight_1": {"stages.paint.max_foreground_weight": 1.0},
-    "weight_8": {"stages.paint.max_foreground_weight": 8.0},
+    "weight_4": {"stages.paint.max_foreground_weight": 4.0},
     "no_background": {"stages.paint.background_prob": 0.0},
     # pairs
-    "photos_80": {"sources.photos.weight": 0.8, "sources.shapes.weight": 0.2},
-    "photos_95": {"sources.photos.weight": 0.95, "sources.shapes.weight": 0.05},
+    "shapes_25": {"sources.photos.weight": 0.7, "sources.shapes.weight": 0.25},
+    "same_image_80": {"context.same_image": 0.8},
     "same_image_20": {"context.same_image": 0.2},
     "no_mix": {"context.mix_prob": 0.0},
     "mix_50": {"context.mix_prob": 0.5},
     "group_power_0": {"group_power": 0.0},
     "group_power_1": {"group_power": 1.0},
+    "whole_thin": {
+        f"sources.thin.members.{name}.view.crop_scale": (0.5, 1.0)
+        for name in mini.THIN
+    },
     "crops_10": {"view.crop_scale": (0.1, 1.0)},
     "crops_30": {"view.crop_scale": (0.3, 1.0)},
     "jitter_80": {"view.jitter_prob": 0.8},
@@ -59,7 +63,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "any_colors": {"recolor.all_prob": 0.0},
     # optimizer
     "lr_2": {"stages.paint.lr": 2e-4},
-    "lr_8": {"stages.paint.lr": 8e-4},
+    "lr_12": {"stages.paint.lr": 1.2e-3},
     "batch_16": {"loader.batch_size": 16},
     # geometry, from random parameters
     "canvas_128": {"model.canvas": (256, 128)},
@@ -75,19 +79,19 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
 
 def configure(names: str, args: argparse.Namespace):
     """The config of a run: changes, joined by `+`, put in."""
-    config = mini.get_config(f"steps={args.steps}")
-    if args.init:
-        config.init_from = args.init
-        del config.stages.find
-        config.stages.paint.steps = args.steps
-        config.stages.paint.warmup = args.steps // 20
+    more = "more," if args.init else ""
+    config = mini.get_config(f"{more}steps={args.steps}")
+    config.init_from = args.init
     config.data_dir = args.data
     config.save_every = 10 * args.steps  # at the end alone
     config.evals.heldout.episodes = args.episodes
-    config.update_from_flattened_dict(
-        {k: v for name in names.split("+") for k, v in CHANGES[name].items()}
-    )
+    config.update_from_flattened_dict(settings_of(names))
     return config
+
+
+def settings_of(names: str) -> dict[str, Any]:
+    """The settings of changes joined by `+`."""
+    return {k: v for name in names.split("+") for k, v in CHANGES[name].items()}
 
 
 def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -142,10 +146,10 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         base = Path(args.workdir) / args.base / "replicates.npz"
         yield {
             "benchmark": "ablate", "change": names,
-            "settings": {k: v for n in names.split("+") for k, v in CHANGES[n].items()},
+            "settings": settings_of(names),
             "kind": "continued" if args.init else "scratch", "steps": args.steps,
             "seconds": round(seconds), "seed": config.seed, "episodes": args.episodes,
-            "stages": plain(config.stages), **row(scores),
+            "stages": plain(config.stages), "commit": commit(), **row(scores),
             **(compare(replicates, base) if base.exists() else {}),
         }  # fmt: skip
 

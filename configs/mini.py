@@ -4,7 +4,12 @@
         --config.data_dir=../shared/data
 
 Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates
-on their `val` and `test` splits. docs/results.md has the scores, hardware and time.
+on their `val` and `test` splits. docs/results.md has the scores, hardware and time. A
+second run goes on from the model of the first, with fewer scenes and more photos:
+
+    python -m seggpt_jax.main --config=configs/mini.py:more,steps=4400 \
+        --workdir=runs/mini-more --config.data_dir=../shared/data \
+        --config.init_from=runs/mini
 """
 
 from configs import common
@@ -12,11 +17,19 @@ from seggpt_jax.config import parse_argument
 
 # Too few images of any class for an episode, or one object per clip: not few-shot.
 NOT_EPISODES = ("davis2016-val", "seggpt-examples")
+# Sets of thin things, and the share of an image that shows them some pixels wide.
+THIN = {
+    "chase-db1": (0.01, 0.06),
+    "crackforest": (0.04, 0.3),
+    "drive": (0.03, 0.15),
+    "isbi2012-em": (0.04, 0.3),
+}
 
 
 def get_config(argument=None):
-    """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes."""
-    arg = parse_argument(argument, steps=8000, batch=8, tiny=False)
+    """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes;
+    `:more` has the last stage alone."""
+    arg = parse_argument(argument, steps=8000, batch=8, tiny=False, more=False)
     steps = 60 if arg["tiny"] else arg["steps"]
     c = common.from_scratch()
     c.model = {
@@ -38,15 +51,27 @@ def get_config(argument=None):
             "type": "indexed",
             "folder": "*",
             "split": "train",
-            "exclude": ("seggpt-examples",),
+            "exclude": ("seggpt-examples", *THIN),
             "exclude_classes": ("fray", "uneven"),
-            "weight": 0.6,
+            "weight": 0.85 if arg["more"] else 0.6,
+        },
+        thin={
+            "members": {
+                name: {
+                    "type": "indexed",
+                    "folder": name,
+                    "split": "train",
+                    "view": {"crop_scale": scale},
+                }
+                for name, scale in THIN.items()
+            },
+            "weight": 0.15,
         },
         shapes={
             "type": "shapes",
             "size": (96, 96),
             "length": 1_000_000,
-            "weight": 0.4,
+            "weight": 0.1 if arg["more"] else 0.4,
         },
     )
     c.group_power = 0.5
@@ -56,17 +81,20 @@ def get_config(argument=None):
     c.recolor.all_prob = 0.5
     c.context.mix_prob = 0.1
     c.loader.batch_size = arg["batch"]
-    first = steps * 5 // 8
+    first = 0 if arg["more"] else steps * 5 // 8
     c.stages = common.ordered(
-        find=common.stage(
-            steps=first, lr=8e-4, warmup=first // 20, end_lr=4e-5, loss="l2",
-            max_foreground_weight=8.0, background_prob=0.7,
-        ),
         paint=common.stage(
-            steps=steps - first, lr=4e-4, warmup=first // 50, background_prob=0.3,
-            max_foreground_weight=4.0,
+            steps=steps - first, lr=6e-4 if arg["more"] else 4e-4,
+            warmup=(steps - first) // 30, loss="l2", max_foreground_weight=8.0,
+            background_prob=0.3,
         ),
     )  # fmt: skip
+    if first:
+        find = common.stage(
+            steps=first, lr=8e-4, warmup=first // 20, end_lr=4e-5, loss="l2",
+            max_foreground_weight=8.0, background_prob=0.7,
+        )  # fmt: skip
+        c.stages = common.ordered(find=find, **c.stages)
     c.ema = 0.999
     c.log_every = 20
     c.save_every = 1000
