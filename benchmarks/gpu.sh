@@ -22,7 +22,7 @@ mkdir -p "$out"
 try() {
     local limit=$1
     shift
-    timeout "$limit" "$@" || echo "$?: $*" >>"$out/failed.txt"
+    timeout "$((limit * ${PATIENCE:-1}))" "$@" || echo "$?: $*" >>"$out/failed.txt"
 }
 
 try 120 python -m benchmarks.attention --shapes $shapes --dtype "$dtype" \

@@ -20,7 +20,7 @@ mkdir -p "$out"
 train() {
     local limit=$1
     shift
-    timeout "$limit" python -m benchmarks.train --size "$size" --canvas $canvas \
+    timeout "$((limit * ${PATIENCE:-1}))" python -m benchmarks.train --size "$size" --canvas $canvas \
         --dtype "${DTYPE:-bfloat16}" --steps "$steps" --out "$out/train.jsonl" "$@" ||
         echo "$?: benchmarks.train $*" >>"$out/failed.txt"
 }

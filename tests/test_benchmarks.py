@@ -96,7 +96,7 @@ def test_the_call_for_training_on_a_gpu_runs(tmp_path):
     """All of `gpu_train.sh`, but small and on the CPU."""
     small = {"SIZE": "ti16", "DTYPE": "float32", "CANVAS": "64 32", "BATCHES": "1",
              "PORT_BATCHES": "1", "STEPS": "1", "ATTENTION": "heads", "REMAT": "full",
-             "FLAGS": "deterministic"}  # fmt: skip
+             "FLAGS": "deterministic", "PATIENCE": "9"}  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["benchmarks/gpu_train.sh", tmp_path], cwd=ROOT,
@@ -118,7 +118,8 @@ def test_the_call_for_training_on_a_gpu_runs(tmp_path):
 def test_the_call_for_a_gpu_runs(tmp_path):
     """All of `gpu.sh`, but small and on the CPU."""
     small = {"SIZE": "ti16", "DTYPE": "float32", "SHAPES": "shapes", "BATCHES": "1",
-             "PROMPTS": "1", "REPEATS": "1", "ATTENTION": "heads"}  # fmt: skip
+             "PROMPTS": "1", "REPEATS": "1", "ATTENTION": "heads",
+             "PATIENCE": "9"}  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["benchmarks/gpu.sh", tmp_path], cwd=ROOT, env={**os.environ, **small,

@@ -203,7 +203,7 @@ class Evaluator:
         """Maps to fill; what a stopped run has done of them is not done again."""
         shape = (count, *self._size)
         # Where nothing may win, a class must have the larger share of its own painting.
-        empty = 0.5 if self._background else 0
+        empty = 0.5 if self._background else 0.0
         if folder is None or not hosts.is_first():
             arrays = np.zeros(shape, np.uint16), np.full(shape, empty, np.float16)
             maps = _Maps(*arrays, 0, None)
