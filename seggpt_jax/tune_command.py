@@ -34,7 +34,8 @@ def learning(steps: int, batch: int, lr: float = 0.1) -> dict[str, Any]:
                 "background_prob": 0.0,
             },
         },
-        "ema": 0.99, "log_every": 10, "save_every": 100, "keep": 2, "best": "", "checkpoints": "",
+        "ema": 0.99, "log_every": 10, "save_every": 100, "keep": 2, "best": "",
+        "checkpoints": "",
         "eval_every": max(1, steps // 4),
     }  # fmt: skip
 
