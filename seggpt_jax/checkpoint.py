@@ -14,13 +14,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
-from seggpt_jax import sums
+from seggpt_jax import hosts, sums
 
 # Orbax writes these two after the sums, while it commits; restoring needs neither.
 _AFTER_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_NONE = -1  # a step, where every process must be told that there is none
+_NONE = -1  # a step, where there is none
 
 _log = logging.getLogger(__name__)
 
@@ -92,10 +91,7 @@ class Checkpoints:
         """
         self.wait()
         # One process decides, or processes could disagree on a failing disk.
-        step, bad = _NONE, list[str]()
-        if jax.process_index() == 0:
-            step, bad = _newest_intact(self.folder)
-        step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+        step, bad = hosts.on_first(lambda: _newest_intact(self.folder))
         if step == _NONE:
             if self.steps():
                 raise OSError(_all_bad(self.folder, bad))

@@ -133,6 +133,14 @@ def fetch(x: jax.Array | np.ndarray) -> np.ndarray:
     return np.asarray(jax.device_get(x))
 
 
+def gather(tree: Any) -> Any:
+    """Arrays `[rows, ...]` of every process, one after the other, on all of them."""
+    if jax.process_count() == 1:
+        return tree
+    with jax.transfer_guard("allow"):
+        return multihost_utils.process_allgather(tree, tiled=True)
+
+
 @contextmanager
 def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
     """A function of the step, called at every step, that says whether to save and end:

@@ -67,11 +67,17 @@ def place(tree, mesh: Mesh):
     return map_named(sharding, tree)
 
 
+def _for_each(tree, places):
+    """A tree of shardings as it is; one for all as a tree."""
+    if isinstance(places, NamedSharding):
+        return jax.tree.map(lambda _: places, tree)
+    return places
+
+
 def abstract(tree, places):
     """Shapes and types of arrays that are placed as a tree of shardings, or one for
     all, says."""
-    if isinstance(places, NamedSharding):
-        places = jax.tree.map(lambda _: places, tree)
+    places = _for_each(tree, places)
     return jax.tree.map(
         lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own),
         tree, places,
@@ -133,8 +139,7 @@ def put_key(mesh: Mesh, seed: int) -> jax.Array:
 def put(tree, places):
     """Host values, the same on every process -> arrays placed as a tree of shardings,
     or one for all, says."""
-    if isinstance(places, NamedSharding):
-        places = jax.tree.map(lambda _: places, tree)
+    places = _for_each(tree, places)
 
     def place(x, sharding):
         x = np.asarray(jax.device_get(x))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
 from seggpt_jax import evaluate, hosts, optim, report, sharding
 from seggpt_jax.checkpoint import Checkpoints
@@ -384,10 +383,7 @@ class Loop:
     def fail(self, step: int, records: Records, reason: str):
         """Writes which records the step saw, and raises `NonFinite`."""
         path = self.workdir / f"nonfinite_{step:07d}.json"
-        if jax.process_count() > 1:
-            with jax.transfer_guard("allow"):
-                records = multihost_utils.process_allgather(records, tiled=True)
-        sources, indices = records
+        sources, indices = hosts.gather(records)
         listed = [
             {"source": self.names[source], "record": int(index)}
             for source, index in zip(sources, indices, strict=True)

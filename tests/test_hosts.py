@@ -1,7 +1,6 @@
 """Several processes on this machine as one run."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -17,24 +16,6 @@ from tests.conftest import REPOSITORY
 COMMAND = "--config=tests/tiny.py:steps=6,first=3,batch=4"
 DEVICES = 4  # of the whole run, whatever the number of processes
 HEARTBEAT = 10
-# The program itself, but that it sends itself a signal when it places batch number AT.
-SIGNALLED = """
-import os, sys
-from absl import app
-from seggpt_jax import main, sharding
-
-signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-put_batch, calls = sharding.put_batch, []
-
-def put(*args):
-    calls.append(None)
-    if len(calls) == at:
-        os.kill(os.getpid(), signal_number)
-    return put_batch(*args)
-
-sharding.put_batch = put
-app.run(main.main, flags_parser=main.parse_flags)
-"""
 
 
 def free_port() -> int:
@@ -46,17 +27,12 @@ def free_port() -> int:
 def launch(workdir, cache, processes, *arguments, send=None, command=COMMAND):
     """Runs the main command in so many processes; their exit statuses and what they
     said. send: (process, signal, batch)."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
+    environment = tiny.environment(cache)
     port, running = free_port(), []
     for number in range(processes):
         program = ["-m", "seggpt_jax.main"]
         if send and send[0] == number:
-            program = ["-c", SIGNALLED, *map(str, send[1:])]
+            program = ["-c", tiny.SIGNALLED, *map(str, send[1:])]
         several = [
             f"--coordinator=localhost:{port}", f"--num_processes={processes}",
             f"--process_id={number}", f"--heartbeat_s={HEARTBEAT}",

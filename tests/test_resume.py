@@ -13,36 +13,13 @@ from tests import tiny
 from tests.conftest import REPOSITORY
 
 COMMAND = ["--config=tests/tiny.py:steps=6,first=3"]
-# The program itself, but that it sends itself a signal when it places batch number AT.
-SIGNALLED = """
-import os, sys
-from absl import app
-from seggpt_jax import main, sharding
-
-signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-put_batch, calls = sharding.put_batch, []
-
-def put(*args):
-    calls.append(None)
-    if len(calls) == at:
-        os.kill(os.getpid(), signal_number)
-    return put_batch(*args)
-
-sharding.put_batch = put
-app.run(main.main, flags_parser=main.parse_flags)
-"""
 
 
 def start(workdir, cache, *arguments, send=None):
     program = ["-m", "seggpt_jax.main"]
     if send:
-        program = ["-c", SIGNALLED, *map(str, send)]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
+        program = ["-c", tiny.SIGNALLED, *map(str, send)]
+    environment = tiny.environment(cache)
     command = [sys.executable, *program, *COMMAND, f"--workdir={workdir}", *arguments]
     return subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True

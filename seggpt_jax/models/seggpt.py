@@ -141,7 +141,7 @@ class SegGPTConfig:
             [0, *self.stops], self.stops, self.policies, strict=False
         ):
             alike = (stop - start, remat)
-            if start and alike == before:
+            if alike == before:
                 runs[-1].append(stop)
             else:
                 runs.append([stop])
