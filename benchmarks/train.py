@@ -12,7 +12,6 @@ second, of the fastest of the port's rows before it.
 """
 
 import argparse
-import dataclasses
 import functools
 import itertools
 import multiprocessing
@@ -30,15 +29,15 @@ import numpy as np
 from benchmarks import kernels
 from benchmarks.inference import random_params
 from benchmarks.rows import report
+from configs import vitl
 from seggpt_jax import sharding, torch_bridge
+from seggpt_jax.config import read_settings
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-from seggpt_jax.optim import OptimSettings
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.runtime import XLA_FLAGS, peak_memory
-from seggpt_jax.train_step import Stage, make_train_step, new_state
+from seggpt_jax.train import Loop, Whole
 
-STAGE = Stage(steps=9000, lr=1e-4, warmup=1800)
 WARM = 2  # steps that are not timed
 Step = Callable[[], Any]  # one step; waits for it
 
@@ -59,20 +58,17 @@ def random_batch(c: SegGPTConfig, rows: int) -> dict[str, np.ndarray]:
     }
 
 
-def build_ours(c: SegGPTConfig, rows: int) -> tuple[Step, dict[str, Any]]:
-    model, optim = SegGPT(c), OptimSettings()
-    mesh, tx = sharding.make_mesh(), STAGE.optimizer(optim)
-
-    def init(key):
-        return new_state(init_params(model, key), tx, ema=False)
-
-    key = sharding.put_key(mesh, 0)
-    places = sharding.place(jax.eval_shape(init, key), mesh)
-    state = jax.jit(init, out_shardings=places)(key)
-    batch = sharding.put_batch(mesh, random_batch(c, rows), rows)
-    step = make_train_step(model, STAGE, optim, start=0, accumulate=1, ema=0.0)
-    jitted = jax.jit(step, out_shardings=(places, None), donate_argnums=0)
-    with jax.set_mesh(mesh):
+def build_ours(model: dict[str, Any], rows: int) -> tuple[Step, dict[str, Any]]:
+    config = vitl.get_config()
+    config.model, config.loader.batch_size = model, rows
+    settings = read_settings(config)
+    loop = Loop(settings, Path(), Whole(settings))
+    key = sharding.put_key(loop.mesh, 0)
+    state = jax.jit(loop.init, out_shardings=loop.places)(key)
+    made = random_batch(loop.trained.model.config, rows)
+    batch = sharding.put_batch(loop.mesh, made, rows)
+    jitted = loop.begin_stage(0)
+    with jax.set_mesh(loop.mesh):
         times = [time.perf_counter()]
         traced = jitted.trace(state, batch, key)
         times.append(time.perf_counter())
@@ -88,9 +84,10 @@ def build_ours(c: SegGPTConfig, rows: int) -> tuple[Step, dict[str, Any]]:
     return run, {"trace_s": trace_s, "compile_s": compile_s}
 
 
-def build_port(c: SegGPTConfig, rows: int) -> tuple[Step, dict[str, Any]]:
+def build_port(model: dict[str, Any], rows: int) -> tuple[Step, dict[str, Any]]:
     import torch
 
+    c = SegGPTConfig.read(model)
     state = to_torch(c, random_params(SegGPT(c)), "hf")
     port = torch_bridge.build_port(c, {n: np.array(x) for n, x in state.items()})
     gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
@@ -141,9 +138,12 @@ def peak_mib(side: str) -> float:
     return peak_memory() / 2**20
 
 
-def measure(side: str, c: SegGPTConfig, rows: int, steps: int, profile: bool):
-    """Times of one setting, in this process."""
-    run, built = BUILD[side](c, rows)
+def measure(
+    side: str, model: dict[str, Any], rows: int, steps: int, profile: bool
+) -> dict[str, Any]:
+    """Times of one setting, `config.model`, in this process."""
+    run, built = BUILD[side](model, rows)
+    c = SegGPTConfig.read(model)
     for _ in range(WARM):
         run()
     times = []
@@ -195,8 +195,8 @@ def apart(flags: str, *args) -> dict[str, Any]:
 
 
 def rows_of(args) -> Iterator[dict[str, Any]]:
-    base = SegGPTConfig.of(args.size, dtype=args.dtype, drop_path=0.1)
-    base = dataclasses.replace(base, canvas=tuple(args.canvas))
+    base = {"size": args.size, "dtype": args.dtype, "canvas": tuple(args.canvas),
+            "drop_path": 0.1}  # fmt: skip
     best = 0.0
     for rows in args.port_batch:
         found = apart("none", "port", base, rows, args.steps, False)
@@ -206,8 +206,8 @@ def rows_of(args) -> Iterator[dict[str, Any]]:
     for attention, remat, rows, flags in itertools.product(
         args.attention, args.remat, args.batch, args.flags
     ):
-        c = dataclasses.replace(base, attention=attention, remat=remat)
-        found = apart(flags, "ours", c, rows, args.steps, args.profile)
+        model = {**base, "attention": attention, "remat": remat}
+        found = apart(flags, "ours", model, rows, args.steps, args.profile)
         if best and "pairs_per_s" in found:
             found["port_times"] = round(found["pairs_per_s"] / best, 2)
         yield {"benchmark": "train", "side": "ours", "model": args.size, "batch": rows,

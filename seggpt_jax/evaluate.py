@@ -29,6 +29,7 @@ from seggpt_jax.evaluators.common import fetch
 from seggpt_jax.metrics import resample
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.partition import ROWS, ways
 from seggpt_jax.predict import (
     make_features_fn,
     make_predict_fn,
@@ -235,8 +236,8 @@ def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
     specs = settings.pop("sources", None)
     if isinstance(settings.get("batch_size"), int):
         # Every device gets as many rows; those past the last episode are not scored.
-        devices = mesh.shape["data"] * mesh.shape["fsdp"]
-        settings["batch_size"] += -settings["batch_size"] % devices
+        parts = ways(mesh.shape, ROWS)
+        settings["batch_size"] += -settings["batch_size"] % parts
     if specs is None:
         one = build(settings, name=name, **shared, **given.get(kind, {}))
         return Group(name, {name: one})

@@ -43,7 +43,7 @@ def make_mesh(
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1):
     """Refuses a batch that the mesh cannot cut into equal rows."""
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = ways(mesh.shape, ROWS)
     if batch_size < 1 or accumulate < 1 or batch_size % (rows * accumulate):
         raise ValueError(
             f"batch_size {batch_size} is not divisible by data x fsdp x accumulate = "

@@ -42,6 +42,7 @@ from benchmarks.rows import report
 from seggpt_jax import sharding
 from seggpt_jax.config import read_settings, require, suggest
 from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
+from seggpt_jax.partition import ROWS, ways
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.train import Loop, Whole
 from seggpt_jax.trees import table
@@ -193,7 +194,7 @@ def compile_step(loop: Loop) -> Compiled:
 def compile_prediction(loop: Loop, rows: int) -> Compiled:
     """Painting `rows` queries per chip by one prompt each."""
     model, mesh = loop.trained.model, loop.mesh
-    (height, width), rows = model.config.canvas, rows * _ways(mesh)
+    (height, width), rows = model.config.canvas, rows * ways(mesh.shape, ROWS)
     shown = jax.ShapeDtypeStruct((rows, 1, height // 2, width, 3), np.float32)
     queries = jax.ShapeDtypeStruct((rows, height // 2, width, 3), np.float32)
     kind = jax.ShapeDtypeStruct((rows,), np.int32)
@@ -203,11 +204,6 @@ def compile_prediction(loop: Loop, rows: int) -> Compiled:
             make_predict_fn(model), loop.abstract.params,
             *sharding.abstract((shown, shown, queries, kind), cut),
         )  # fmt: skip
-
-
-def _ways(mesh) -> int:
-    """Into how many parts the rows of a batch are cut."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def most_rows(
@@ -238,7 +234,7 @@ def describe(
     c, chip, mesh = loop.trained.model.config, target.chip, loop.mesh
     peak = peak_flops(target.devices[0].device_kind)
     assert peak is not None, target.devices[0].device_kind
-    work = flops * rows * _ways(mesh) / mesh.size
+    work = flops * rows * ways(mesh.shape, ROWS) / mesh.size
     sent = sum(one.sent for one in made.exchanged)
     times = {"compute": work / peak, "ici": sent / (1e9 * chip.ici)}
     return {
@@ -304,12 +300,12 @@ def measure(config, target: Target, fit: bool, painted: int) -> Iterator[dict]:
     """Rows of the train step and of prediction; see `main`. fit: with as little
     `accumulate` as lets the config's batch fit."""
     loop, more = make_loop(config, target), {}
-    model, ways = loop.trained.model, _ways(loop.mesh)
+    model, parts = loop.trained.model, ways(loop.mesh.shape, ROWS)
     if fit:
         loop, made, more = fitting(config, loop, target)
     else:
         made = compile_step(loop)
-    rows = loop.loader.batch_size // ways
+    rows = loop.loader.batch_size // parts
     more |= {"accumulate": loop.config.accumulate}
     flops = training_flops(model.config, loop.trained.query_only)
     yield describe("train", loop, rows, flops, target, made) | more
@@ -322,7 +318,7 @@ def measure(config, target: Target, fit: bool, painted: int) -> Iterator[dict]:
 def fitting(config, loop: Loop, target: Target) -> tuple[Loop, Compiled, dict]:
     """The loop with the least `accumulate` that fits, its step, and the most rows that
     a chip takes at once, as predicted."""
-    total = loop.loader.batch_size // _ways(loop.mesh)
+    total = loop.loader.batch_size // ways(loop.mesh.shape, ROWS)
     tried = dict[int, tuple[Loop, Compiled]]()
 
     def needs(rows: int) -> int:
