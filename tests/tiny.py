@@ -34,7 +34,9 @@ app.run(main.main, flags_parser=main.parse_flags)
 
 def get_config(argument=None):
     """Two stages of drawn scenes, with everything random switched on."""
-    arg = parse_argument(argument, steps=6, first=3, batch=2, ema=0.9, evals=False)
+    arg = parse_argument(
+        argument, steps=6, first=3, batch=2, lr=1e-3, ema=0.9, evals=False
+    )
     c = common.base()
     c.model = {
         "size": "ti16", "width": 16, "depth": 2, "heads": 2, "patch": 8,
@@ -46,10 +48,10 @@ def get_config(argument=None):
     c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 2}
     c.stages = common.ordered(
         find=common.stage(
-            steps=arg["first"], lr=1e-3, warmup=1, loss="l2",
+            steps=arg["first"], lr=arg["lr"], warmup=1, loss="l2",
             max_foreground_weight=12.0, background_prob=0.9,
         ),
-        paint=common.stage(steps=arg["steps"] - arg["first"], lr=1e-3),
+        paint=common.stage(steps=arg["steps"] - arg["first"], lr=arg["lr"]),
     )  # fmt: skip
     c.ema = arg["ema"]
     c.log_every = 1
