@@ -92,6 +92,7 @@ def base() -> ConfigDict:
     c.context = ConfigDict(
         {
             "same_image": 0.5,
+            "absent_prob": 0.0,
             "mix_prob": 0.2,
             "mix_grid": (2, 2),
             "tries": 8,

@@ -79,6 +79,7 @@ def get_config(argument=None):
     c.view.jitter_prob = 0.3
     c.recolor.max_colors = 4
     c.recolor.all_prob = 0.5
+    c.context.absent_prob = 0.3
     c.context.mix_prob = 0.1
     c.loader.batch_size = arg["batch"]
     first = 0 if arg["more"] else steps * 5 // 8

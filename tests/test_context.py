@@ -123,6 +123,31 @@ def test_instances_and_regions_are_always_their_own_prompt(source):
         assert pair["kind"] == source.kind
 
 
+def test_absent_prompts_ask_for_what_the_query_does_not_show():
+    context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0, absent_prob=0.5)
+    source, rng, absent = Squares(), np.random.default_rng(6), 0
+    for _ in range(400):
+        pair = context(source, 0, rng)  # shows classes 1 and 4
+        asked = set(pair["labels"].tolist()) - {0}
+        prompt, query = map(colors_of, canvas.split(pair["targets"]))
+        assert prompt
+        if not query:
+            absent += 1
+            assert len(asked) == 1 and asked <= {2, 3}
+    assert abs(absent / 400 - 0.5) < 0.08  # three standard deviations
+
+
+def test_absent_prompts_stay_within_a_family_of_classes():
+    source, families = Squares(), {"a": (1, 4), "b": (2, 3)}
+    source.families = families
+    context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0, absent_prob=1.0)
+    for seed in range(30):  # record 0 shows all of its family, record 1 half of both
+        rng = np.random.default_rng(seed)
+        assert context(source, 0, rng)["foreground"][32:].any()
+        asked = set(context(source, 1, rng)["labels"].tolist()) - {0}
+        assert asked in ({1}, {3})
+
+
 def test_the_only_image_of_a_class_is_its_own_prompt():
     context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0)
     pair = context(Squares(count=1), 0, np.random.default_rng(0))
@@ -217,6 +242,7 @@ def test_the_same_generator_gives_the_same_element():
     "setting, value",
     [
         ("same_image", 1.5),
+        ("absent_prob", 2.0),
         ("mix_prob", -0.5),
         ("mix_grid", (1, 1)),
         ("tries", 0),

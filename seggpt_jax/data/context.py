@@ -1,7 +1,7 @@
 """In-context pairs: a prompt and a query that share a label (paper, section 1.2)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View, Window
 from seggpt_jax.data.masking import Masking
 from seggpt_jax.data.recolor import Recolor
-from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample, Source
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, Sample, Source
 
 
 class NothingToAsk(ValueError):
@@ -38,6 +38,22 @@ class Side(NamedTuple):
     classes: tuple[int, ...]
 
 
+def _share(prompt: Side, query: Side) -> bool:
+    return not set(prompt.classes).isdisjoint(query.classes)
+
+
+def _asks(prompt: Side, query: Side) -> bool:
+    return bool(prompt.classes)
+
+
+class _Layouts(NamedTuple):
+    """What both sides are made of, and what they must show."""
+
+    prompt: list[Tile]
+    query: list[Tile]
+    shows: Callable[[Side, Side], bool] = _share
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
     """Makes the in-context pair of one record of a source.
@@ -47,6 +63,8 @@ class Context:
     images, always are (1.0 in the paper). Else the prompt is another image that shares
     a class, or, with mix_prob, both sides are mix-context: a grid of up to mix_grid
     (rows, columns) views of images that share the class, cropped and resized back.
+    absent_prob: of the pairs of two images, probability that the prompt asks for what
+    the query does not show, whose answer is all background; never in the paper.
     tries: draws of the crops until both sides show one label on at least min_share of
     their pixels. patch: pixels along a patch, for the grid of `hidden`.
 
@@ -59,6 +77,7 @@ class Context:
     recolor: Recolor = Recolor()
     masking: Masking = Masking()
     same_image: float = 0.5
+    absent_prob: float = 0.0
     mix_prob: float = 0.2
     mix_grid: tuple[int, int] = (2, 2)
     tries: int = 8
@@ -66,7 +85,7 @@ class Context:
     patch: int = 16
 
     def __post_init__(self):
-        for name in ("same_image", "mix_prob", "min_share"):
+        for name in ("same_image", "absent_prob", "mix_prob", "min_share"):
             augment.check_share(name, getattr(self, name))
         if min(self.mix_grid) < 1 or max(self.mix_grid) < 2:
             raise ValueError(f"mix_grid={self.mix_grid}: needs two cells or more")
@@ -93,8 +112,7 @@ class Context:
         sample = source[index]
         if not sample.classes:
             raise NothingToAsk(f"{source.name}[{index}] has no labelled pixel")
-        layouts = self._layouts(source, index, sample, rng)
-        sides = self._choose(*layouts, sample, rng)
+        sides = self._choose(self._layouts(source, index, sample, rng), sample, rng)
         if not sides[0].classes:
             raise NothingToAsk(f"{source.name}[{index}] has labels below one pixel")
         prompt, query = (self._render(side, rng) for side in sides)
@@ -119,22 +137,29 @@ class Context:
 
     def _layouts(
         self, source: Source, index: int, query: Sample, rng: np.random.Generator
-    ) -> tuple[list[Tile], list[Tile]]:
+    ) -> _Layouts:
         """Draws which context it is, and reads the other images it takes."""
         alone = self._full(query)
         known = [c for c in query.classes if c in source.by_class]
         same = source.same_image_only or query.kind == INSTANCE or not known
         if same or rng.random() < self.same_image:
-            return alone, alone
-        members = source.by_class[int(rng.choice(known))]
+            return _Layouts(alone, alone)
+        wanted = int(rng.choice(known))
+        if self.absent_prob and rng.random() < self.absent_prob:
+            rivals = _rivals(source, wanted, query)
+            if rivals:
+                members = source.by_class[int(rng.choice(rivals))]
+                other = source[int(members[int(rng.integers(len(members)))])]
+                return _Layouts(self._full(_without(other, query)), alone, _asks)
+        members = source.by_class[wanted]
         if rng.random() < self.mix_prob:
             prompt = self._mix(source, members, None, rng)
-            return prompt, self._mix(source, members, query, rng)
+            return _Layouts(prompt, self._mix(source, members, query, rng))
         at = int(rng.integers(len(members)))
         if members[at] == index and len(members) > 1:  # then uniform over the others
             at = (at + int(rng.integers(1, len(members)))) % len(members)
         partner = query if members[at] == index else source[int(members[at])]
-        return self._full(partner), alone
+        return _Layouts(self._full(partner), alone)
 
     def _full(self, sample: Sample) -> list[Tile]:
         rows, cols = self.view.size
@@ -172,19 +197,19 @@ class Context:
 
     def _choose(
         self,
-        prompt: list[Tile],
-        query: list[Tile],
+        layouts: _Layouts,
         sample: Sample,
         rng: np.random.Generator,
     ) -> tuple[Side, Side]:
-        """Draws crops until both sides show one label; after `tries` takes the whole
-        images, and where these share none either, the whole query twice."""
+        """Draws crops until both sides show what they should; after `tries` takes the
+        whole images, and where these do not either, the whole query twice."""
+        prompt, query, shows = layouts
         for _ in range(self.tries):
             sides = self._crop(prompt, rng), self._crop(query, rng)
-            if _share(*sides):
+            if shows(*sides):
                 return sides
         sides = self._whole(prompt[0].sample), self._whole(sample)
-        if _share(*sides):
+        if shows(*sides):
             return sides
         whole = self._whole(sample, min_share=0.0)
         return whole, whole
@@ -217,8 +242,22 @@ class Context:
         return Sample(frame, side.segments, side.tiles[0].sample.kind, side.classes)
 
 
-def _share(prompt: Side, query: Side) -> bool:
-    return not set(prompt.classes).isdisjoint(query.classes)
+def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:
+    """The classes that a query does not show. Of a source with families of classes,
+    those of one family: what differs by kind needs no matching."""
+    families = getattr(source, "families", {"": tuple(source.by_class)}).values()
+    family = next(ids for ids in families if wanted in ids)
+    return [
+        c for c in family if c not in query.classes and len(source.by_class.get(c, ()))
+    ]
+
+
+def _without(sample: Sample, query: Sample) -> Sample:
+    """A sample whose labels that the query shows too are background."""
+    shared = np.isin(sample.segments, query.classes)
+    segments = np.where(shared, BACKGROUND, sample.segments)
+    classes = tuple(c for c in sample.classes if c not in query.classes)
+    return dataclasses.replace(sample, segments=segments, classes=classes)
 
 
 def _cells(
