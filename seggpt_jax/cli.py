@@ -38,7 +38,7 @@ from seggpt_jax.workdir import prepare_workdir
 _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
           "transformers")  # fmt: skip
 _EXAMPLES = """examples:
-  seggpt segment --model runs/mini --prompt cat.jpg:cat-mask.png photos/ --out results
+  seggpt segment --prompt cat.jpg:cat-mask.png photos/ --out results
   seggpt segment --model seggpt.pth --prompt a.jpg:a.png --prompt b.jpg:b.png \\
       'photos/*.jpg' --out results --as segments,overlay,coco-json
   seggpt segment --model runs/mini --prompt images:masks --prompt auto:4 \\
@@ -51,6 +51,10 @@ _EXAMPLES = """examples:
 """
 Failed = tuple[Path, str]  # a file, and why it was left out
 _MODEL = "training run, release, .pth, .safetensors, folder of transformers, or one of"
+_DEFAULTED = (
+    f"no --model given: taking {pretrained.DEFAULT}, a small one that comes along, for "
+    "trying out; for real work give it the authors' weights"
+)
 _INPUTS = "image, quoted glob, or folder"
 _FORMS = f"of {','.join(outputs.FORMS)} (default: %(default)s)"
 _VIDEO_FORMS = "of overlay (an mp4), segments (a PNG per frame) (default: %(default)s)"
@@ -71,6 +75,9 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
     logging.set_stderrthreshold("info")
+    if getattr(args, "model", "") is None:
+        args.model = pretrained.DEFAULT
+        print(_DEFAULTED, file=sys.stderr)
     failed: list[Failed] = []
     status = 0
     try:
@@ -156,7 +163,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(pretrained.bundled()) or "no bundled models"
-    parser.add_argument("--model", required=True, help=f"{_MODEL}: {names}")
+    parser.add_argument(
+        "--model", help=f"{_MODEL}: {names} (default: {pretrained.DEFAULT})"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--attention", choices=CHOICES, default="auto")
 

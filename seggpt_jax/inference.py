@@ -60,7 +60,7 @@ class _Job(NamedTuple):
 class Predictor:
     """Segments images and videos the way its prompts show.
 
-        predictor = Predictor.from_pretrained("runs/mini")
+        predictor = Predictor.from_pretrained("seggpt_vit_large.pth")
         predictor.set_prompts("cat.jpg", "cat-mask.png")
         segments = predictor("other.jpg").segments
 
@@ -109,7 +109,7 @@ class Predictor:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike = pretrained.DEFAULT,
         *,
         dtype: str = "float32",
         attention: str = "auto",

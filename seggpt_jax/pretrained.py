@@ -17,6 +17,7 @@ from seggpt_jax.models.params import from_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.workdir import CONFIG
 
+DEFAULT = "mini"  # the bundled model for photographs
 _BUNDLED = Path(__file__).parent / "bundled"
 _TORCH = (".pth", ".pt", ".bin")
 _INDEX = "model.safetensors.index.json"

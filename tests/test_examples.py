@@ -53,14 +53,14 @@ def test_the_commands_run(monkeypatch, tmp_path):
     }  # fmt: skip
 
 
-def test_the_official_examples_run(data_dir, tmp_path):
-    """With the bundled model, which knows nothing of photographs."""
+def test_the_official_examples_run(data_dir, tmp_path, capsys):
+    """With the model that is taken when none is named."""
     folder, out = data_dir / "seggpt-examples", str(tmp_path)
     prompt = f"{folder}/hmbb_1.jpg:{folder}/hmbb_1_target.png"
     forms = ("--as", "segments,overlay,colors,coco-json")
     found = [f"{folder}/hmbb_{i}.jpg" for i in (2, 3)]
-    argv = "segment", "--model", "shapes", "--prompt", prompt, "--out", out
-    assert run(*argv, *forms, *found) == 0
+    assert run("segment", "--prompt", prompt, "--out", out, *forms, *found) == 0
+    assert "taking mini" in capsys.readouterr().err
     for path in map(Path, found):
         with (
             Image.open(path) as image,
@@ -69,6 +69,6 @@ def test_the_official_examples_run(data_dir, tmp_path):
             assert seg.size == image.size
     for i in (1, 2, 3):
         first, clip = f"{folder}/video_{i}_target.png", f"{folder}/video_{i}.mp4"
-        argv = "video", "--model", "shapes", "--first", first, "--memory", "2"
+        argv = "video", "--first", first, "--memory", "2"
         assert run(*argv, clip, "--out", out) == 0
         assert video.probe(tmp_path / f"video_{i}.mp4").frames > 1
