@@ -1,6 +1,8 @@
 """SegGPT: a plain ViT that paints the query's target (paper section 3, figure 2)."""
 
 import dataclasses
+import itertools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -134,18 +136,22 @@ class SegGPTConfig:
 
     @property
     def runs(self) -> list[list[int]]:
-        """`stops`, those together whose groups are alike: they are compiled once. The
-        first group, which ends at the merge, is always for itself."""
-        runs, before = list[list[int]](), None
-        for start, stop, remat in zip(
-            [0, *self.stops], self.stops, self.policies, strict=False
-        ):
-            alike = (stop - start, remat)
-            if alike == before:
-                runs[-1].append(stop)
+        """Ends of equally deep pieces of the blocks, those together that are compiled
+        once: the first group, up to the merge, then neighbours of one policy. A tap is
+        always such an end, but not every end is tapped. Each costs the memory of its
+        result, so groups are never cut into single blocks.
+        """
+        depths = np.diff([0, *self.stops]).tolist()
+        runs = [[depths[0]]]
+        pairs = zip(self.policies[1:], depths[1:], strict=True)
+        for _, members in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            found = [depth for _, depth in members]
+            if (depth := math.gcd(*found)) > 1:
+                pieces = [[depth] * (sum(found) // depth)]
             else:
-                runs.append([stop])
-            before = alike if start else None
+                pieces = [list(alike) for _, alike in itertools.groupby(found)]
+            for piece in pieces:
+                runs.append([int(n) for n in runs[-1][-1] + np.cumsum(piece)])
         return runs
 
     @property
