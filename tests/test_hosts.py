@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests import tiny
 from tests.conftest import REPOSITORY
@@ -110,6 +111,30 @@ def test_wrong_input_is_one_error_everywhere(tmp_path):
     assert status == [2, 2]
     for text in said:
         assert "error: workdir" in text and "cannot be written" in text
+
+
+def test_a_prompt_is_tuned_as_by_one_process(tmp_path):
+    settings = [
+        "--config.stages.tune.steps=4", "--config.stages.tune.warmup=1",
+        "--config.tune.images=8",
+    ]  # fmt: skip
+    command, found = "--config=configs/tune.py:tiny", []
+    for processes in (1, 2):
+        run = tmp_path / str(processes)
+        status, said = launch(
+            run, tmp_path / "cache", processes, *settings, command=command
+        )
+        assert status == [0] * processes, said
+        scores = json.loads((run / "scores.json").read_text())
+        prompts = load_file(run / "prompt.safetensors")
+        found.append((scores["initial"], scores["tuned"], prompts))
+    (initial, tuned, prompts), (other_initial, other_tuned, others) = found
+    assert initial == other_initial  # the same example
+    # Adam divides by the size of the gradient: rounding of small ones is not small.
+    assert abs(tuned["miou"] - other_tuned["miou"]) < 0.01
+    assert prompts.keys() == others.keys()
+    for name, value in prompts.items():
+        np.testing.assert_allclose(value, others[name], atol=5e-3, err_msg=name)
 
 
 def test_evaluation_finds_the_same_and_goes_on(tmp_path):
