@@ -10,13 +10,31 @@ second run goes on from the model of the first, with fewer scenes and more photo
     python -m seggpt_jax.main --config=configs/mini.py:more,steps=4400 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
         --config.init_from=runs/mini
+
+What docs/results.md says of the bundled model, or of another `--config.checkpoint`:
+
+    python -m seggpt_jax.main --config=configs/mini.py:results \
+        --workdir=runs/mini-results --config.data_dir=../shared/data
 """
+
+from ml_collections import ConfigDict
 
 from configs import common
 from seggpt_jax.config import parse_argument
 
 # Too few images of any class for an episode, or one object per clip: not few-shot.
 NOT_EPISODES = ("davis2016-val", "seggpt-examples")
+# Held out of training: classes of one set, and whole domains.
+UNSEEN_CLASSES = ("fray", "uneven")
+UNSEEN_DOMAINS = ("drishti-gs", "fss1000-sample", "isprs-sample")
+# Sets with too few held-out images of any class for eight prompts and a query.
+FEW = {
+    "val": ("ade20k-sample", "coco-panoptic-sample", "coco-stuff-sample",
+            "desk-objects", "grabcut-sample", "building-facade"),
+    "test": ("busi-ultrasound", "car-damage", "chase-db1", "cwfid-crop-weed",
+             "droplets", "flood-area", "glas-glands", "hrsid-ship", "isbi2012-em",
+             "isic2017-skin", "magnetic-tile-defect", "uwm-gi-tract"),
+}  # fmt: skip
 # Sets of thin things, and the share of an image that shows them some pixels wide.
 THIN = {
     "chase-db1": (0.01, 0.06),
@@ -28,8 +46,12 @@ THIN = {
 
 def get_config(argument=None):
     """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes;
-    `:more` has the last stage alone."""
-    arg = parse_argument(argument, steps=8000, batch=8, tiny=False, more=False)
+    `:more` has the last stage alone; `:results` scores a model on all there is."""
+    arg = parse_argument(
+        argument, steps=8000, batch=8, tiny=False, more=False, results=False
+    )
+    if arg["results"]:
+        return _results()
     steps = 60 if arg["tiny"] else arg["steps"]
     c = common.from_scratch()
     c.model = {
@@ -52,7 +74,7 @@ def get_config(argument=None):
             "folder": "*",
             "split": "train",
             "exclude": ("seggpt-examples", *THIN),
-            "exclude_classes": ("fray", "uneven"),
+            "exclude_classes": UNSEEN_CLASSES,
             "weight": 0.85 if arg["more"] else 0.6,
         },
         thin={
@@ -111,5 +133,42 @@ def get_config(argument=None):
             "episodes": 4 if arg["tiny"] else 40,
             "batch_size": 4 if arg["tiny"] else 20,
         },
+    )
+    return c
+
+
+def _results():
+    """Classes and sets of the training in other images, with one prompt, and with up to
+    eight where there are as many; then what was never trained on; then videos."""
+    c = common.base()
+    c.mode = "evaluate"
+    c.checkpoint = "mini"
+    c.model = ConfigDict()
+    how = {"type": "fewshot", "episodes": 100, "batch_size": 20}
+    sets = {"type": "indexed", "folder": "*"}
+    unseen = (*NOT_EPISODES, *UNSEEN_DOMAINS)
+    seen = {
+        "val": sets | {"split": "val", "exclude": unseen},
+        "test": sets | {"split": "test", "exclude": unseen,
+                        "exclude_classes": UNSEEN_CLASSES},
+    }  # fmt: skip
+    many = {
+        split: sets | {"split": split, "exclude": (*unseen, *FEW[split])}
+        for split in ("val", "test")
+    }
+    magnetic = {"type": "indexed", "folder": "magnetic-tile-defect", "split": "test",
+                "classes": UNSEEN_CLASSES}  # fmt: skip
+    domains = {
+        name: {"type": "indexed", "folder": name, "split": "test"}
+        for name in UNSEEN_DOMAINS
+    }
+    video = {"type": "davis2016", "folder": "davis2016-val/DAVIS-small", "split": "val"}
+    c.evals = common.ordered(
+        seen=how | {"sources": seen},
+        feature=how | {"sources": many, "shots": (1, 4, 8)},
+        spatial=how | {"sources": many, "shots": (4, 8), "ensemble": "spatial"},
+        unseen_classes=how | {"sources": {"magnetic-tile-defect": magnetic}},
+        unseen_domains=how | {"sources": domains},
+        davis16={"type": "vos", "sources": {"davis16": video}, "memories": (0, 4, 8)},
     )
     return c

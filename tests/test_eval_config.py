@@ -5,7 +5,10 @@ import shutil
 import pytest
 
 from configs import eval as eval_config
-from seggpt_jax import evaluate
+from configs import mini
+from seggpt_jax import evaluate, pretrained
+from seggpt_jax.config import read_settings
+from seggpt_jax.sharding import make_mesh
 
 
 @pytest.mark.parametrize("name", eval_config.ROWS)
@@ -42,3 +45,21 @@ def test_a_row_runs_with_the_checkpoints_model(data_dir, tmp_path):
     config.model.dtype, config.model.width = "bfloat16", 4
     with pytest.raises(ValueError, match="shapes does not fit the model"):
         evaluate.evaluate(config, str(tmp_path / "other"))
+
+
+def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
+    """Building the evaluators draws an episode of each."""
+    config = mini.get_config("results")
+    config.data_dir = str(data_dir)
+    settings = read_settings(config)
+    model = evaluate.own_model(settings.model, pretrained.load(settings.checkpoint))
+    groups = evaluate.build_groups(
+        settings.evals, settings.data_dir, model, make_mesh()
+    )
+    assert [group.name for group in groups] == [*config.evals]
+    where = {
+        name: {*group.evaluators}
+        for name, group in zip(config.evals, groups, strict=True)
+    }
+    assert where["feature"] == where["spatial"] < where["seen"]
+    assert not where["seen"] & {f"test/{name}" for name in mini.UNSEEN_DOMAINS}
