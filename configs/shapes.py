@@ -45,7 +45,6 @@ def get_config(argument=None):
     c.view.vertical_flip = 0.5
     c.view.jitter_prob = 0.0
     c.context.same_image = 0.2
-    c.context.absent_prob = 0.25
     c.context.mix_prob = 0.0
     c.recolor.max_colors = 3
     c.recolor.all_prob = 0.5
