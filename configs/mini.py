@@ -15,6 +15,9 @@ What docs/results.md says of the bundled model, or of another `--config.checkpoi
 
     python -m seggpt_jax.main --config=configs/mini.py:results \
         --workdir=runs/mini-results --config.data_dir=../shared/data
+
+`:twin` trains without the classes of COCO-20i's fold 0 and PASCAL-5i's fold 2, in any
+set, and `:results,twin` scores them too: classes never seen.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +30,20 @@ NOT_EPISODES = ("davis2016-val", "seggpt-examples")
 # Held out of training: classes of one set, and whole domains.
 UNSEEN_CLASSES = ("fray", "uneven")
 UNSEEN_DOMAINS = ("drishti-gs", "fss1000-sample", "isprs-sample")
+# By the names of coco-mini and of the two VOC sets.
+COCO_FOLD = (
+    "person", "airplane", "boat", "parking meter", "dog", "elephant", "backpack",
+    "suitcase", "sports ball", "skateboard", "wine glass", "spoon", "sandwich",
+    "hot dog", "chair", "dining table", "mouse", "microwave", "refrigerator",
+    "scissors",
+)  # fmt: skip
+PASCAL_FOLD = {
+    "voc2012-mini": ("diningtable", "dog", "horse", "motorbike", "person"),
+    "voc2012-more": ("dog", "horse", "person"),
+}
+# What shows them under other names.
+ALIKE = ("horse", "motorcycle", "american_bulldog", "pedestrian", "bicyclist")
+TWIN_CLASSES = tuple(sorted({*COCO_FOLD, *PASCAL_FOLD["voc2012-mini"], *ALIKE}))
 # Sets with too few held-out images of any class for eight prompts and a query.
 FEW = {
     "val": ("ade20k-sample", "coco-panoptic-sample", "coco-stuff-sample",
@@ -48,10 +65,10 @@ def get_config(argument=None):
     """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes;
     `:more` has the last stage alone; `:results` scores a model on all there is."""
     arg = parse_argument(
-        argument, steps=8000, batch=8, tiny=False, more=False, results=False
+        argument, steps=8000, batch=8, tiny=False, more=False, twin=False, results=False
     )
     if arg["results"]:
-        return _results()
+        return _results(arg["twin"])
     steps = 60 if arg["tiny"] else arg["steps"]
     c = common.from_scratch()
     c.model = {
@@ -74,7 +91,7 @@ def get_config(argument=None):
             "folder": "*",
             "split": "train",
             "exclude": ("seggpt-examples", *THIN),
-            "exclude_classes": UNSEEN_CLASSES,
+            "exclude_classes": UNSEEN_CLASSES + (TWIN_CLASSES if arg["twin"] else ()),
             "weight": 0.85 if arg["more"] else 0.6,
         },
         thin={
@@ -137,7 +154,7 @@ def get_config(argument=None):
     return c
 
 
-def _results():
+def _results(twin):
     """Classes and sets of the training in other images, with one prompt, and with up to
     eight where there are as many; then what was never trained on; then videos."""
     c = common.base()
@@ -163,12 +180,18 @@ def _results():
         for name in UNSEEN_DOMAINS
     }
     video = {"type": "davis2016", "folder": "davis2016-val/DAVIS-small", "split": "val"}
+    never = {"coco-mini": COCO_FOLD, **PASCAL_FOLD} if twin else {}
+    folds = {
+        name: {"type": "indexed", "folder": name, "split": "val", "classes": classes}
+        for name, classes in never.items()
+    }
     c.evals = common.ordered(
         seen=how | {"sources": seen},
         feature=how | {"sources": many, "shots": (1, 4, 8)},
         spatial=how | {"sources": many, "shots": (4, 8), "ensemble": "spatial"},
         unseen_classes=how | {"sources": {"magnetic-tile-defect": magnetic}},
         unseen_domains=how | {"sources": domains},
+        **({"unseen_folds": how | {"sources": folds}} if twin else {}),
         davis16={"type": "vos", "sources": {"davis16": video}, "memories": (0, 4, 8)},
     )
     return c

@@ -8,6 +8,7 @@ from configs import eval as eval_config
 from configs import mini
 from seggpt_jax import evaluate, pretrained
 from seggpt_jax.config import read_settings
+from seggpt_jax.data.sources import open_sources
 from seggpt_jax.sharding import make_mesh
 
 
@@ -49,7 +50,7 @@ def test_a_row_runs_with_the_checkpoints_model(data_dir, tmp_path):
 
 def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     """Building the evaluators draws an episode of each."""
-    config = mini.get_config("results")
+    config = mini.get_config("results,twin")
     config.data_dir = str(data_dir)
     settings = read_settings(config)
     model = evaluate.own_model(settings.model, pretrained.load(settings.checkpoint))
@@ -62,4 +63,14 @@ def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
         for name, group in zip(config.evals, groups, strict=True)
     }
     assert where["feature"] == where["spatial"] < where["seen"]
+    assert where["unseen_folds"] == {"coco-mini", *mini.PASCAL_FOLD}
     assert not where["seen"] & {f"test/{name}" for name in mini.UNSEEN_DOMAINS}
+
+
+def test_the_twin_never_sees_the_classes_of_its_folds(data_dir):
+    photos = mini.get_config("twin").sources.photos.to_dict()
+    del photos["weight"]
+    opened = open_sources({"photos": photos}, str(data_dir))
+    shown = {n for source in opened.values() for n in source.class_names.values()}
+    assert len(opened) > 20 and {"cat", "turtle"} <= shown
+    assert not shown & {*mini.COCO_FOLD, "motorbike", "diningtable", "horse"}
