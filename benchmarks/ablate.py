@@ -42,10 +42,12 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     # losses
     "smooth_l1": {"stages.paint.loss": "smooth_l1"},
     "weight_1": {"stages.paint.max_foreground_weight": 1.0},
-    "weight_4": {"stages.paint.max_foreground_weight": 4.0},
+    "weight_2": {"stages.paint.max_foreground_weight": 2.0},
+    "weight_8": {"stages.paint.max_foreground_weight": 8.0},
     "no_background": {"stages.paint.background_prob": 0.0},
     # pairs
     "shapes_25": {"sources.photos.weight": 0.7, "sources.shapes.weight": 0.25},
+    "absent_0": {"context.absent_prob": 0.0},
     "same_image_80": {"context.same_image": 0.8},
     "same_image_20": {"context.same_image": 0.2},
     "no_mix": {"context.mix_prob": 0.0},

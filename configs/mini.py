@@ -5,9 +5,10 @@
 
 Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates
 on their `val` and `test` splits. docs/results.md has the scores, hardware and time. A
-second run goes on from the model of the first, with fewer scenes and more photos:
+second run goes on from the model of the first, with fewer scenes and more photos, and
+painted pixels that weigh less, so that what does not fit the prompt stays black:
 
-    python -m seggpt_jax.main --config=configs/mini.py:more,steps=4400 \
+    python -m seggpt_jax.main --config=configs/mini.py:more,steps=6000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
         --config.init_from=runs/mini
 
@@ -118,15 +119,15 @@ def get_config(argument=None):
     c.view.jitter_prob = 0.3
     c.recolor.max_colors = 4
     c.recolor.all_prob = 0.5
-    c.context.absent_prob = 0.3
+    c.context.absent_prob = 0.4
     c.context.mix_prob = 0.1
     c.loader.batch_size = arg["batch"]
     first = 0 if arg["more"] else steps * 5 // 8
     c.stages = common.ordered(
         paint=common.stage(
             steps=steps - first, lr=6e-4 if arg["more"] else 4e-4,
-            warmup=(steps - first) // 30, loss="l2", max_foreground_weight=8.0,
-            background_prob=0.3,
+            warmup=(steps - first) // 30, loss="l2", background_prob=0.3,
+            max_foreground_weight=4.0 if arg["more"] else 8.0,
         ),
     )  # fmt: skip
     if first:

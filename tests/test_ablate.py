@@ -53,7 +53,7 @@ def test_rows_compare_with_the_base(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablate.mini, "get_config", small)
     out = tmp_path / "rows.jsonl"
     argv = (
-        f"ablate base weight_4 --steps 4 --episodes 5 --workdir {tmp_path} --out {out}"
+        f"ablate base weight_2 --steps 4 --episodes 5 --workdir {tmp_path} --out {out}"
     )
     monkeypatch.setattr(sys, "argv", [*argv.split(), "--data", ""])
     ablate.main()
