@@ -43,7 +43,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "smooth_l1": {"stages.paint.loss": "smooth_l1"},
     "weight_1": {"stages.paint.max_foreground_weight": 1.0},
     "weight_2": {"stages.paint.max_foreground_weight": 2.0},
-    "weight_8": {"stages.paint.max_foreground_weight": 8.0},
+    "weight_6": {"stages.paint.max_foreground_weight": 6.0},
     "no_background": {"stages.paint.background_prob": 0.0},
     # pairs
     "shapes_25": {"sources.photos.weight": 0.7, "sources.shapes.weight": 0.25},
