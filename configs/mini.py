@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from seggpt_jax.config import parse_argument
+from seggpt_jax.data.sources import coco20i, voc
 
 # Too few images of any class for an episode, or one object per clip: not few-shot.
 NOT_EPISODES = ("davis2016-val", "seggpt-examples")
@@ -32,15 +33,10 @@ NOT_EPISODES = ("davis2016-val", "seggpt-examples")
 UNSEEN_CLASSES = ("fray", "uneven")
 UNSEEN_DOMAINS = ("drishti-gs", "fss1000-sample", "isprs-sample")
 # By the names of coco-mini and of the two VOC sets.
-COCO_FOLD = (
-    "person", "airplane", "boat", "parking meter", "dog", "elephant", "backpack",
-    "suitcase", "sports ball", "skateboard", "wine glass", "spoon", "sandwich",
-    "hot dog", "chair", "dining table", "mouse", "microwave", "refrigerator",
-    "scissors",
-)  # fmt: skip
+COCO_FOLD = tuple(coco20i.NAMES.values())[::4]
 PASCAL_FOLD = {
-    "voc2012-mini": ("diningtable", "dog", "horse", "motorbike", "person"),
-    "voc2012-more": ("dog", "horse", "person"),
+    "voc2012-mini": tuple(voc.NAMES.values())[10:15],
+    "voc2012-more": ("dog", "horse", "person"),  # the others of the fold it lacks
 }
 # What shows them under other names.
 ALIKE = ("horse", "motorcycle", "american_bulldog", "pedestrian", "bicyclist")
@@ -174,23 +170,21 @@ def _results(twin):
         split: sets | {"split": split, "exclude": (*unseen, *FEW[split])}
         for split in ("val", "test")
     }
-    magnetic = {"type": "indexed", "folder": "magnetic-tile-defect", "split": "test",
-                "classes": UNSEEN_CLASSES}  # fmt: skip
-    domains = {
-        name: {"type": "indexed", "folder": name, "split": "test"}
-        for name in UNSEEN_DOMAINS
-    }
+    tiles = "magnetic-tile-defect"
+    defects = {tiles: sets | {"folder": tiles, "split": "test",
+                              "classes": UNSEEN_CLASSES}}  # fmt: skip
+    domains = {n: sets | {"folder": n, "split": "test"} for n in UNSEEN_DOMAINS}
     video = {"type": "davis2016", "folder": "davis2016-val/DAVIS-small", "split": "val"}
     never = {"coco-mini": COCO_FOLD, **PASCAL_FOLD} if twin else {}
     folds = {
-        name: {"type": "indexed", "folder": name, "split": "val", "classes": classes}
+        name: sets | {"folder": name, "split": "val", "classes": classes}
         for name, classes in never.items()
     }
     c.evals = common.ordered(
         seen=how | {"sources": seen},
         feature=how | {"sources": many, "shots": (1, 4, 8)},
         spatial=how | {"sources": many, "shots": (4, 8), "ensemble": "spatial"},
-        unseen_classes=how | {"sources": {"magnetic-tile-defect": magnetic}},
+        unseen_classes=how | {"sources": defects},
         unseen_domains=how | {"sources": domains},
         **({"unseen_folds": how | {"sources": folds}} if twin else {}),
         davis16={"type": "vos", "sources": {"davis16": video}, "memories": (0, 4, 8)},

@@ -11,7 +11,14 @@ from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View, Window
 from seggpt_jax.data.masking import Masking
 from seggpt_jax.data.recolor import Recolor
-from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, Sample, Source
+from seggpt_jax.data.sample import (
+    BACKGROUND,
+    IGNORE,
+    INSTANCE,
+    Sample,
+    Source,
+    families,
+)
 
 
 class NothingToAsk(ValueError):
@@ -245,8 +252,7 @@ class Context:
 def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:
     """The classes that a query does not show. Of a source with families of classes,
     those of one family: what differs by kind needs no matching."""
-    families = getattr(source, "families", {"": tuple(source.by_class)}).values()
-    family = next(ids for ids in families if wanted in ids)
+    family = next(ids for ids in families(source).values() if wanted in ids)
     return [
         c for c in family if c not in query.classes and len(source.by_class.get(c, ()))
     ]

@@ -39,6 +39,11 @@ class Sample:
     classes: tuple[int, ...]
 
 
+def families(source: "Source") -> Mapping[str, Sequence[int]]:
+    """Task -> its class ids: of a source that keeps several apart, else all as one."""
+    return getattr(source, "families", {"": tuple(source.by_class)})
+
+
 @runtime_checkable
 class Source(Protocol):
     """A data set as a sequence of samples. Must pickle: workers are processes.

@@ -10,7 +10,7 @@ from absl import logging
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, Source
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, Source, families
 from seggpt_jax.evaluators.common import Episode
 
 _DRAWS = 20  # classes, or images, tried before an episode is given up
@@ -144,20 +144,18 @@ class Episodes:
         """Task -> its classes or records. One task, "", for sources without tasks."""
         source = self.source
         if source.same_image_only:
-            families: Mapping[str, Sequence[int]] = {"": ()}
+            found: Mapping[str, Sequence[int]] = {"": ()}
         elif source.by_class:
-            families = getattr(source, "families", {"": sorted(source.by_class)})
+            found = {task: sorted(ids) for task, ids in families(source).items()}
         else:
             raise ValueError(f"source {source.name!r} has no classes")
-        unknown = set(self.tasks or ()) - set(families)
+        unknown = set(self.tasks or ()) - set(found)
         if unknown:
             raise ValueError(
                 f"tasks has {sorted(unknown)}, source {source.name!r} has "
-                f"{sorted(families)}"
+                f"{sorted(found)}"
             )
-        return {
-            task: self._pool(task, families[task]) for task in self.tasks or families
-        }
+        return {task: self._pool(task, found[task]) for task in self.tasks or found}
 
     def draw(self, index: int) -> tuple[Episode, Episode]:
         """An episode, and the same query with wrong prompts: they show none of the

@@ -276,10 +276,11 @@ class SegGPT(nn.Module):
         rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
 
         tapped, start = [], 0
-        lasts = [run[-1] for run in c.runs]
+        runs = c.runs
+        lasts = [run[-1] for run in runs]
         layers = transformer.cut_layers((p["blocks"], rates, keys), lasts)
         remats = dict(zip(c.stops, c.policies, strict=True))
-        for run, last, part in zip(c.runs, lasts, layers, strict=True):
+        for run, last, part in zip(runs, lasts, layers, strict=True):
             with jax.named_scope(f"blocks_{start}_{last - 1}"):
                 ends, each = transformer.run_groups(
                     part[0], x, *part[1:], groups=len(run), impl=c.attention,
