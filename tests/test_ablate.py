@@ -51,6 +51,7 @@ def test_rows_compare_with_the_base(tmp_path, monkeypatch, capsys):
         return config
 
     monkeypatch.setattr(ablate.mini, "get_config", small)
+    monkeypatch.setattr(ablate, "cache_compiled", lambda: "elsewhere")
     out = tmp_path / "rows.jsonl"
     argv = (
         f"ablate base weight_2 --steps 4 --episodes 5 --workdir {tmp_path} --out {out}"
@@ -59,6 +60,6 @@ def test_rows_compare_with_the_base(tmp_path, monkeypatch, capsys):
     ablate.main()
     base, other = (json.loads(line) for line in out.read_text().splitlines())
     assert base["right - base"] == [0, 0] and len(other["right - base"]) == 2
-    assert other["settings"] == {"stages.paint.max_foreground_weight": 4.0}
+    assert other["settings"] == {"stages.paint.max_foreground_weight": 2.0}
     assert set(base["mean"]) == {"right", "wrong", "copy", "color"}
     assert base["mean"]["copy"] == other["mean"]["copy"]  # the same episodes

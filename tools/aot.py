@@ -343,6 +343,8 @@ def fitting(config, loop: Loop, target: Target) -> tuple[Loop, Compiled, dict]:
 
 
 def main(config, topology: str, fit: bool, painted: int, out: str):
+    # Without chips a program that was kept on disk cannot be loaded again.
+    jax.config.update("jax_enable_compilation_cache", False)
     try:
         require(painted >= 0, "--painted", painted, "at least 0")
         rows = measure(config, find(topology), fit, painted)
