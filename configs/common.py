@@ -170,5 +170,6 @@ def stage(**settings) -> ConfigDict:
         "beta": 0.01,
         "max_foreground_weight": 1.0,
         "background_prob": 0.0,
+        "weights": {},
     }
     return ConfigDict(values | settings)

@@ -1,23 +1,27 @@
 """The training mixture: a config's sources, weighed, as one endless set of pairs."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import logging
 
-from seggpt_jax.config import construct, plain, require
+from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
 from seggpt_jax.data.masking import Masking
-from seggpt_jax.data.pipeline import make_dataset
+from seggpt_jax.data.pipeline import in_turn, make_dataset
 from seggpt_jax.data.recolor import Recolor
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.models.seggpt import SegGPT
 
 
 def build_dataset(config: Any, model: SegGPT):
-    """The training mixture of a config: its sources by name, and the endless pairs."""
+    """The training mixture of a config: its sources by name, and the endless pairs.
+
+    Stages with their own `weights` have mixtures of their own, one after the other.
+    """
     rows, cols = model.config.canvas
     parts = {
         "recolor": construct(Recolor, "recolor", config.recolor),
@@ -35,24 +39,59 @@ def build_dataset(config: Any, model: SegGPT):
     check_weights(weights)
     views = pop_views(specs)
     groups = open_groups(specs, config.data_dir, config.skip_missing)
-    shares = split_weights(weights, groups, config.group_power)
     sources = {n: source for group in groups.values() for n, source in group.items()}
-    logging.info("%s", table(shares, sources))
     contexts = {
         name: make_context(f"sources.{where}.view", own)
         for where, own in views.items()
         for name in (groups.get(where) or {where: None})
         if name in sources
     }
-    dataset = make_dataset(
-        list(sources.values()), [shares[name] for name in sources],
-        make_context("view", {}), config.seed, config.bad_share, contexts=contexts,
-    )  # fmt: skip
-    if config.fixed_pairs:  # memorise these very pairs
-        dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
-            reseed_each_epoch=False
-        )
-    return sources, dataset
+    common = make_context("view", {})
+    mixtures, ends = [], list[int]()
+    for k, (own, end) in enumerate(stretches(config.stages, weights)):
+        shares = split_weights({**weights, **own}, groups, config.group_power)
+        since = f" from step {ends[-1]} on" if k else ""
+        logging.info("mixture%s: %s", since, table(shares, sources))
+        dataset = make_dataset(
+            list(sources.values()), [shares[name] for name in sources], common,
+            f"{config.seed}/{k}" if k else config.seed, config.bad_share,
+            contexts=contexts,
+        )  # fmt: skip
+        if config.fixed_pairs:  # memorise these very pairs
+            dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
+                reseed_each_epoch=False
+            )
+        mixtures.append(dataset)
+        ends.append(end)
+    size = config.loader["batch_size"]
+    return sources, in_turn(mixtures, [end * size for end in ends[:-1]])
+
+
+def stretches(
+    stages: Mapping[str, Any], weights: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Weights that take the place of the sources' own, and the step where that ends,
+    for every row of stages that agree on them.
+
+    Raises ValueError for weights of no source, and for those that leave none.
+    """
+
+    def own(name: str) -> dict[str, Any]:
+        found = dict(plain(stages[name]).get("weights") or {})
+        for source, weight in found.items():
+            where = f"stages.{name}.weights.{source}"
+            if source not in weights:
+                raise ValueError(f"{where}: no source{suggest(source, weights)}")
+            number = isinstance(weight, (int, float)) and math.isfinite(weight)
+            require(number and weight >= 0, where, weight, "a number, at least 0")
+        require(any({**weights, **found}.values()), f"stages.{name}.weights", found,
+                "above 0 for one source or more")  # fmt: skip
+        return found
+
+    end = 0
+    for given, names in itertools.groupby(stages, key=own):
+        end += sum(stages[name]["steps"] for name in names)
+        yield given, end
 
 
 def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -68,7 +107,7 @@ def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def table(shares: Mapping[str, float], sources: Mapping[str, Any]) -> str:
     """The mixture for people: share, records, classes, name."""
-    lines = ["mixture:    share    records  classes  source"]
+    lines = ["   share    records  classes  source"]
     for name, share in shares.items():
         records, classes = len(sources[name]), len(sources[name].class_names)
         lines.append(f"         {share:8.4f} {records:10,} {classes:8,}  {name}")
@@ -98,4 +137,6 @@ def split_weights(weights, groups, power: float | int) -> dict[str, float]:
         total = math.fsum(sizes.values())
         shares |= {name: weights[group] * s / total for name, s in sizes.items()}
     total = math.fsum(shares.values())
+    if not total:
+        raise ValueError(f"every source that is there has weight 0: {list(shares)}")
     return {name: share / total for name, share in shares.items()}

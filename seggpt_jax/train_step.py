@@ -1,7 +1,7 @@
 """Training state and one pure step of in-context painting."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -44,7 +44,9 @@ class Stage:
     before it helps: L2, painted pixels weighed up to `max_foreground_weight`, and the
     background of both targets repainted in a random colour for a share
     `background_prob` of the samples, constant for half the stage and then falling
-    linearly to 0. A stage after the first starts from the EMA with a fresh optimizer.
+    linearly to 0. weights: of sources, by name, in place of those that they have; 0
+    leaves a source out. A stage after the first starts from the EMA with a fresh
+    optimizer.
     """
 
     steps: int
@@ -55,6 +57,7 @@ class Stage:
     beta: float = 0.01
     max_foreground_weight: float = 1.0
     background_prob: float = 0.0
+    weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         def check(name, good, allowed):

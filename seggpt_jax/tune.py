@@ -110,6 +110,8 @@ def tune(config, workdir: str) -> dict[str, float] | None:
         prob = stage.background_prob
         require(not prob, f"stages.{name}.background_prob", prob,
                 "0: the colours of a tuned prompt are fixed")  # fmt: skip
+        require(not stage.weights, f"stages.{name}.weights", stage.weights,
+                "empty: a prompt is tuned on one set")  # fmt: skip
     for name in ("init_from", "fixed_pairs", "skip_missing"):
         value = getattr(settings, name)
         require(not value, name, value, "unset: it is of mode train")  # fmt: skip

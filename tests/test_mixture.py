@@ -3,6 +3,7 @@
 import json
 
 import grain
+import jax
 import numpy as np
 import pytest
 
@@ -116,6 +117,62 @@ def test_weights_are_split_by_size_to_a_power():
     }
     shares = split_weights({"a": 1, "b": 1}, groups, 0)
     assert shares == {"x": 0.25, "y": 0.25, "z": 0.5}
+
+
+def in_stages(**weights):
+    """Two sources of scenes in three stages of a step of 8: with these weights, as they
+    are, and with these again."""
+    c = tiny.get_config("batch=8")
+    c.sources.more = {**plain(c.sources.shapes), "seed": 3, "name": "more"}
+    c.stages = common.ordered(
+        first=common.stage(steps=1, lr=1e-3, weights=weights),
+        then=common.stage(steps=1, lr=1e-3),
+        last=common.stage(steps=1, lr=1e-3, weights=weights),
+    )
+    return c
+
+
+def test_a_stage_may_weigh_sources_anew():
+    sources, dataset = build(in_stages(shapes=3, more=0))
+    assert [*sources] == ["shapes", "more"]
+    drawn = [int(dataset[k]["source"]) for k in range(40)]
+    assert drawn[:8] == [0] * 8 and sorted(drawn[8:16]) == [0] * 4 + [1] * 4
+    assert drawn[16:] == [0] * 24  # and so on after the end
+    batches = pipeline.make_iterator(dataset, 8, start_step=1)
+    for step in (1, 2):
+        batch = next(batches)
+        assert batch["source"].tolist() == drawn[8 * step : 8 * step + 8]
+    batches.close()
+    # No stage goes through what the one before it showed.
+    records = [str(dataset[k]["record"]) for k in (*range(8), *range(16, 24))]
+    assert len(set(records)) > 12
+
+
+def test_stages_without_weights_go_on_with_one_mixture():
+    c = in_stages()
+    in_parts = build(c)[1]
+    c.stages = common.ordered(whole=common.stage(steps=3, lr=1e-3))
+    once = build(c)[1]
+    for k in (0, 7, 8, 23):
+        same = zip(*(jax.tree.leaves(one[k]) for one in (in_parts, once)), strict=True)
+        assert all(np.array_equal(a, b) for a, b in same)
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        ({"shape": 1}, r"stages.first.weights.shape: no source; did you mean 'shapes'"),
+        ({"shapes": -1}, r"stages.first.weights.shapes = -1: must be a number, at"),
+        ({"shapes": "a"}, r"stages.first.weights.shapes = 'a': must be a number"),
+        (
+            {"shapes": 0, "more": 0},
+            r"stages.first.weights = .*: must be above 0 for one",
+        ),
+    ],
+)
+def test_weights_of_stages_are_checked(weights, message):
+    with pytest.raises(ValueError, match=message):
+        build(in_stages(**weights))
 
 
 def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):

@@ -190,8 +190,8 @@ def test_counters_do_not_travel_to_workers():
 @pytest.mark.parametrize(
     "weights, message",
     [
-        ([1.0, 0.0], r"source b: weight=0.0 must be > 0"),
-        ([-1.0, 1.0], r"source a: weight=-1.0 must be > 0"),
+        ([0.0, 0], r"all weights are 0, of \['a', 'b'\]"),
+        ([-1.0, 1.0], r"source a: weight=-1.0 must be >= 0"),
         ([1.0, float("nan")], r"source b: weight=nan"),
         ([1.0, float("inf")], r"source b: weight=inf"),
         ([1.0], r"one weight for each source: weights=\[1.0\], sources=\['a', 'b'\]"),

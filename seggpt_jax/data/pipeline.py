@@ -7,6 +7,7 @@ workers and hosts.
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 import math
 import sys
@@ -35,7 +36,7 @@ def make_dataset(
     sources: Sequence[Source],
     weights: Sequence[float | int],
     context: Context,
-    seed: int,
+    seed: int | str,
     bad_share: float = 0.01,
     contexts: Mapping[str, Context] | None = None,
 ) -> grain.MapDataset:
@@ -45,21 +46,37 @@ def make_dataset(
     contexts: source name -> what makes its pairs instead of `context`.
 
     Each source is shuffled anew every epoch, by `seed` and its own name: adding a
-    source leaves the order of the others alone. Weights are relative; grain takes turns
-    in exact proportion, it does not draw. Unreadable records are replaced by others of
-    the source and named in the log; more than max(1, `bad_share` of a source) distinct
-    ones, counted per process, stop the run.
+    source leaves the order of the others alone. Weights are relative, and 0 leaves a
+    source out; grain takes turns in exact proportion, it does not draw. Unreadable
+    records are replaced by others of the source and named in the log; more than max(1,
+    `bad_share` of a source) distinct ones, counted per process, stop the run.
     """
-    weights = _check(sources, weights, bad_share)
+    shares = _check(sources, weights, bad_share)
     streams = []
     for number, source in enumerate(sources):
+        if not shares[number]:
+            continue
         order, pairs = _seeds(seed, source.name)
         stream = grain.MapDataset.range(len(source)).shuffle(seed=order).repeat()
         own = (contexts or {}).get(source.name, context)
         streams.append(
             stream.random_map(_Pairs(source, number, own, bad_share), seed=pairs)
         )
-    return grain.MapDataset.mix(streams, weights=weights)
+    return grain.MapDataset.mix(streams, weights=[share for share in shares if share])
+
+
+def in_turn(
+    datasets: Sequence[grain.MapDataset], ends: Sequence[int]
+) -> grain.MapDataset:
+    """One endless dataset after the other; `ends`: the place where each but the last
+    hands over."""
+    if not ends:
+        return datasets[0]
+    bounds = itertools.pairwise([0, *ends, None])
+    return grain.MapDataset.concatenate([
+        dataset.slice(slice(*bound))
+        for dataset, bound in zip(datasets, bounds, strict=True)
+    ])  # fmt: skip
 
 
 def make_iterator(
@@ -186,16 +203,18 @@ def _check(
     for name, weight, source in zip(names, weights, sources, strict=True):
         if names.count(name) > 1:
             raise ValueError(f"source {name}: the name is taken twice in {names}")
-        if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"source {name}: weight={weight} must be > 0 and finite")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"source {name}: weight={weight} must be >= 0 and finite")
         if not len(source):
             raise ValueError(f"source {name} is empty")
+    if not any(weights):
+        raise ValueError(f"all weights are 0, of {names}")
     if not 0 <= bad_share <= 1:
         raise ValueError(f"bad_share={bad_share}: must be in [0, 1]")
     return [weight / math.fsum(weights) for weight in weights]
 
 
-def _seeds(seed: int, name: str) -> tuple[int, int]:
+def _seeds(seed: int | str, name: str) -> tuple[int, int]:
     """Two 32-bit seeds out of `seed` and a name; `hash()` differs from run to run."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")
