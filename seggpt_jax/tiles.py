@@ -47,24 +47,30 @@ def blend(
     """Shares of labels per tile -> per pixel of the image of size (h, w): the number of
     the label of the largest share, int32 `[h, w]`, and that share, float32 `[h, w]`.
 
-    Shares are resized to their tile (bilinear) and averaged, with weights that fall to
-    the tiles' edges. Only labels that lead somewhere in a tile are looked at.
+    Shares are averaged; only labels that lead somewhere in a tile are looked at.
     """
     leading = np.unique(np.concatenate([each.leading for each in maps]))
-    weights = [_hat(box) for box in boxes]
-    total = np.zeros(size, np.float32)
-    for box, weight in zip(boxes, weights, strict=True):
-        total[box.top : box.bottom, box.left : box.right] += weight
     best, labels = np.zeros(size, np.float32), np.zeros(size, np.int32)
     for label in leading.tolist():
-        share = np.zeros(size, np.float32)
-        for each, box, weight in zip(maps, boxes, weights, strict=True):
-            grown = resize(each[label], box.bottom - box.top, box.right - box.left)
-            share[box.top : box.bottom, box.left : box.right] += weight * grown
-        share /= total
+        share = average([each[label] for each in maps], boxes, size)
         labels = np.where(share > best, np.int32(label), labels)
         best = np.maximum(best, share)
     return labels, best
+
+
+def average(
+    maps: Sequence[np.ndarray], boxes: Sequence[Box], size: tuple[int, int]
+) -> np.ndarray:
+    """Maps `[h, w]` of tiles -> their mean in every pixel of an image of size (h, w),
+    float32, where they are resized to their tile (bilinear) and weigh less at its
+    edges."""
+    total, weights = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for each, box in zip(maps, boxes, strict=True):
+        grown = resize(each, box.bottom - box.top, box.right - box.left)
+        place, weight = np.s_[box.top : box.bottom, box.left : box.right], _hat(box)
+        total[place] += weight * grown
+        weights[place] += weight
+    return total / weights
 
 
 def resize(values: np.ndarray, height: int, width: int) -> np.ndarray:

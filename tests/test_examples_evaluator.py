@@ -125,6 +125,31 @@ def test_one_class_against_its_background(tmp_path):
     assert scores["ade/N1/miou"] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=0.05)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_images_in_tiles(sets, tmp_path, background):
+    """Every image at its own resolution, whatever its size; tiles show some classes
+    and not others."""
+    from PIL import Image
+
+    values = (2, 0, 3, 1, 255)
+    grey = np.minimum(stripes(values, (40, 90)) * 60, 255).astype(np.uint8)
+    save(tmp_path / "images/val/9.png", Image.fromarray(grey))
+    mask(tmp_path / "masks/val/9.png", values, size=(40, 90))
+    wide = sets[0], raw("png_folders", tmp_path, "val", **IDS)
+    settings = dict(background=background, examples=(2,), tile=24)
+    scores, evaluator = run(wide, seer(), **settings)
+    yak = 0 if background else 1
+    for key, value in expected(wide[1], yak, background).items():
+        # A tile is scaled by 4/3, and blurs a pixel at an edge.
+        assert scores[f"ade/N2/{key}"] == pytest.approx(value, abs=0.07)
+    squashed, _ = run(wide, seer(), **{**settings, "tile": 0})
+    if background:
+        assert scores["ade/N2/pacc"] > squashed["ade/N2/pacc"]
+    assert run(wide, seer(), **settings, batch_size=5)[0] == scores
+    cells = evaluator.rows(None, [3])[0].cells
+    assert all(cell.shape == (*SIZE, 3) for cell in cells)
+
+
 def test_no_score_depends_on_the_batch(sets):
     reference, _ = run(sets, seer(), examples=(1, 3))
     for batch_size in (1, 3, 8):
@@ -157,9 +182,11 @@ def test_what_does_not_fit(sets, tmp_path):
         run(sets, seer(), examples=(0, 1))
 
 
-def test_a_stopped_run_goes_on_where_it_was(sets, tmp_path):
+@pytest.mark.parametrize("tile", [0, 30])
+def test_a_stopped_run_goes_on_where_it_was(sets, tmp_path, tile):
     """Classes whose prompts were encoded are not encoded again, nor images scored."""
-    folder, settings = tmp_path / "cases", dict(examples=(1, 2), background=True)
+    folder = tmp_path / "cases"
+    settings = dict(examples=(1, 2), background=True, tile=tile)
     reference, _ = run(sets, seer(), **settings)
 
     class Stop(Exception):

@@ -5,6 +5,7 @@ How the maps of the classes become one is not said; here every pixel goes to the
 whose painting has the largest share of the class's colour.
 """
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from seggpt_jax import colors, hosts
+from seggpt_jax import colors, hosts, tiles
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 from seggpt_jax.evaluators import common
@@ -27,10 +28,20 @@ from seggpt_jax.sheets import Row
 from seggpt_jax.staging import new_file
 
 _NEAREST = Image.Resampling.NEAREST
+_OVERLAP = 0.25  # of neighbouring tiles, as share of their side
+
+
+class _Queries(NamedTuple):
+    """Images: their parts uint8 `[t, h, w, 3]` at the model's size, and where these are
+    in the map of the answer; the last box ends where the map ends."""
+
+    images: list[np.ndarray]
+    boxes: list[list[tiles.Box]]
 
 
 class _Maps(NamedTuple):
-    """The answer for every image so far, at the model's size `[n, h, w]`.
+    """The answer for every image so far `[n, h, w]`: at the model's size, or of images
+    in tiles at their own, in the upper left of the largest.
 
     winner: place of the winning class + 1, 0 for none. share: its share. done: classes
     that were looked at, in order. file: where that number is kept, beside the maps.
@@ -56,7 +67,10 @@ class Evaluator:
     them all.
 
     source: what is scored, at its own resolution; the whole image is squashed to
-    `size`, the model's, and the labels brought back by nearest pixel. prompts: where
+    `size`, the model's, and the labels brought back by nearest pixel. tile: instead of
+    that, images are cut into overlapping squares of so many pixels, whose shares are
+    averaged where they overlap; a prompt is then one such square of its image, drawn
+    from those that show no less of the class than the mean of them. prompts: where
     examples are drawn from; both must have the same classes. background: pixels of no
     class are a class of their own, painted by none; else they are not scored. images:
     score only the first so many; 0: all. put: places host arrays on the devices, a
@@ -78,12 +92,13 @@ class Evaluator:
         seeds: Sequence[int] = (1000,),
         background: bool = False,
         images: int = 0,
+        tile: int = 0,
         put: Callable[[Any], Any] = jax.device_put,
         put_everywhere: Callable[[Any], Any] = jax.device_put,
         threads: int = 4,
     ):
         at_least(1, examples=min(examples), batch_size=batch_size, threads=threads)
-        at_least(0, images=images, seeds=min(seeds))
+        at_least(0, images=images, seeds=min(seeds), tile=tile)
         common.check_classes(source, prompts)
         shown = prompts.by_class
         self._labels = [c for c in source.class_names if len(shown.get(c, ()))]
@@ -94,7 +109,7 @@ class Evaluator:
         self._source, self._prompts, self._name = source, prompts, name
         self._size, self._batch_size, self._put = size, batch_size, put
         self._ways = [(number, seed) for number in examples for seed in seeds]
-        self._background, self._threads = background, threads
+        self._background, self._threads, self._tile = background, threads, tile
         self.count = min(images or len(source), len(source))
         self._single = background and len(source.class_names) == 1
         self._records: list[Any] = []
@@ -109,13 +124,18 @@ class Evaluator:
         cases = Cases() if cases is None else cases
         left = cases.left(len(self._ways) * self.count)
         # At the model's size, kept: the prompts of every class serve them all.
-        reading = self._read(range(self.count), lambda s: resize(s, self._size).image)
-        queries = np.stack(list(reading)) if left else np.zeros(0)
+        queries = _Queries([], [])
+        for sample in self._read(range(self.count) if left else (), lambda s: s):
+            parts, boxes = self._cut(sample)
+            queries.images.append(np.stack([part.image for part in parts]))
+            queries.boxes.append(boxes)
         for place, (number, seed) in enumerate(self._ways):
             own = [n for n in left if n // self.count == place]
             if not own:
                 continue
-            maps = self._open(cases.folder, f"N{number}-seed{seed}", len(queries))
+            ends = [boxes[-1][2:] for boxes in queries.boxes]
+            shape = self.count, *np.max(ends, 0).tolist()
+            maps = self._open(cases.folder, f"N{number}-seed{seed}", shape)
             maps = self._segment(params, queries, number, seed, maps)
             self._score(cases, own, maps.winner)
             self._close(maps, keep=place == 0)
@@ -199,9 +219,16 @@ class Evaluator:
 
         return common.prefetch(read, numbers, self._threads, 2 * self._batch_size)
 
-    def _open(self, folder: Path | None, way: str, count: int) -> _Maps:
+    def _cut(self, sample: Sample) -> tuple[list[Sample], list[tiles.Box]]:
+        """The parts of an image that are painted, at the model's size, and where they
+        are in it; a whole image is where the map of it is, at that size."""
+        if not self._tile:
+            return [resize(sample, self._size)], [tiles.Box(0, 0, *self._size)]
+        boxes = tiles.cut(sample.segments.shape, self._tile, _OVERLAP)
+        return [resize(_part(sample, box), self._size) for box in boxes], boxes
+
+    def _open(self, folder: Path | None, way: str, shape) -> _Maps:
         """Maps to fill; what a stopped run has done of them is not done again."""
-        shape = (count, *self._size)
         # Where nothing may win, a class must have the larger share of its own painting.
         empty = 0.5 if self._background else 0.0
         if folder is None or not hosts.is_first():
@@ -211,7 +238,7 @@ class Evaluator:
             maps = self._open_files(folder, way, shape, empty)
         maps = maps._replace(done=hosts.agree(maps.done))
         if maps.done and jax.process_count() > 1:
-            for array, number in itertools.product(maps[:2], range(count)):
+            for array, number in itertools.product(maps[:2], range(self.count)):
                 array[number] = hosts.broadcast(array[number])
         return maps
 
@@ -238,41 +265,56 @@ class Evaluator:
                 maps.file.with_name(f"{maps.file.stem}-winner.npy").unlink()
 
     def _segment(
-        self, params, queries: np.ndarray, number: int, seed: int, maps: _Maps
+        self, params, queries: _Queries, number: int, seed: int, maps: _Maps
     ) -> _Maps:
         winner, best, done, file = maps
         palette = np.concatenate([np.zeros((1, 3), np.uint8), colors.spread_palette(1)])
         for place, label in enumerate(self._labels[done:], start=done + 1):
             encoded = self._encoded(params, label, number, seed, palette)
-            for start in range(0, len(queries), self._batch_size):
-                batch = queries[start : start + self._batch_size]
-                filled = np.concatenate(
-                    [batch, *[batch[-1:]] * (self._batch_size - len(batch))]
-                )
-                painted = self._paint(
-                    params, encoded, self._put(colors.normalize(filled))
-                )
-                for row, painting in enumerate(common.fetch(painted)[: len(batch)]):
-                    share = colors.Memberships(np.clip(painting, 0, 255), palette)[1]
-                    wins = share > best[start + row]
-                    # In this order: a class that a kill cut off is done once more,
-                    # and must not lose to itself.
-                    winner[start + row][wins] = place
-                    best[start + row][wins] = share[wins]
+            shares = self._shares(params, encoded, palette, queries)
+            for image, boxes in enumerate(queries.boxes):
+                own = [next(shares) for _ in boxes]
+                size = boxes[-1][2:]
+                share = tiles.average(own, boxes, size) if self._tile else own[0]
+                shown = np.s_[: size[0], : size[1]]
+                wins = share > best[image][shown]
+                # In this order: a class that a kill cut off is done once more, and
+                # must not lose to itself.
+                winner[image][shown][wins] = place
+                best[image][shown][wins] = share[wins]
             if file:
                 with new_file(file) as part:
                     part.write_text(str(place))
         return maps
 
+    def _shares(
+        self, params, encoded, palette: np.ndarray, queries: _Queries
+    ) -> Iterator[np.ndarray]:
+        """The share of the class's colour in every part of every image, in order."""
+        parts = itertools.chain.from_iterable(queries.images)
+        for batch in common.batched(parts, self._batch_size):
+            spare = [batch[-1]] * (self._batch_size - len(batch))
+            placed = self._put(colors.normalize(np.stack([*batch, *spare])))
+            painted = common.fetch(self._paint(params, encoded, placed))
+            for painting in painted[: len(batch)]:
+                yield colors.Memberships(np.clip(painting, 0, 255), palette)[1]
+
     def _encoded(self, params, label: int, number: int, seed: int, palette):
         rng = np.random.default_rng([seed, label])
         members = rng.permutation(np.asarray(self._prompts.by_class[label]))[:number]
-        samples = [resize(self._prompts[int(i)], self._size) for i in members]
+        samples = [self._prompt(self._prompts[int(i)], label, rng) for i in members]
         targets = [colors.paint(s.segments, (label,), palette[1:])[0] for s in samples]
         pictures = np.stack([s.image for s in samples]), np.stack(targets)
         shown = [colors.normalize(stack)[None] for stack in pictures]
         kind = np.array([samples[0].kind], np.int32)
         return self._encode(params, *self._put_everywhere((*shown, kind)))
+
+    def _prompt(self, sample: Sample, label: int, rng: np.random.Generator) -> Sample:
+        parts, boxes = self._cut(sample)
+        if not self._tile:
+            return parts[0]
+        shown = [(_part(sample, box).segments == label).mean() for box in boxes]
+        return parts[int(rng.choice(np.flatnonzero(shown >= np.mean(shown))))]
 
     def _score(self, cases: Cases, numbers: Sequence[int], winner: np.ndarray) -> None:
         rows = [number % self.count for number in numbers]
@@ -287,6 +329,8 @@ class Evaluator:
         background, and what is not scored; each at the truth's own resolution."""
         places = {c: k for k, c in enumerate(self._source.class_names, start=1)}
         of_place = np.array([0, *(places[c] for c in self._labels)])
+        if self._tile:
+            winner = winner[: segments.shape[0], : segments.shape[1]]
         small = Image.fromarray(winner.astype(np.int32))
         pred = of_place[np.asarray(small.resize(segments.shape[::-1], _NEAREST))]
         ignore = segments == IGNORE
@@ -314,6 +358,13 @@ class Evaluator:
     def _palette(self) -> np.ndarray:
         rest = colors.spread_palette(len(self._source.class_names))
         return np.concatenate([np.zeros((1, 3), np.uint8), rest])
+
+
+def _part(sample: Sample, box: tiles.Box) -> Sample:
+    place = np.s_[box.top : box.bottom, box.left : box.right]
+    return dataclasses.replace(
+        sample, image=sample.image[place], segments=sample.segments[place]
+    )
 
 
 def _right(areas) -> float | None:
