@@ -56,6 +56,8 @@ THIN = {
     "drive": (0.03, 0.15),
     "isbi2012-em": (0.04, 0.3),
 }
+# Side, in pixels, of the tiles that retinas are cut into; chosen on training images.
+VESSELS = {"drive": 64, "chase-db1": 80}
 
 
 def get_config(argument=None):
@@ -174,6 +176,18 @@ def _results(twin):
     defects = {tiles: sets | {"folder": tiles, "split": "test",
                               "classes": UNSEEN_CLASSES}}  # fmt: skip
     domains = {n: sets | {"folder": n, "split": "test"} for n in UNSEEN_DOMAINS}
+    vessels = {
+        name: {
+            "type": "examples",
+            "sources": {name: sets | {"folder": name, "split": "test"}},
+            "prompts": sets | {"folder": name, "split": "train"},
+            "background": True,
+            "examples": (1, 4, 8),
+            "tile": tile,
+            "batch_size": 20,
+        }
+        for name, tile in VESSELS.items()
+    }
     video = {"type": "davis2016", "folder": "davis2016-val/DAVIS-small", "split": "val"}
     never = {"coco-mini": COCO_FOLD, **PASCAL_FOLD} if twin else {}
     folds = {
@@ -187,6 +201,7 @@ def _results(twin):
         unseen_classes=how | {"sources": defects},
         unseen_domains=how | {"sources": domains},
         **({"unseen_folds": how | {"sources": folds}} if twin else {}),
+        **vessels,
         davis16={"type": "vos", "sources": {"davis16": video}, "memories": (0, 4, 8)},
     )
     return c
