@@ -304,7 +304,7 @@ class Predictor:
     def _job(self, image: np.ndarray, whole: bool = False) -> _Job:
         size = image.shape[0], image.shape[1]
         boxes = tiles.cut(size, 0 if whole else self._tile, self._overlap)
-        cells = [image[b.top : b.bottom, b.left : b.right] for b in boxes]
+        cells = [image[box.place] for box in boxes]
         resized = np.stack([images.resize_image(cell, self.size) for cell in cells])
         return _Job(size, boxes, colors.normalize(resized))
 

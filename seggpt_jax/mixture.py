@@ -82,8 +82,12 @@ def stretches(
             where = f"stages.{name}.weights.{source}"
             if source not in weights:
                 raise ValueError(f"{where}: no source{suggest(source, weights)}")
-            number = isinstance(weight, (int, float)) and math.isfinite(weight)
-            require(number and weight >= 0, where, weight, "a number, at least 0")
+            require(
+                _is_number(weight) and weight >= 0,
+                where,
+                weight,
+                "a number, at least 0",
+            )
         require(any({**weights, **found}.values()), f"stages.{name}.weights", found,
                 "above 0 for one source or more")  # fmt: skip
         return found
@@ -118,9 +122,12 @@ def check_weights(weights: Mapping[str, Any]):
     """Every source has a weight, and every weight is positive and finite."""
     require(bool(weights), "sources", dict(weights), "one source or more")
     for name, weight in weights.items():
-        number = isinstance(weight, (int, float)) and math.isfinite(weight)
-        require(number and weight > 0, f"sources.{name}.weight", weight,
+        require(_is_number(weight) and weight > 0, f"sources.{name}.weight", weight,
                 "a positive number")  # fmt: skip
+
+
+def _is_number(weight: Any) -> bool:
+    return isinstance(weight, (int, float)) and math.isfinite(weight)
 
 
 def split_weights(weights, groups, power: float | int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Large images in overlapping tiles, whose results blend without seams."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,11 @@ class Box(NamedTuple):
     left: int
     bottom: int
     right: int
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """What cuts the tile out of an image."""
+        return np.s_[self.top : self.bottom, self.left : self.right]
 
 
 def cut(size: tuple[int, int], side: int, overlap: float) -> list[Box]:
@@ -50,27 +55,32 @@ def blend(
     Shares are averaged; only labels that lead somewhere in a tile are looked at.
     """
     leading = np.unique(np.concatenate([each.leading for each in maps]))
+    average = averaging(boxes, size)
     best, labels = np.zeros(size, np.float32), np.zeros(size, np.int32)
     for label in leading.tolist():
-        share = average([each[label] for each in maps], boxes, size)
+        share = average([each[label] for each in maps])
         labels = np.where(share > best, np.int32(label), labels)
         best = np.maximum(best, share)
     return labels, best
 
 
-def average(
-    maps: Sequence[np.ndarray], boxes: Sequence[Box], size: tuple[int, int]
-) -> np.ndarray:
-    """Maps `[h, w]` of tiles -> their mean in every pixel of an image of size (h, w),
-    float32, where they are resized to their tile (bilinear) and weigh less at its
-    edges."""
-    total, weights = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    for each, box in zip(maps, boxes, strict=True):
-        grown = resize(each, box.bottom - box.top, box.right - box.left)
-        place, weight = np.s_[box.top : box.bottom, box.left : box.right], _hat(box)
-        total[place] += weight * grown
-        weights[place] += weight
-    return total / weights
+def averaging(
+    boxes: Sequence[Box], size: tuple[int, int]
+) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """What makes of maps `[h, w]` of tiles their mean in every pixel of an image of
+    size (h, w), float32: they are resized to their tile (bilinear) and weigh less at
+    its edges."""
+    weights, total = [_hat(box) for box in boxes], np.zeros(size, np.float32)
+    for box, weight in zip(boxes, weights, strict=True):
+        total[box.place] += weight
+
+    def average(maps: Sequence[np.ndarray]) -> np.ndarray:
+        mean = np.zeros(size, np.float32)
+        for each, box, weight in zip(maps, boxes, weights, strict=True):
+            mean[box.place] += weight * resize(each, *weight.shape)
+        return mean / total
+
+    return average
 
 
 def resize(values: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -275,7 +275,7 @@ class Evaluator:
             for image, boxes in enumerate(queries.boxes):
                 own = [next(shares) for _ in boxes]
                 size = boxes[-1][2:]
-                share = tiles.average(own, boxes, size) if self._tile else own[0]
+                share = tiles.averaging(boxes, size)(own) if self._tile else own[0]
                 shown = np.s_[: size[0], : size[1]]
                 wins = share > best[image][shown]
                 # In this order: a class that a kill cut off is done once more, and
@@ -361,9 +361,8 @@ class Evaluator:
 
 
 def _part(sample: Sample, box: tiles.Box) -> Sample:
-    place = np.s_[box.top : box.bottom, box.left : box.right]
     return dataclasses.replace(
-        sample, image=sample.image[place], segments=sample.segments[place]
+        sample, image=sample.image[box.place], segments=sample.segments[box.place]
     )
 
 
