@@ -25,6 +25,8 @@ from configs import mini
 from seggpt_jax import evaluate, pretrained
 from seggpt_jax.config import plain
 from seggpt_jax.metrics import interval, resample
+from seggpt_jax.models.flops import training_flops
+from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.report import commit, means
 from seggpt_jax.runtime import cache_compiled
 from seggpt_jax.sharding import make_mesh
@@ -76,6 +78,9 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "merge_2": {"model.merge_after": 2},
     "decoder_8": {"model.decoder_width": 8},
     "heads_3": {"model.heads": 3},
+    # sizes below and above, from random parameters: benchmarks/scaling.py
+    "small": {"model.width": 48, "model.depth": 4, "model.taps": (1, 3)},
+    "large": {"model.width": 160, "model.depth": 8, "model.taps": (3, 7)},
 })  # fmt: skip
 
 
@@ -94,6 +99,14 @@ def configure(names: str, args: argparse.Namespace):
 def settings_of(names: str) -> dict[str, Any]:
     """The settings of changes joined by `+`."""
     return {k: v for name in names.split("+") for k, v in CHANGES[name].items()}
+
+
+def flops(config) -> float:
+    """Products of a run, counted as 2 operations each; none of its scores'."""
+    model = SegGPTConfig.read(config.model)
+    steps = sum(stage.steps for stage in config.stages.values())
+    half = config.masking.half_prob == 1
+    return steps * config.loader.batch_size * training_flops(model, query_only=half)
 
 
 def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -150,7 +163,8 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "benchmark": "ablate", "change": names,
             "settings": settings_of(names),
             "kind": "continued" if args.init else "scratch", "steps": args.steps,
-            "seconds": round(seconds), "seed": config.seed, "episodes": args.episodes,
+            "seconds": round(seconds), "flops": flops(config), "seed": config.seed,
+            "episodes": args.episodes,
             "stages": plain(config.stages), "commit": commit(), **row(scores),
             **(compare(replicates, base) if base.exists() else {}),
         }  # fmt: skip

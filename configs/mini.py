@@ -18,7 +18,8 @@ What docs/results.md says of the bundled model, or of another `--config.checkpoi
         --workdir=runs/mini-results --config.data_dir=../shared/data
 
 `:twin` trains without the classes of COCO-20i's fold 0 and PASCAL-5i's fold 2, in any
-set, and `:results,twin` scores them too: classes never seen.
+set. `:results,twin` scores it with one prompt only; `folds` are the classes that it has
+never seen.
 """
 
 from ml_collections import ConfigDict
@@ -189,19 +190,22 @@ def _results(twin):
         for name, tile in VESSELS.items()
     }
     video = {"type": "davis2016", "folder": "davis2016-val/DAVIS-small", "split": "val"}
-    never = {"coco-mini": COCO_FOLD, **PASCAL_FOLD} if twin else {}
     folds = {
         name: sets | {"folder": name, "split": "val", "classes": classes}
-        for name, classes in never.items()
+        for name, classes in {"coco-mini": COCO_FOLD, **PASCAL_FOLD}.items()
     }
     c.evals = common.ordered(
         seen=how | {"sources": seen},
-        feature=how | {"sources": many, "shots": (1, 4, 8)},
-        spatial=how | {"sources": many, "shots": (4, 8), "ensemble": "spatial"},
+        folds=how | {"sources": folds},
         unseen_classes=how | {"sources": defects},
         unseen_domains=how | {"sources": domains},
-        **({"unseen_folds": how | {"sources": folds}} if twin else {}),
-        **vessels,
-        davis16={"type": "vos", "sources": {"davis16": video}, "memories": (0, 4, 8)},
     )
+    if not twin:
+        c.evals.update(
+            feature=how | {"sources": many, "shots": (1, 4, 8)},
+            spatial=how | {"sources": many, "shots": (4, 8), "ensemble": "spatial"},
+            **vessels,
+            davis16={"type": "vos", "sources": {"davis16": video},
+                     "memories": (0, 4, 8)},
+        )  # fmt: skip
     return c

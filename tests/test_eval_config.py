@@ -50,7 +50,7 @@ def test_a_row_runs_with_the_checkpoints_model(data_dir, tmp_path):
 
 def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     """Building the evaluators draws an episode of each."""
-    config = mini.get_config("results,twin")
+    config = mini.get_config("results")
     config.data_dir = str(data_dir)
     settings = read_settings(config)
     model = evaluate.own_model(settings.model, pretrained.load(settings.checkpoint))
@@ -63,7 +63,9 @@ def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
         for name, group in zip(config.evals, groups, strict=True)
     }
     assert where["feature"] == where["spatial"] < where["seen"]
-    assert where["unseen_folds"] == {"coco-mini", *mini.PASCAL_FOLD}
+    assert where["folds"] == {"coco-mini", *mini.PASCAL_FOLD}
+    twin = mini.get_config("results,twin").evals
+    assert "folds" in twin and set(twin) < set(config.evals)
     assert not where["seen"] & {f"test/{name}" for name in mini.UNSEEN_DOMAINS}
 
 
