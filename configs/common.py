@@ -115,6 +115,7 @@ def base() -> ConfigDict:
     c.accumulate = 1
     c.optim = ConfigDict(
         {
+            "algorithm": "adamw",
             "weight_decay": 0.05,
             "betas": (0.9, 0.999),
             "eps": 1e-8,

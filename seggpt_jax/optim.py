@@ -1,4 +1,4 @@
-"""AdamW with layer-wise learning-rate decay, as Painter trains."""
+"""AdamW with layer-wise learning-rate decay, as Painter trains; Muon by setting."""
 
 import dataclasses
 import re
@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax.contrib import MuonDimensionNumbers as Axes
+from optax.contrib import muon
 
 from seggpt_jax.config import require, shorten
 from seggpt_jax.trees import first_match, map_named, named_leaves, table
@@ -15,14 +17,26 @@ from seggpt_jax.trees import first_match, map_named, named_leaves, table
 # axes change ranks here, and the 4-D tokens and rel-pos tables of the release do decay.
 DECAY = [(r".*/(bias|scale)", False), (r"pos_embed", False), (r".*", True)]
 
+ALGORITHMS = ("adamw", "muon")
+# The matrices that Muon makes orthogonal: axes that a product sums over, and those of
+# its result. Layers, and q, k and v, are matrices of their own. The rest is Adam's.
+MATRICES = [
+    (r"blocks/attn/qkv/kernel", Axes((1,), (3, 4))),
+    (r"blocks/attn/proj/kernel", Axes((1, 2), (3,))),
+    (r"blocks/mlp/.*/kernel", Axes((1,), (2,))),
+    (r".*", None),
+]
+_MUON_RMS = 0.2  # of its steps, as AdamW's are: arXiv 2502.16982, section 2.2
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimSettings:
-    """AdamW and its modifiers; learning rates come with each stage of training.
+    """AdamW or Muon, and modifiers; learning rates come with each stage of training.
 
-    trainable: regex of the parameters that change, matched as `trees.first_match` does.
+    algorithm: of `ALGORITHMS`. betas, eps: Adam's. trainable: regex of the parameters that change, matched as `trees.first_match` does.
     """
 
+    algorithm: str = "adamw"
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -31,6 +45,8 @@ class OptimSettings:
     trainable: str = ".*"
 
     def __post_init__(self):
+        require(self.algorithm in ALGORITHMS, "optim.algorithm", self.algorithm,
+                f"one of {', '.join(ALGORITHMS)}")  # fmt: skip
         try:
             re.compile(self.trainable)
         except (re.error, TypeError) as error:
@@ -107,9 +123,9 @@ def schedule(steps: int, lr: float, warmup: int, end_lr: float):
 def make_optimizer(
     settings: OptimSettings, learning_rate
 ) -> optax.GradientTransformation:
-    """Clip, Adam, decoupled decay, layer factors, then the schedule.
+    """Clip, Adam or Muon, decoupled decay, layer factors, then the schedule.
 
-    What `trainable` leaves out stays as it is, and Adam keeps no moments of it.
+    What `trainable` leaves out stays as it is, and no moments of it are kept.
     """
     all_change = settings.trainable == ".*"  # then the state is as it always was
 
@@ -126,18 +142,32 @@ def make_optimizer(
         factors = layer_factors(params, settings.layer_decay)
         return jax.tree.map(lambda u, f: u * jnp.asarray(f, u.dtype), updates, factors)
 
-    adam = optax.scale_by_adam(*settings.betas, settings.eps)
+    step = _direction(settings)
     clip = optax.clip_by_global_norm(settings.clip)
     if not all_change:
-        adam = optax.masked(adam, free)
+        step = optax.masked(step, free)
         clip = optax.chain(optax.masked(optax.set_to_zero(), frozen), clip)
     return optax.chain(
         clip,
-        adam,
+        step,
         optax.add_decayed_weights(settings.weight_decay, decayed),
         optax.stateless(scale_layers),
         optax.scale_by_learning_rate(learning_rate),
     )
+
+
+def _direction(settings: OptimSettings) -> optax.GradientTransformation:
+    if settings.algorithm == "adamw":
+        return optax.scale_by_adam(*settings.betas, settings.eps)
+
+    def matrices(params):
+        return map_named(lambda name, _: first_match(MATRICES, name), params)
+
+    # A negative rate, for optax turns the sign: decay and schedule are added later.
+    return muon(
+        -1.0, adam_b1=settings.betas[0], adam_b2=settings.betas[1], eps=settings.eps,
+        muon_weight_dimension_numbers=matrices, consistent_rms=_MUON_RMS,
+    )  # fmt: skip
 
 
 def describe(params, settings: OptimSettings) -> str:

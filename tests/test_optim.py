@@ -116,3 +116,57 @@ def test_schedule_warms_up_then_falls_as_half_a_cosine():
 def test_settings_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"optim.{name}"):
         OptimSettings(**{name: value})
+
+
+def muon_step(params, grads, **settings):
+    settings = {"weight_decay": 0.0, "layer_decay": 1.0, "clip": 1e9} | settings
+    tx = optim.make_optimizer(OptimSettings(algorithm="muon", **settings), 1.0)
+    return tx.update(grads, tx.init(params), params)[0]
+
+
+def noise_like(params):
+    return jax.tree.map(
+        lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params
+    )
+
+
+def test_muon_steps_matrices_of_blocks_orthogonally_and_the_rest_as_adam():
+    """Five rounds of Newton-Schulz leave singular values at 0.7 to 1.2."""
+    params = random_params(small())
+    step = muon_step(params, noise_like(params))
+    for matrix in np.asarray(step["blocks"]["mlp"]["fc1"]["kernel"]):
+        values = np.linalg.svd(matrix, compute_uv=False)
+        values /= 0.2 * max(matrix.shape) ** 0.5
+        assert 0.6 < values.min() and values.max() < 1.3
+    scale = np.abs(np.asarray(step["norm"]["scale"]))
+    np.testing.assert_allclose(scale, scale[0], rtol=1e-4)  # Adam's first is a sign
+
+
+def test_muon_takes_layers_and_q_k_v_for_matrices_of_their_own():
+    params = random_params(small())
+    grads = noise_like(params)
+    before = muon_step(params, grads)["blocks"]["attn"]["qkv"]["kernel"]
+    kernel = grads["blocks"]["attn"]["qkv"]["kernel"]
+    grads["blocks"]["attn"]["qkv"]["kernel"] = kernel.at[0, :, 2].add(
+        jnp.ones(kernel.shape[3:])
+    )
+    after = muon_step(params, grads)["blocks"]["attn"]["qkv"]["kernel"]
+    changed = np.abs(after - before).max((1, 3, 4)) > 1e-6
+    assert changed[0].tolist() == [False, False, True] and not changed[1:].any()
+
+
+@pytest.mark.parametrize("trainable", ["decoder/.*", "blocks/.*"])
+def test_muon_leaves_what_is_frozen(trainable):
+    params = random_params(small())
+    tx = optim.make_optimizer(
+        OptimSettings(algorithm="muon", trainable=trainable), 1e-2
+    )
+    updates, _ = tx.update(params, tx.init(params), params)
+    free = trainable.split("/")[0]
+    for name, step in named_leaves(updates).items():
+        assert np.any(step) == name.startswith(free), name
+
+
+def test_an_unknown_algorithm_names_the_choices():
+    with pytest.raises(ValueError, match="optim.algorithm = 'sgd'.*adamw, muon"):
+        OptimSettings(algorithm="sgd")
