@@ -69,6 +69,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "lr_2": {"stages.paint.lr": 2e-4},
     "lr_12": {"stages.paint.lr": 1.2e-3},
     "batch_16": {"loader.batch_size": 16},
+    "muon": {"optim.algorithm": "muon"},
     # geometry, from random parameters
     "canvas_128": {"model.canvas": (256, 128)},
     "patch_6": {"model.patch": 6},
