@@ -33,7 +33,8 @@ _MUON_RMS = 0.2  # of its steps, as AdamW's are: arXiv 2502.16982, section 2.2
 class OptimSettings:
     """AdamW or Muon, and modifiers; learning rates come with each stage of training.
 
-    algorithm: of `ALGORITHMS`. betas, eps: Adam's. trainable: regex of the parameters that change, matched as `trees.first_match` does.
+    algorithm: of `ALGORITHMS`. betas, eps: Adam's.
+    trainable: regex of the parameters that change, as `trees.first_match` matches.
     """
 
     algorithm: str = "adamw"
