@@ -30,6 +30,7 @@ def test_follows_its_prompt_on_unseen_categories(tmp_path):
     prompt's score leaves the wrong prompt's (both 0.1 to 0.15 before it)."""
     scores = last_scores(
         tmp_path, "configs/shapes.py", "--config.stages.find.steps=1500",
+        "--config.stages.compare.steps=1", "--config.stages.compare.warmup=0",
         "--config.stages.paint.steps=1", "--config.stages.paint.warmup=0",
         "--config.eval_every=0",
     )  # fmt: skip

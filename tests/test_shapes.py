@@ -180,12 +180,32 @@ def test_training_scenes_never_show_a_heldout_shape_or_texture(task):
     known = {id(outline): name for name, outline in shapes_forms.SHAPES.items()}
     source, used = Shapes(length=10_000, tasks={task: 1}), set()
     for i in range(300):
-        composer = Composer(np.random.default_rng(i), task, "train", (64, 64))
+        composer = Composer(
+            np.random.default_rng(i), task, "train", (64, 64), plain=False
+        )
         for thing in composer.things(source.primary_at(i))[0]:
             for piece in thing.pieces:
                 used |= {piece.texture, known.get(id(piece.outlines[0]))}
         used.add(composer.ground().texture)
     assert used.isdisjoint(shapes_draw.HELDOUT_TEXTURES | shapes_forms.HELDOUT_SHAPES)
+
+
+@pytest.mark.parametrize("task", ["shape", "texture"])
+def test_plain_scenes_show_upright_things_of_one_size(task):
+    source = Shapes(length=10_000, tasks={task: 1}, plain=True)
+    sizes, textures, contrasts = set(), set(), set()
+    for i in range(100):
+        composer = Composer(np.random.default_rng(i), task, "train", (64, 64), True)
+        for thing in composer.things(source.primary_at(i))[0]:
+            assert thing.angle == 0
+            sizes.add(round(thing.size, 1))
+            textures |= {piece.texture for piece in thing.pieces}
+        contrasts.add(composer.ground().contrast)
+    assert sizes == {0.5}
+    if task == "shape":
+        assert textures == {"flat"} and contrasts == {0.0}
+    else:
+        assert len(textures) > 5 and len(contrasts) > 5
 
 
 def test_colour_misleads_in_the_shape_task():

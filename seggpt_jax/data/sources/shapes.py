@@ -70,8 +70,10 @@ class Shapes:
     split: "heldout" asks only for classes that "train" never shows. tasks: task ->
     weight, to hundredths. noise: uniform, in levels out of 255. lighting: by how
     much brightness, cast and shading vary from scene to scene; without it the colours
-    of the prompt answer most of colour and object tasks. The scene of an index
-    is the same at any size of one aspect.
+    of the prompt answer most of colour and object tasks. plain: all things upright,
+    those of shapes and textures of one size, and shapes on an even ground without
+    textures: what can be learned first. The scene of an index is the same at any size
+    of one aspect.
 
     Raises:
       ValueError: for a setting that is out of range.
@@ -84,6 +86,7 @@ class Shapes:
     tasks: Mapping[str, int | float] = dataclasses.field(default_factory=_WEIGHTS.copy)
     noise: int = 8
     lighting: float = 0.3
+    plain: bool = False
     name: str = "shapes"
     same_image_only: bool = dataclasses.field(default=False, init=False)
 
@@ -168,7 +171,8 @@ class Shapes:
         task, (h, w) = self.task_at(index), self.size
         # Two streams: the noise takes more of its own in a larger image.
         seed = (self.seed, SPLITS.index(self.split), index)
-        composer = Composer(np.random.default_rng(seed), task, self.split, (h, w))
+        rng = np.random.default_rng(seed)
+        composer = Composer(rng, task, self.split, (h, w), self.plain)
         noise = np.random.default_rng((*seed, 1))
         things, labels = composer.things(self.primary_at(index))
         light = draw_light(np.random.default_rng((*seed, 2)), self.lighting)

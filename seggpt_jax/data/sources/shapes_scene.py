@@ -29,7 +29,8 @@ _STRIDED = 0.4  # chance that the theme is of the second grouping
 # all else is the same in the whole image; and another image must show most of the
 # same few classes, few things and large ones, to teach what tells them apart.
 _SUBTLE = ("shape", "texture")
-_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2,), (0.48, 0.6)
+_SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2,), (0.38, 0.47)
+_PLAIN_SIZES = (0.45, 0.46)
 _PLAIN = 0.7  # share of the scenes of shapes without a texture
 _LIGHT = 0.13  # by how much things of one look differ in value
 _SOLID = 0.4  # share of its box that a shape fills to show a texture
@@ -136,8 +137,10 @@ def members(task: str, split: str) -> tuple[int, ...]:
 class Composer:
     """Makes up one scene of a task; lengths count in `sqrt(h * w)`."""
 
-    def __init__(self, rng: np.random.Generator, task: str, split: str, size):
-        self.rng, self.task, self.split = rng, task, split
+    def __init__(
+        self, rng: np.random.Generator, task: str, split: str, size, plain: bool
+    ):
+        self.rng, self.task, self.split, self.plain = rng, task, split, plain
         unit = math.sqrt(size[0] * size[1])
         self.height, self.width = size[0] / unit, size[1] / unit
 
@@ -158,7 +161,8 @@ class Composer:
             self.look(c, self.lit(shared) if shared else self.nuisance())
             for c in classes
         ]
-        smallest, largest = _SUBTLE_SIZES if subtle else _SIZES
+        of_subtle = _PLAIN_SIZES if self.plain else _SUBTLE_SIZES
+        smallest, largest = of_subtle if subtle else _SIZES
         lows = [smallest] * len(classes)
         lows[0] = max(smallest, math.sqrt(AIM / looks[0][2]))
         places = self.places(lows, largest)
@@ -189,7 +193,8 @@ class Composer:
         subtle = self.task in _SUBTLE
         chance, size = _SUBTLE_THEME if subtle else _THEME
         groups = max(1, round(n / size))
-        if self.rng.random() < _STRIDED:
+        # The two things of a subtle scene differ in nothing else: let them look unlike.
+        if subtle or self.rng.random() < _STRIDED:
             theme = known[at % groups :: groups]
         else:
             group = at * groups // n
@@ -228,7 +233,7 @@ class Composer:
         hue, count = self.between(0, 360), _MAX_PARTS if self.task == "part" else 1
         hues = (hue + 360 * k / count + self.between(-25, 25) for k in range(count))
         tones = tuple(self.tones(self.random_hsv(hue)) for hue in hues)
-        plain = self.task == "shape" and self.rng.random() < _PLAIN
+        plain = self.task == "shape" and (self.rng.random() < _PLAIN or self.plain)
         texture = "flat" if plain else self.pick(textures)
         return _Nuisance(self.pick(shapes), texture, tones)
 
@@ -293,9 +298,10 @@ class Composer:
 
     def place(self, pieces, spot: tuple[float, float, float]) -> draw.Thing:
         x, y, size = spot
+        angle = 0.0 if self.plain else 0.25
         return draw.Thing(
             pieces, x, y, size,
-            angle=self.between(-0.25, 0.25),
+            angle=self.between(-angle, angle),
             period=0.14 * self.between(0.85, 1.15),
             turn=self.between(-0.12, 0.12),
             phase=(self.rng.random(), self.rng.random()),
@@ -304,11 +310,12 @@ class Composer:
     def ground(self) -> draw.Ground:
         """A grey with a slight tint, uneven, and in half of the scenes textured."""
         tint = draw.rgb((self.between(0, 360), self.between(0, 0.2), 1.0))
+        textured = 0.0 if self.plain and self.task == "shape" else 0.5
         grey = self.between(0.3, 0.75) + self.rng.uniform(-0.1, 0.1, (5, 5, 1))
         return draw.Ground(
             np.clip(grey * tint, 0, 220).astype(np.uint8),
             self.pick(_nuisances(self.task, self.split)[1]),
-            contrast=self.between(8, 30) if self.rng.random() < 0.5 else 0.0,
+            contrast=self.between(8, 30) if self.rng.random() < textured else 0.0,
             period=self.between(0.1, 0.3),
             turn=self.between(0, math.pi),
         )
