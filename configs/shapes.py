@@ -9,7 +9,7 @@ from seggpt_jax.config import parse_argument
 
 def get_config(argument=None):
     """`:steps=N` shortens or lengthens the stages in proportion."""
-    arg = parse_argument(argument, steps=11500, batch=8)
+    arg = parse_argument(argument, steps=12500, batch=8)
     c = common.from_scratch()
     # Small patches: at 8 pixels the same time of training scored 0.1 lower.
     c.model = {
@@ -35,11 +35,11 @@ def get_config(argument=None):
     }
     c.sources = common.ordered(
         shapes=scenes | {
-            "tasks": {"object": 3, "colour": 2, "instance": 2, "part": 1},
-            "weight": 0.5,
+            "tasks": {"object": 3, "colour": 3, "instance": 2, "part": 1},
+            "weight": 0.65,
         },
-        plain=subtle | {"name": "plain", "plain": True, "weight": 0.2},
-        subtle=subtle | {"name": "subtle", "weight": 0.3},
+        plain=subtle | {"name": "plain", "plain": True, "weight": 0.1},
+        subtle=subtle | {"name": "subtle", "weight": 0.25},
     )  # fmt: skip
     c.view.crop_scale = (0.8, 1.0)
     c.view.flip = 0.0
@@ -50,12 +50,12 @@ def get_config(argument=None):
     c.recolor.all_prob = 0.5
     c.loader.batch_size = arg["batch"]
     c.optim.algorithm = "muon"
-    find, paint = arg["steps"] * 5 // 23, arg["steps"] * 5 // 23
+    find, paint = arg["steps"] // 5, arg["steps"] * 7 // 25
     c.stages = common.ordered(
         find=common.stage(
             steps=find, lr=2e-3, end_lr=1e-3, warmup=min(150, find // 2), loss="l2",
             max_foreground_weight=12.0, background_prob=0.7,
-            weights={"plain": 0.5, "subtle": 0.0},
+            weights={"shapes": 0.5, "plain": 0.5, "subtle": 0.0},
         ),
         compare=common.stage(
             steps=arg["steps"] - find - paint, lr=2e-3, end_lr=5e-4,
@@ -71,7 +71,7 @@ def get_config(argument=None):
     c.cpu_devices = 2  # a little faster than one that uses both cores
     c.log_every = 50
     c.save_every = 500
-    c.eval_every = 4500
+    c.eval_every = 6250
     c.evals.heldout = {
         "type": "fewshot",
         "sources": {
