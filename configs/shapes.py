@@ -27,7 +27,6 @@ def get_config(argument=None):
         "scan": False,
     }
     scenes = {"type": "shapes", "seed": 1, "length": 1_000_000, "size": (64, 64)}
-    scenes = {"type": "shapes", "seed": 1, "length": 1_000_000, "size": (64, 64)}
     # Two things of one colour: whole in sight, or nothing tells which is meant.
     subtle = scenes | {
         "tasks": {"shape": 2, "texture": 1},
@@ -50,6 +49,9 @@ def get_config(argument=None):
     c.recolor.all_prob = 0.5
     c.loader.batch_size = arg["batch"]
     c.optim.algorithm = "muon"
+    # Colours come first and easily. Shapes and textures come in a stage without
+    # anything else, shapes only if upright and of one size at first; what that stage
+    # forgets is back soon (docs/results.md).
     find, paint = arg["steps"] // 5, arg["steps"] * 7 // 25
     c.stages = common.ordered(
         find=common.stage(
