@@ -1,121 +1,38 @@
 """Episodes and the few-shot evaluator, on a source whose answers are known."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seggpt_jax import colors
-from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE, BadRecord, Sample
+from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import prefetch, stack
 from seggpt_jax.evaluators.episodes import Episodes
-from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.metrics import interval, resample
 from seggpt_jax.search import Functions
-
-SIZE = (24, 20)
-ARMS = ("", "wrong/", "copy/", "color/")
-METRICS = ("miou", "fbiou", "episode_miou")
-
-
-@dataclasses.dataclass
-class Blocks:
-    """Noise with three blocks of classes 1..classes; `by_class` lists the first only,
-    so that a class may be visible where nobody was told."""
-
-    name: str = "blocks"
-    classes: int = 6
-    length: int = 40
-    same_image_only: bool = False
-    kind: int = CATEGORY
-    prefix: str = "class"
-    block: int = 9
-
-    def __post_init__(self):
-        ids = [10 * c for c in range(1, self.classes + 1)]
-        self.class_names = {c: f"{self.prefix} {c}" for c in ids}
-        self.by_class = {
-            c: range(i, self.length, self.classes) for i, c in enumerate(ids)
-        }
-        if self.same_image_only:
-            self.class_names, self.by_class = {}, {}
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        rng = np.random.default_rng([9, index])
-        image = rng.integers(0, 256, (32, 30, 3), np.uint8)
-        segments = np.zeros((32, 30), np.int32)
-        first = 10 * (index % self.classes + 1)
-        labels = [10 * int(rng.integers(1, self.classes + 1)) for _ in range(2)]
-        for label in (*labels, first):  # the listed class on top
-            y, x = rng.integers(0, (32 - self.block, 30 - self.block))
-            segments[y : y + self.block, x : x + self.block] = label
-            image[segments == label] = (label * 4, 255 - label * 4, 128)
-        segments[:2] = IGNORE
-        return Sample(image, segments, self.kind, (first,))
-
-
-@dataclasses.dataclass
-class Tasked(Blocks):
-    """Classes 10, 20 are of task `a`, 30, 40 of `b`; `views` has no classes."""
-
-    classes: int = 4
-    families = {"a": (10, 20), "b": (30, 40), "views": ()}
-
-    def indices_of(self, task):
-        assert task == "views"
-        return range(3, 9)
-
-
-def copier(params, images, targets, queries, kind):
-    """Paints a blend that depends on prompts, query, kind and parameters."""
-    shift = kind[:, None, None, None] * 0.1
-    return params * targets.mean(1) + 0.2 * queries - 0.1 * images[:, 0] + shift
-
-
-def oracle(episodes, count):
-    """Knows the painting of `count` episodes by their pictures, else paints black."""
-    known = {}
-    for i in range(count):
-        right, _ = episodes.draw(i)
-        known[right.query.tobytes(), right.images[:1].tobytes()] = right
-
-    def predict(params, images, targets, queries, kind):
-        images, queries = jax.device_get((images[:, :1], queries))
-        raw = [
-            colors.denormalize(x).round().astype(np.uint8) for x in (images, queries)
-        ]
-        painting = np.zeros_like(raw[1])
-        for row, (prompt, query) in enumerate(zip(*raw, strict=True)):
-            if episode := known.get((query.tobytes(), prompt.tobytes())):
-                painting[row] = episode.palette[episode.truth]
-        return jax.device_put(colors.normalize(painting))
-
-    return predict
-
-
-def evaluator(predict_fn=copier, **settings):
-    defaults = dict(name="toy", source=Blocks(), size=SIZE, episodes=10, batch_size=4)
-    return Evaluator(predict_fn, **(defaults | settings))
-
-
-def scores(predict_fn=copier, params=0.8, **settings):
-    return dict(evaluator(predict_fn, **settings).run(params))
+from tests.blocks import (
+    ARMS,
+    METRICS,
+    SIZE,
+    Blocks,
+    Tasked,
+    copier,
+    evaluator,
+    oracle,
+    scores,
+)
 
 
 def test_names_in_order():
     names = list(scores(shots=(1, 2)))
-    expected = [f"toy/{k}shot/{a}{m}" for k in (1, 2) for a in ARMS for m in METRICS]
+    expected = [f"grey/{k}shot/{a}{m}" for k in (1, 2) for a in ARMS for m in METRICS]
     assert names == expected
     names = list(scores(source=Tasked()))
     parts = ("", "a/", "b/", "views/")
     assert names == [
-        f"toy/1shot/{t}{a}{m}" for t in parts for a in ARMS for m in METRICS
+        f"grey/1shot/{t}{a}{m}" for t in parts for a in ARMS for m in METRICS
     ]
 
 
@@ -124,8 +41,8 @@ def test_oracle_scores_one_and_wrong_prompts_nothing(max_classes):
     settings = dict(source=Blocks(), size=SIZE, seed=3, max_classes=max_classes)
     predict = oracle(Episodes(**settings), 10)
     got = scores(predict, **settings)
-    assert [got[f"toy/1shot/{m}"] for m in METRICS] == [1, 1, 1]
-    assert got["toy/1shot/wrong/miou"] == got["toy/1shot/wrong/episode_miou"] == 0
+    assert [got[f"grey/1shot/{m}"] for m in METRICS] == [1, 1, 1]
+    assert got["grey/1shot/wrong/miou"] == got["grey/1shot/wrong/episode_miou"] == 0
 
 
 def test_black_painting_scores_no_foreground():
@@ -133,13 +50,13 @@ def test_black_painting_scores_no_foreground():
         return 0 * queries + colors.normalize(np.zeros((1, 1, 1, 3), np.uint8))
 
     got = scores(black)
-    assert got["toy/1shot/miou"] == got["toy/1shot/episode_miou"] == 0
-    assert 0.3 < got["toy/1shot/fbiou"] < 0.5  # half of the background's IoU
+    assert got["grey/1shot/miou"] == got["grey/1shot/episode_miou"] == 0
+    assert 0.3 < got["grey/1shot/fbiou"] < 0.5  # half of the background's IoU
 
 
 def test_nan_painting_is_background_not_a_crash():
     got = scores(lambda p, i, t, queries, k: queries * np.nan)
-    assert got["toy/1shot/miou"] == 0
+    assert got["grey/1shot/miou"] == 0
 
 
 def test_scores_depend_neither_on_batch_size_nor_on_devices():
@@ -148,7 +65,7 @@ def test_scores_depend_neither_on_batch_size_nor_on_devices():
     put = lambda batch: jax.device_put(batch, rows)  # noqa: E731
     settings = dict(shots=(1, 2), max_classes=2)
     expected = scores(jax.jit(copier), batch_size=1, **settings)
-    assert 0 < expected["toy/1shot/miou"] < 1
+    assert 0 < expected["grey/1shot/miou"] < 1
     for other in (dict(batch_size=3), dict(batch_size=8), dict(batch_size=8, put=put)):
         # Exactly: the rows do not touch each other, and sums of counts are integers.
         assert scores(jax.jit(copier), **settings, **other) == expected
@@ -178,7 +95,7 @@ def test_same_seed_same_scores_and_baselines_once(monkeypatch):
     monkeypatch.setattr("seggpt_jax.evaluators.baselines.copy", fail)
     assert dict(one.run(0.8)) == expected
     other = dict(one.run(0.1))
-    assert other["toy/1shot/copy/miou"] == expected["toy/1shot/copy/miou"]
+    assert other["grey/1shot/copy/miou"] == expected["grey/1shot/copy/miou"]
 
 
 def test_one_shot_episodes_are_those_of_more_shots():
@@ -293,9 +210,9 @@ def test_class_with_too_few_images_is_left_out_or_named():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(source=Blocks(length=0)), "source 'blocks' is empty"),
-        (dict(source=Blocks(classes=0)), "'blocks' has .*no classes"),
-        (dict(tasks=("a",)), r"tasks has \['a'\], source 'blocks' has \[''\]"),
+        (dict(source=Blocks(length=0)), "source 'grey' is empty"),
+        (dict(source=Blocks(classes=0)), "'grey' has .*no classes"),
+        (dict(tasks=("a",)), r"tasks has \['a'\], source 'grey' has \[''\]"),
         (dict(source=Tasked(), tasks=("a", "c")), r"has \['a', 'b', 'views'\]"),
         (dict(shots=()), r"shots is \(\)"),
         (dict(shots=(1, 1)), r"shots is \(1, 1\)"),
@@ -323,7 +240,7 @@ def test_objects_too_small_to_ask_for_are_named():
 def test_a_bad_record_stops_the_evaluation_by_name():
     class Torn(Blocks):
         def __getitem__(self, index):
-            raise BadRecord(f"record {index} of blocks: folder/torn.jpg is truncated")
+            raise BadRecord(f"record {index} of grey: folder/torn.jpg is truncated")
 
     with pytest.raises(BadRecord, match="torn.jpg"):
         scores(source=Torn())
@@ -406,12 +323,12 @@ def test_scores_of_resampled_episodes():
     for name, values in one.scores(weights).items():
         # Means over episodes round in another order; sums of pixels are exact.
         np.testing.assert_allclose(values, expected[name], rtol=1e-12)
-    alone = one.scores(np.eye(10))["toy/1shot/episode_miou"]
-    assert np.mean(alone) == pytest.approx(expected["toy/1shot/episode_miou"])
-    spread = one.scores(resample(10, 200))["toy/1shot/miou"]
+    alone = one.scores(np.eye(10))["grey/1shot/episode_miou"]
+    assert np.mean(alone) == pytest.approx(expected["grey/1shot/episode_miou"])
+    spread = one.scores(resample(10, 200))["grey/1shot/miou"]
     assert np.ptp(spread) > 0
     low, high = interval(spread)
-    assert low < expected["toy/1shot/miou"] < high
+    assert low < expected["grey/1shot/miou"] < high
 
 
 def test_prompts_are_searched_for(tmp_path):
