@@ -48,7 +48,9 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "weight_6": {"stages.paint.max_foreground_weight": 6.0},
     "no_background": {"stages.paint.background_prob": 0.0},
     # pairs
-    "shapes_25": {"sources.photos.weight": 0.7, "sources.shapes.weight": 0.25},
+    "shapes_40": {
+        "stages.paint.weights.photos": 0.45, "stages.paint.weights.shapes": 0.4,
+    },
     "absent_0": {"context.absent_prob": 0.0},
     "same_image_80": {"context.same_image": 0.8},
     "same_image_20": {"context.same_image": 0.2},
@@ -65,11 +67,29 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "jitter_80": {"view.jitter_prob": 0.8},
     "one_color": {"recolor.max_colors": 1},
     "any_colors": {"recolor.all_prob": 0.0},
+    "fixed_colors": {"recolor.fixed": True},
+    "hidden_any": {"masking.half_prob": 0.1},
     # optimizer
-    "lr_2": {"stages.paint.lr": 2e-4},
-    "lr_12": {"stages.paint.lr": 1.2e-3},
+    "lr_4": {"stages.paint.lr": 4e-4},
+    "lr_16": {"stages.paint.lr": 1.6e-3},
     "batch_16": {"loader.batch_size": 16},
-    "muon": {"optim.algorithm": "muon"},
+    "ema_off": {"ema": 0.0},
+    # optimizer and schedule, from random parameters
+    "adamw": {
+        "optim.algorithm": "adamw", "stages.find.lr": 8e-4, "stages.find.end_lr": 4e-4,
+        "stages.paint.lr": 4e-4,
+    },
+    "lr_half": {
+        "stages.find.lr": 8e-4, "stages.find.end_lr": 4e-4, "stages.paint.lr": 4e-4,
+    },
+    "lr_double": {
+        "stages.find.lr": 3.2e-3, "stages.find.end_lr": 1.6e-3,
+        "stages.paint.lr": 1.6e-3,
+    },
+    "no_scenes": {
+        "sources.photos.weight": 0.85, "stages.paint.weights.photos": 0.85,
+        "sources.shapes.weight": 0.0, "stages.paint.weights.shapes": 0.0,
+    },
     # geometry, from random parameters
     "canvas_128": {"model.canvas": (256, 128)},
     "patch_6": {"model.patch": 6},
@@ -77,7 +97,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "width_128": {"model.width": 128},
     "depth_8": {"model.depth": 8, "model.taps": (3, 7)},
     "merge_2": {"model.merge_after": 2},
-    "decoder_8": {"model.decoder_width": 8},
+    "decoder_16": {"model.decoder_width": 16},
     "heads_3": {"model.heads": 3},
     # sizes below and above, from random parameters: benchmarks/scaling.py
     "small": {"model.width": 48, "model.depth": 4, "model.taps": (1, 3)},
@@ -93,7 +113,10 @@ def configure(names: str, args: argparse.Namespace):
     config.data_dir = args.data
     config.save_every = 10 * args.steps  # at the end alone
     config.evals.heldout.episodes = args.episodes
-    config.update_from_flattened_dict(settings_of(names))
+    settings = settings_of(names)
+    if args.init:  # there is no first stage to change
+        settings = {k: v for k, v in settings.items() if "stages.find" not in k}
+    config.update_from_flattened_dict(settings)
     return config
 
 

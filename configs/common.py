@@ -99,7 +99,9 @@ def base() -> ConfigDict:
             "min_share": 0.002,
         }
     )
-    c.recolor = ConfigDict({"max_colors": 10, "all_prob": 0.0, "min_distance": 120.0})
+    c.recolor = ConfigDict(
+        {"max_colors": 10, "all_prob": 0.0, "min_distance": 120.0, "fixed": False}
+    )
     c.masking = ConfigDict(
         {
             "share": 0.5,

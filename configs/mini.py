@@ -81,7 +81,7 @@ def get_config(argument=None):
         "pos_grid": 12,
         "merge_after": 0,
         "taps": (2, 5),
-        "decoder_width": 16,
+        "decoder_width": 8,
         "dtype": "float32",
         "scan": False,
     }
@@ -92,7 +92,7 @@ def get_config(argument=None):
             "split": "train",
             "exclude": ("seggpt-examples", *THIN),
             "exclude_classes": UNSEEN_CLASSES + (TWIN_CLASSES if arg["twin"] else ()),
-            "weight": 0.85 if arg["more"] else 0.6,
+            "weight": 0.6,
         },
         thin={
             "members": {
@@ -110,7 +110,7 @@ def get_config(argument=None):
             "type": "shapes",
             "size": (96, 96),
             "length": 1_000_000,
-            "weight": 0.1 if arg["more"] else 0.4,
+            "weight": 0.4,
         },
     )
     c.group_power = 0.5
@@ -121,17 +121,19 @@ def get_config(argument=None):
     c.context.absent_prob = 0.4
     c.context.mix_prob = 0.1
     c.loader.batch_size = arg["batch"]
+    c.optim.algorithm = "muon"
     first = 0 if arg["more"] else steps * 5 // 8
+    # Fewer scenes and a lower weight, so that what does not fit the prompt stays black.
     c.stages = common.ordered(
         paint=common.stage(
-            steps=steps - first, lr=6e-4 if arg["more"] else 4e-4,
-            warmup=(steps - first) // 30, loss="l2", background_prob=0.3,
-            max_foreground_weight=4.0 if arg["more"] else 8.0,
+            steps=steps - first, lr=8e-4, warmup=(steps - first) // 30, loss="l2",
+            background_prob=0.3, max_foreground_weight=4.0,
+            weights={"photos": 0.75, "thin": 0.15, "shapes": 0.1},
         ),
     )  # fmt: skip
     if first:
         find = common.stage(
-            steps=first, lr=8e-4, warmup=first // 20, end_lr=4e-5, loss="l2",
+            steps=first, lr=1.6e-3, warmup=first // 20, end_lr=8e-4, loss="l2",
             max_foreground_weight=8.0, background_prob=0.7,
         )  # fmt: skip
         c.stages = common.ordered(find=find, **c.stages)

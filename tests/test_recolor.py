@@ -36,6 +36,21 @@ def test_one_colour_map_for_both_and_a_fresh_one_each_time():
     assert len(maps) == 100
 
 
+def test_fixed_colours_are_the_labels_own():
+    rng = np.random.default_rng(0)
+    known, backgrounds = {}, set()
+    for seed in range(30):
+        side = sample([1 + seed % 3, 4, 300], seed)
+        out = Recolor(fixed=True)(side, side, rng)
+        for label, color in zip(out.labels, out.palette.tolist(), strict=True):
+            assert known.setdefault(label, color) == color and sum(color) >= 120
+        backgrounds.add(out.background.tobytes())
+        gaps = abs(out.palette.astype(int) - out.background).sum(-1)
+        assert gaps.min() >= 120
+    assert len(known) == 5 == len(set(map(tuple, known.values())))
+    assert len(backgrounds) == 30
+
+
 def test_asks_only_for_the_prompts_labels_and_for_one_that_is_shared():
     rng = np.random.default_rng(1)
     prompt, query = sample([1, 2, 3, 300], 0), sample([3, 9], 1)

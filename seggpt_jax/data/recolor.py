@@ -5,6 +5,7 @@ The paper discloses neither the colour distribution nor how many colours are kep
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,12 +34,14 @@ class Recolor:
 
     max_colors: most labels asked for at once. all_prob: probability to ask for as many
     as that allows; a random number otherwise. min_distance: L1 distance, over RGB
-    0..255, between any two colours and to black.
+    0..255, between any two colours and to black. fixed: every label has one colour in
+    all pairs, as in Painter: what in-context colouring is compared with (paper, 1.2).
     """
 
     max_colors: int = 10
     all_prob: float = 0.0
     min_distance: float = 120.0
+    fixed: bool = False
 
     def __post_init__(self):
         if self.max_colors < 1:
@@ -54,8 +57,7 @@ class Recolor:
         """Draws labels out of `prompt.classes`, at least one of them in
         `query.classes` where they share any; all other labels become background."""
         labels = self._choose(prompt.classes, query.classes, rng)
-        palette = colors.random_palette(rng, len(labels) + 1, self.min_distance)
-        palette, background = palette[:-1], palette[-1]
+        palette, background = self._colors(labels, rng)
         prompt_target, prompt_painted = colors.paint(prompt.segments, labels, palette)
         query_target, query_painted = colors.paint(query.segments, labels, palette)
         return Recolored(
@@ -67,6 +69,21 @@ class Recolor:
             palette,
             background,
         )
+
+    def _colors(
+        self, labels: Sequence[int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of each label, uint8 `[n, 3]`, and of the background."""
+        if self.fixed:
+            own = [np.random.default_rng(label) for label in labels]
+            palette = np.concatenate(
+                [colors.random_palette(r, 1, self.min_distance) for r in own]
+            )
+            apart = [colors.BLACK, *palette.tolist()]
+            (background,) = colors.random_palette(rng, 1, self.min_distance, apart)
+            return palette, background
+        palette = colors.random_palette(rng, len(labels) + 1, self.min_distance)
+        return palette[:-1], palette[-1]
 
     def _choose(
         self,
