@@ -96,6 +96,12 @@ def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
     settings = _read_json(workdir / CONFIG)
     if "model" not in settings:
         raise ValueError(f"{workdir / CONFIG} is of no training run: no 'model'")
+    if settings.get("mode") == "tune":
+        raise ValueError(
+            f"{workdir} tuned a prompt (mode 'tune'), no model: take that of its "
+            f"checkpoint {settings.get('checkpoint')!r}, and {workdir}'s "
+            f"prompt.safetensors as the prompt"
+        )
     elsewhere = settings.get("checkpoints")
     folder = elsewhere or workdir / "checkpoints" if path == workdir else path
     config = SegGPTConfig.read(settings["model"])

@@ -155,6 +155,11 @@ def test_a_stopped_run_goes_on_exactly(finished, model, tmp_path):
         tune.tune(config(model, tune__prompts=1), str(run))
 
 
+def test_a_tuned_prompts_workdir_is_no_model(finished, model):
+    with pytest.raises(ValueError, match=f"tuned a prompt .* take that .*{model}"):
+        load(str(finished))
+
+
 def test_a_prompt_that_breaks_is_not_kept(model, tmp_path):
     with pytest.raises(NonFinite, match="step [2-4]: "):
         tune.tune(config(model, stages__tune__lr=1e38), str(tmp_path))
