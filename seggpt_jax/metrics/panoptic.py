@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seggpt_jax.metrics.masks import mean, mean_known, ratios
+from seggpt_jax.metrics.masks import mean_known, ratios
 
 VOID = 0
 _FP, _FN = 0, 1
@@ -68,26 +68,10 @@ class PanopticQuality:
     def compute(self) -> dict[str, float]:
         """`{"pq", "sq", "rq"}` and the same of `_things` and of `_stuff`, in 0..1 or
         nan."""
-        scores = {}
-        for suffix, wanted in (("", None), ("_things", True), ("_stuff", False)):
-            rows = [
-                row
-                for category in self.categories
-                if wanted is None or bool(category["isthing"]) == wanted
-                if (row := self._of(category["id"]))
-            ]
-            for k, name in enumerate(("pq", "sq", "rq")):
-                scores[name + suffix] = mean([row[k] for row in rows])
-        return scores
-
-    def _of(self, category: int) -> tuple[float, float, float] | None:
-        """PQ, SQ and RQ of a category; None of one that never came up."""
-        tp, fp, fn = self.counts[self.places[category]].tolist()
-        if not tp + fp + fn:
-            return None
-        total = math.fsum(self.ious[category])
-        weight = tp + fp / 2 + fn / 2
-        return total / weight, total / tp if tp else 0.0, tp / weight
+        totals = [math.fsum(self.ious[one["id"]]) for one in self.categories]
+        counts = np.column_stack([self.counts, totals])
+        things = np.array([bool(one["isthing"]) for one in self.categories])
+        return {k: float(v) for k, v in panoptic_scores(counts, things).items()}
 
 
 def match(
