@@ -4,9 +4,9 @@
         --config.data_dir=../shared/data
 
 Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates
-on their `val` and `test` splits. docs/results.md has the scores, hardware and time. A
-second run goes on from the model of the first, with fewer scenes and more photos, and
-painted pixels that weigh less, so that what does not fit the prompt stays black:
+on their `val` and `test` splits. docs/results.md has the scores, hardware and time. The
+second stage has fewer scenes, and painted pixels weigh less in it, so that what does not
+fit the prompt stays black. It can be had alone, from the model of another run:
 
     python -m seggpt_jax.main --config=configs/mini.py:more,steps=6000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
@@ -65,7 +65,7 @@ def get_config(argument=None):
     """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes;
     `:more` has the last stage alone; `:results` scores a model on all there is."""
     arg = parse_argument(
-        argument, steps=8000, batch=8, tiny=False, more=False, twin=False, results=False
+        argument, steps=9600, batch=8, tiny=False, more=False, twin=False, results=False
     )
     if arg["results"]:
         return _results(arg["twin"])
