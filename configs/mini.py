@@ -5,8 +5,8 @@
 
 Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates
 on their `val` and `test` splits. docs/results.md has the scores, hardware and time. The
-second stage has fewer scenes, and painted pixels weigh less in it, so that what does not
-fit the prompt stays black. It can be had alone, from the model of another run:
+second stage has fewer scenes, and in it painted pixels weigh less, so that what does
+not fit the prompt stays black. It can be had alone, from the model of another run:
 
     python -m seggpt_jax.main --config=configs/mini.py:more,steps=6000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
