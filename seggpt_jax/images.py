@@ -22,6 +22,7 @@ Picture = str | os.PathLike | Image.Image | np.ndarray
 _REMEDY = "replace it, or save it anew as PNG"
 _FEW = 32  # colours of a target that was not resized
 _NEAR = 96  # L1 distance within which colours of a painted target are one label's
+_ROUNDED = 6  # L1 distance to the line between two colours that their blend may have
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -84,13 +85,15 @@ def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
     """The colours uint8 `[c, 3]` that a painted target uint8 `[h, w, 3]` means, most
     frequent first, black left out.
 
-    All of them where they are few; where they are many, as resizing and JPEG leave
-    them, not those of blends at edges, which are rare or near another one.
+    All of them where they are few, but for rare ones between two others, which smooth
+    edges have; where they are many, as resizing and JPEG leave them, not those that are
+    rare or near another one.
     """
     found, _, counts = unique_colors(target)
     order = np.argsort(-counts, kind="stable")
     if len(found) <= _FEW:
-        kept = found[order]
+        kept, rare = found[order], counts[order] < _RARE * counts.sum()
+        kept = kept[~rare | ~_are_blends(kept, kept[~rare])]
         return kept[kept.any(-1)]
     chosen = [np.zeros(3, np.int64)]
     for color, count in zip(found[order].astype(np.int64), counts[order], strict=True):
@@ -99,6 +102,18 @@ def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
         if np.abs(np.stack(chosen) - color).sum(-1).min() > _NEAR:
             chosen.append(color)
     return np.stack(chosen)[1:].astype(np.uint8)
+
+
+def _are_blends(colors: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which of colours `[c, 3]` lie on a line between black or one of `ends` `[e, 3]`
+    and another: bool `[c]`."""
+    ends = np.concatenate([np.zeros((1, 3)), ends])
+    start, end = ends[:, None, None], ends[None, :, None]
+    along = end - start
+    length = np.maximum((along**2).sum(-1), 1)
+    share = np.clip(((colors - start) * along).sum(-1) / length, 0, 1)
+    gap = np.abs(start + share[..., None] * along - colors).sum(-1)
+    return (gap <= _ROUNDED).any((0, 1))
 
 
 def unique_colors(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

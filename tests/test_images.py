@@ -202,6 +202,17 @@ def test_colours_of_a_painting_leave_blends_out():
     assert len(images.colors_of(np.zeros((5, 5, 3), np.uint8))) == 0
 
 
+def test_smooth_edges_are_nobodys_label():
+    """As in the masks that the authors' examples come with."""
+    target = np.zeros((100, 100, 3), np.uint8)
+    target[20:60, 20:60] = 255
+    target[19, 20:26] = np.arange(40, 250, 36)[:, None]  # grey, one pixel of each
+    target[80, 80] = (200, 30, 30)  # small, and no blend
+    assert images.colors_of(target).tolist() == [[255, 255, 255], [200, 30, 30]]
+    target[90:95, 90:95] = 100  # no edge's any more
+    assert [100, 100, 100] in images.colors_of(target).tolist()
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     labels=st.lists(st.integers(1, 400), min_size=1, max_size=20, unique=True),
