@@ -136,6 +136,9 @@ def flops(config) -> float:
 def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Scores of a run's weights, and of their means the replicates."""
     weights = pretrained.load(str(checkpoint))
+    steps = sum(stage.steps for stage in config.stages.values())
+    if weights.step != steps:  # told to stop, training saves and returns
+        raise SystemExit(f"{checkpoint} is at step {weights.step} of {steps}")
     model, mesh = evaluate.build_model(config.model), make_mesh()
     (group,) = evaluate.build_groups(config.evals, config.data_dir, model, mesh)
     params = evaluate.fit(weights, str(checkpoint), model, mesh)

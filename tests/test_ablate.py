@@ -63,3 +63,8 @@ def test_rows_compare_with_the_base(tmp_path, monkeypatch, capsys):
     assert other["settings"] == {"stages.paint.max_foreground_weight": 2.0}
     assert set(base["mean"]) == {"right", "wrong", "copy", "color"}
     assert base["mean"]["copy"] == other["mean"]["copy"]  # the same episodes
+    longer = small("")
+    for stage in longer.stages.values():
+        stage.steps *= 2
+    with pytest.raises(SystemExit, match="base is at step 4 of 8"):  # it was stopped
+        ablate.score(longer, tmp_path / "base")
