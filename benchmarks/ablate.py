@@ -125,19 +125,23 @@ def settings_of(names: str) -> dict[str, Any]:
     return {k: v for name in names.split("+") for k, v in CHANGES[name].items()}
 
 
+def total_steps(config) -> int:
+    return sum(stage.steps for stage in config.stages.values())
+
+
 def flops(config) -> float:
     """Products of a run, counted as 2 operations each; none of its scores'."""
     model = SegGPTConfig.read(config.model)
-    steps = sum(stage.steps for stage in config.stages.values())
     half = config.masking.half_prob == 1
-    return steps * config.loader.batch_size * training_flops(model, query_only=half)
+    pairs = total_steps(config) * config.loader.batch_size
+    return pairs * training_flops(model, query_only=half)
 
 
 def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Scores of a run's weights, and of their means the replicates."""
     weights = pretrained.load(str(checkpoint))
-    steps = sum(stage.steps for stage in config.stages.values())
-    if weights.step != steps:  # told to stop, training saves and returns
+    if weights.step != (steps := total_steps(config)):
+        # Told to stop, training saves and returns.
         raise SystemExit(f"{checkpoint} is at step {weights.step} of {steps}")
     model, mesh = evaluate.build_model(config.model), make_mesh()
     (group,) = evaluate.build_groups(config.evals, config.data_dir, model, mesh)

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ def open_groups(
     ]
     every = [one for call in calls for one in (call, *call.parts)]
     missing = [one for one in every if one.root and not one.root.is_dir()]
-    kept = [call for call in map(_without(missing), calls) if call]
+    kept = [rest for call in calls if (rest := _without(missing, call))]
     if missing and (not skip_missing or not kept):
         listed = ", ".join(f"{call.name} (folder {call.root})" for call in missing)
         raise ValueError(
@@ -168,15 +168,11 @@ def _calls(
         yield _Call(group, name, kind, root, settings)
 
 
-def _without(missing: Sequence[_Call]) -> Callable[[_Call], _Call | None]:
+def _without(missing: Sequence[_Call], call: _Call) -> _Call | None:
     """A call without what is missing; None where nothing is left of it."""
-
-    def reduced(call: _Call) -> _Call | None:
-        parts = tuple(part for part in call.parts if part not in missing)
-        gone = call in missing or (call.parts and not parts)
-        return None if gone else call._replace(parts=parts)
-
-    return reduced
+    parts = tuple(part for part in call.parts if part not in missing)
+    gone = call in missing or (call.parts and not parts)
+    return None if gone else call._replace(parts=parts)
 
 
 def _open(call: _Call) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from seggpt_jax.data.augment import visible
 from seggpt_jax.data.sample import (
     BACKGROUND,
     CATEGORY,
@@ -178,24 +179,19 @@ class Collage:
             thing, label = pasted[place]
             cut = _vary(self._cut(*thing), min(self.size), rng)
             _paste(image, segments, cut, label, int(cells[place]), rng)
-        seen = [i for i in ids if np.any(segments == i)]
-        for class_id in list(seen):
-            here = segments == class_id
-            if here.mean() < _SLIVER:
-                segments[here] = IGNORE
-                seen.remove(class_id)
-        return Sample(image, segments, CATEGORY, tuple(sorted(seen)))
-
-    def _pick(self, class_id: int, rng: np.random.Generator) -> Thing:
-        place = class_id - FIRST_ID - len(self._categories)
-        if place < 0:
-            places = self._category_places[class_id - FIRST_ID]
-            place = places[int(rng.integers(len(places)))]
-        return self._things[place]
+        seen = visible(segments, _SLIVER)
+        segments[np.isin(segments, [i for i in ids if i not in seen])] = IGNORE
+        return Sample(image, segments, CATEGORY, seen)
 
     @functools.cached_property
-    def _category_places(self) -> list[list[int]]:
-        return list(self._categories.values())
+    def _candidates(self) -> list[list[int]]:
+        """Of each class, in the order of their ids: places in `_things`."""
+        own = ([place] for place in range(len(self._things)))
+        return [*self._categories.values(), *own]
+
+    def _pick(self, class_id: int, rng: np.random.Generator) -> Thing:
+        places = self._candidates[class_id - FIRST_ID]
+        return self._things[places[int(rng.integers(len(places)))]]
 
     def _distractors(
         self, asked: Sequence[Thing], count: int, rng: np.random.Generator
