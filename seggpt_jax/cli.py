@@ -195,6 +195,7 @@ def _segment(args, failed: list[Failed]) -> None:
     ]
     prepare_workdir(out, json.dumps(settings))
     reading: deque[tuple[str, np.ndarray]] = deque()
+    empty: list[Path] = []
 
     def readable() -> Iterator[np.ndarray]:
         for name in todo:
@@ -213,6 +214,8 @@ def _segment(args, failed: list[Failed]) -> None:
         if result.choice:
             line = prompt_args.describe(given, result.choice)
             tqdm.write(f"{found[name]}: {line}")
+        if not result.segments.any():
+            empty.append(found[name])
         try:
             outputs.write_result(where[name], found[name], image, result, args.kind)
         except (ValueError, OSError) as error:
@@ -221,6 +224,10 @@ def _segment(args, failed: list[Failed]) -> None:
         each = [where[name]["coco-json"] for name in found]
         each = [path for path in each if path.exists()]
         outputs.join_coco(each, out, predictor.palette, args.kind)
+    if empty:
+        more = ", ..." if empty[1:] else ""
+        print(f"nothing found in {len(empty)} of {len(todo)} images: {empty[0]}{more}",
+              file=sys.stderr)  # fmt: skip
 
 
 def _load(args, **settings) -> Predictor:

@@ -81,6 +81,19 @@ def test_what_is_done_is_skipped_and_other_settings_are_refused(here, capsys):
     assert 'kind: "category" -> "instance"' in capsys.readouterr().err
 
 
+def test_what_nothing_is_found_in_is_said(here, capsys):
+    assert segment("photos/a.jpg") == 0
+    assert "nothing found" not in capsys.readouterr().err
+    head = {k: jax.numpy.full_like(v, -3) for k, v in PARAMS["decoder"]["head"].items()}
+    head["kernel"] *= 0
+    dark = PARAMS | {"decoder": PARAMS["decoder"] | {"head": head}}
+    release.export_params("dark", dark, {**SMALL.__dict__})
+    command = ("segment", "--model", "dark", "--prompt", "prompt.png:mask.png")
+    assert run(*command, "--out", "none", "photos") == 0
+    said = "nothing found in 3 of 3 images: photos/a.jpg, ..."
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
 def test_a_bad_file_does_not_stop_the_others(here, capsys):
     (here / "photos/bad.jpg").write_bytes(b"no picture")
     assert segment("photos") == 1
