@@ -3,10 +3,11 @@
     python -m seggpt_jax.main --config=configs/mini.py --workdir=runs/mini \
         --config.data_dir=../shared/data
 
-Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv` and evaluates
-on their `val` and `test` splits. docs/results.md has the scores, hardware and time. The
-second stage has fewer scenes, and in it painted pixels weigh less, so that what does
-not fit the prompt stays black. It can be had alone, from the model of another run:
+Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv`, this project's
+collection (for a folder of one's own: docs/data.md), and evaluates on their `val` and
+`test` splits. docs/results.md has the scores, hardware and time. The second stage has
+fewer scenes, and in it painted pixels weigh less, so that what does not fit the prompt
+stays black. It can be had alone, from the model of another run:
 
     python -m seggpt_jax.main --config=configs/mini.py:more,steps=6000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
@@ -17,9 +18,9 @@ What docs/results.md says of the bundled model, or of another `--config.checkpoi
     python -m seggpt_jax.main --config=configs/mini.py:results \
         --workdir=runs/mini-results --config.data_dir=../shared/data
 
-`:twin` trains without the classes of COCO-20i's fold 0 and PASCAL-5i's fold 2, in any
-set. `:results,twin` scores it with one prompt only; `folds` are the classes that it has
-never seen.
+`:twin` trains without what the sets name as a class of COCO-20i's fold 0 or PASCAL-5i's
+fold 2 (regions without a name, and clothes, still show some). `:results,twin` scores
+its `--config.checkpoint` with one prompt only; `folds` are those classes.
 """
 
 from ml_collections import ConfigDict
@@ -33,6 +34,8 @@ NOT_EPISODES = ("davis2016-val", "seggpt-examples")
 # Held out of training: classes of one set, and whole domains.
 UNSEEN_CLASSES = ("fray", "uneven")
 UNSEEN_DOMAINS = ("drishti-gs", "fss1000-sample", "isprs-sample")
+# Of common things, without a train split: neither seen nor unseen.
+UNTRAINED = ("ade20k-sample", "coco-panoptic-sample")
 # By the names of coco-mini and of the two VOC sets.
 COCO_FOLD = tuple(coco20i.NAMES.values())[::4]
 PASCAL_FOLD = {
@@ -44,8 +47,7 @@ ALIKE = ("horse", "motorcycle", "american_bulldog", "pedestrian", "bicyclist")
 TWIN_CLASSES = tuple(sorted({*COCO_FOLD, *PASCAL_FOLD["voc2012-mini"], *ALIKE}))
 # Sets with too few held-out images of any class for eight prompts and a query.
 FEW = {
-    "val": ("ade20k-sample", "coco-panoptic-sample", "coco-stuff-sample",
-            "desk-objects", "grabcut-sample", "building-facade"),
+    "val": ("coco-stuff-sample", "desk-objects", "grabcut-sample", "building-facade"),
     "test": ("busi-ultrasound", "car-damage", "chase-db1", "cwfid-crop-weed",
              "droplets", "flood-area", "glas-glands", "hrsid-ship", "isbi2012-em",
              "isic2017-skin", "magnetic-tile-defect", "uwm-gi-tract"),
@@ -64,10 +66,15 @@ VESSELS = {"drive": 64, "chase-db1": 80}
 def get_config(argument=None):
     """`:steps=N,batch=B` sets the length and the batch; `:tiny` runs in minutes;
     `:more` has the last stage alone; `:results` scores a model on all there is."""
-    arg = parse_argument(
-        argument, steps=9600, batch=8, tiny=False, more=False, twin=False, results=False
-    )
+    defaults = {"steps": 9600, "batch": 8, "tiny": False, "more": False, "twin": False,
+                "results": False}  # fmt: skip
+    arg = parse_argument(argument, **defaults)
     if arg["results"]:
+        others = {k for k in arg if arg[k] != defaults[k]} - {"results", "twin"}
+        if others:
+            raise ValueError(
+                f"`results` goes with `twin` only, not {', '.join(others)}"
+            )
         return _results(arg["twin"])
     steps = 60 if arg["tiny"] else arg["steps"]
     c = common.from_scratch()
@@ -161,11 +168,11 @@ def _results(twin):
     eight where there are as many; then what was never trained on; then videos."""
     c = common.base()
     c.mode = "evaluate"
-    c.checkpoint = "mini"
+    c.checkpoint = "" if twin else "mini"
     c.model = ConfigDict()
     how = {"type": "fewshot", "episodes": 100, "batch_size": 20}
     sets = {"type": "indexed", "folder": "*"}
-    unseen = (*NOT_EPISODES, *UNSEEN_DOMAINS)
+    unseen = (*NOT_EPISODES, *UNSEEN_DOMAINS, *UNTRAINED)
     seen = {
         "val": sets | {"split": "val", "exclude": unseen},
         "test": sets | {"split": "test", "exclude": unseen,

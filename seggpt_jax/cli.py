@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,16 +183,8 @@ def _segment(args, failed: list[Failed]) -> None:
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
                       ensemble=args.ensemble)  # fmt: skip
     chosen = prompt_args.show(predictor, given, args.kind)
-    # Results of other prompts must not pass for these.
     names = ("kind", "tile", "ensemble", "dtype")
-    settings = {name: getattr(args, name) for name in names}
-    bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
-    model = args.model if bundled else os.path.realpath(args.model)
-    settings |= {"model": model, "step": predictor.step, **chosen}
-    settings["prompts"] = [
-        [os.path.realpath(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
-        for path in given.files
-    ]
+    settings = _made_by(args, names, predictor, given.files) | chosen
     prepare_workdir(out, json.dumps(settings))
     reading: deque[tuple[str, np.ndarray]] = deque()
     empty: list[Path] = []
@@ -236,6 +228,20 @@ def _load(args, **settings) -> Predictor:
     )
 
 
+def _made_by(
+    args, names: Iterable[str], predictor: Predictor, files: Iterable[str | Path]
+) -> dict[str, Any]:
+    """What is stored beside results: those of other prompts must not pass for these."""
+    bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
+    model = args.model if bundled else os.path.realpath(args.model)
+    prompts = [
+        [os.path.realpath(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
+        for path in files
+    ]
+    settings = {name: getattr(args, name) for name in names}
+    return settings | {"model": model, "step": predictor.step, "prompts": prompts}
+
+
 def _video(args, failed: list[Failed]) -> None:
     forms = [form for form in args.forms.split(",") if form]
     if not forms or not set(forms) <= {"overlay", "segments"}:
@@ -243,14 +249,12 @@ def _video(args, failed: list[Failed]) -> None:
     path, out = Path(args.input), Path(args.out)
     movie, labels = out / f"{path.stem}.mp4", out / path.stem
     outputs.check_apart([movie], [path])
-    done = {"overlay": movie.exists(), "segments": labels.exists()}
-    if all(done[form] for form in forms):
-        print(f"{path}: done already, in {out}")
-        return
     info = video.probe(path)
     predictor = _load(args)
+    files, chosen = [args.first], {}
     if args.prompt:
-        prompt_args.show(predictor, prompt_args.read(args.prompt), args.kind)
+        given = prompt_args.read(args.prompt)
+        files, chosen = given.files, prompt_args.show(predictor, given, args.kind)
     shown: deque[np.ndarray] = deque()
 
     def frames() -> Iterator[np.ndarray]:
@@ -259,7 +263,13 @@ def _video(args, failed: list[Failed]) -> None:
             yield frame
 
     results = predictor.track(frames(), args.first, memory=args.memory, kind=args.kind)
-    out.mkdir(parents=True, exist_ok=True)
+    settings = _made_by(args, ("kind", "memory", "dtype"), predictor, files) | chosen
+    settings["input"] = os.path.realpath(path)
+    prepare_workdir(out, json.dumps(settings), name=f"{path.stem}.config.json")
+    done = {"overlay": movie.exists(), "segments": labels.exists()}
+    if all(done[form] for form in forms):
+        print(f"{path}: done already, in {out}")
+        return
     with contextlib.ExitStack() as stack:
         write = save = None
         if "overlay" in forms:

@@ -13,16 +13,19 @@ _ABSENT = object()
 
 
 def prepare_workdir(
-    workdir: str | os.PathLike, config: str, may_change: Sequence[str] = ()
+    workdir: str | os.PathLike,
+    config: str,
+    may_change: Sequence[str] = (),
+    name: str = CONFIG,
 ) -> None:
-    """Checks the folder, and stores `config`, a JSON object, as `config.json` in it.
+    """Checks the folder, and stores `config`, a JSON object, as file `name` in it.
 
     Call it on process 0 only, when nothing can be wrong with the config any more: from
     then on the workdir belongs to it.
     """
-    check_workdir(workdir, config, may_change)
-    path = Path(workdir) / CONFIG
-    temporary = path.with_name(CONFIG + ".new")
+    check_workdir(workdir, config, may_change, name)
+    path = Path(workdir) / name
+    temporary = path.with_name(name + ".new")
     temporary.write_text(
         json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n"
     )
@@ -30,17 +33,20 @@ def prepare_workdir(
 
 
 def check_workdir(
-    workdir: str | os.PathLike, config: str, may_change: Sequence[str] = ()
+    workdir: str | os.PathLike,
+    config: str,
+    may_change: Sequence[str] = (),
+    name: str = CONFIG,
 ) -> None:
     """Creates the folder, or refuses it; call it before anything is built.
 
-    A workdir that has a `config.json` already belongs to a run: ValueError lists the
+    A workdir that has a file `name` already belongs to a run: ValueError lists the
     settings that differ. may_change: shell patterns of dotted names that may differ on
     resume, `log_every` or `checkpoint.*`; these are then stored anew. OSError when the
     folder cannot be written.
     """
     _check_writable(Path(workdir))
-    path = Path(workdir) / CONFIG
+    path = Path(workdir) / name
     if path.exists():
         _check_same_run(path, json.loads(config), may_change)
 

@@ -125,7 +125,7 @@ def test_wrong_arguments_end_in_one_line(here, capsys, argv, said):
     assert not (here / "out" / "config.json").exists()
 
 
-def test_a_video_becomes_an_overlay_and_labels(here):
+def test_a_video_becomes_an_overlay_and_labels(here, capsys):
     with video.writer("clip.mp4", video.Fraction(5)) as write:
         for i in range(4):
             write(picture(40, 30, seed=i))
@@ -142,9 +142,13 @@ def test_a_video_becomes_an_overlay_and_labels(here):
     assert len(list((here / "again/clip").iterdir())) == 4
     assert not (here / "again/clip.mp4").exists()
     before = (here / "out/clip.mp4").stat().st_mtime_ns
-    assert run("video", "--model", "model", "--first", "mask.png", "clip.mp4",
-               "--out", "out") == 0  # fmt: skip
+    assert run(*argv, "--first", "mask.png", "--out", "out", "--memory", "2") == 0
+    assert "done already" in capsys.readouterr().out
+    assert run(*argv, "--first", "mask.png", "--out", "out") == 2
+    said = capsys.readouterr().err
+    assert "of another config" in said and "memory: 2 -> 8" in said
     assert (here / "out/clip.mp4").stat().st_mtime_ns == before
+    assert segment("photos/a.jpg") == 0  # beside it
 
 
 def test_inputs_are_never_overwritten(here, capsys):

@@ -48,6 +48,9 @@ def test_a_row_runs_with_the_checkpoints_model(data_dir, tmp_path):
         evaluate.evaluate(config, str(tmp_path / "other"))
 
 
+TRAINED = {"type": "indexed", "folder": "*", "split": "train"}
+
+
 def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     """Building the evaluators draws an episode of each."""
     config = mini.get_config("results")
@@ -64,9 +67,13 @@ def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     }
     assert where["feature"] == where["spatial"] < where["seen"]
     assert where["folds"] == {"coco-mini", *mini.PASCAL_FOLD}
-    twin = mini.get_config("results,twin").evals
-    assert "folds" in twin and set(twin) < set(config.evals)
-    assert not where["seen"] & {f"test/{name}" for name in mini.UNSEEN_DOMAINS}
+    twin = mini.get_config("results,twin")
+    assert "folds" in twin.evals and set(twin.evals) < set(config.evals)
+    assert not twin.checkpoint  # it is not the bundled one
+    trained = {s.name for s in open_sources({"t": TRAINED}, str(data_dir)).values()}
+    assert {name.split("/")[-1] for name in where["seen"]} <= trained
+    with pytest.raises(ValueError, match="goes with `twin` only, not steps"):
+        mini.get_config("results,steps=5")
 
 
 def test_the_twin_never_sees_the_classes_of_its_folds(data_dir):

@@ -34,8 +34,9 @@ class Recolor:
 
     max_colors: most labels asked for at once. all_prob: probability to ask for as many
     as that allows; a random number otherwise. min_distance: L1 distance, over RGB
-    0..255, between any two colours and to black. fixed: every label has one colour in
-    all pairs, as in Painter: what in-context colouring is compared with (paper, 1.2).
+    0..255, between any two colours and to black. fixed: label n has the nth colour of
+    `colors.spread_palette` in all pairs, as in Painter: what in-context colouring is
+    compared with (paper, 1.2); `min_distance` is then the background's only.
     """
 
     max_colors: int = 10
@@ -75,10 +76,7 @@ class Recolor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Of each label, uint8 `[n, 3]`, and of the background."""
         if self.fixed:
-            own = [np.random.default_rng(label) for label in labels]
-            palette = np.concatenate(
-                [colors.random_palette(r, 1, self.min_distance) for r in own]
-            )
+            palette = colors.spread_palette(max(labels))[np.array(labels) - 1]
             apart = [colors.BLACK, *palette.tolist()]
             (background,) = colors.random_palette(rng, 1, self.min_distance, apart)
             return palette, background
