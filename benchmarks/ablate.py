@@ -4,14 +4,17 @@
         --data ../shared/data --workdir runs/ablations \\
         --out benchmarks/results/mini_ablations.jsonl
 
-Each change is trained alone, for as many steps and from the same start as `base`: the
-last stage of the config from the weights of `--init`, or without it all stages from
-random parameters. It is then scored as the config scores. Differences to `--base` (of
-the same workdir and arguments) are paired by episode, with 95 % intervals of the
-bootstrap over episodes: they say nothing of what another seed of training would change.
+Each change is trained alone, for as many steps as `base`, or with `--equal-compute` as
+many operations, and from the same start: the last stage of the config from the weights
+of `--init`, or without it all stages from random parameters. It is then scored as the
+config scores. Differences to `--base`, a run of the same workdir and arguments, are
+paired by episode, with 95 % intervals of the bootstrap over episodes: they say nothing
+of what another seed of training would change. Runs at another canvas are scored at it,
+which draws other episodes, and so have no differences.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +35,7 @@ from seggpt_jax.runtime import cache_compiled
 from seggpt_jax.sharding import make_mesh
 from seggpt_jax.train import train
 
+REPLICATES = "replicates.npz"
 ARMS = {"right": "", "wrong": "wrong/", "copy": "copy/", "color": "color/"}
 NAMED = (
     "test/drive", "test/chase-db1", "test/dsb2018-nuclei", "test/oxford-pet-mini",
@@ -107,11 +111,19 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
 
 def configure(names: str, args: argparse.Namespace):
     """The config of a run: changes, joined by `+`, put in."""
+    config = _configure(names, args, args.steps)
+    if args.equal_compute:
+        share = flops(_configure("base", args, args.steps)) / flops(config)
+        config = _configure(names, args, round(args.steps * share))
+    return config
+
+
+def _configure(names: str, args: argparse.Namespace, steps: int):
     more = "more," if args.init else ""
-    config = mini.get_config(f"{more}steps={args.steps}")
+    config = mini.get_config(f"{more}steps={steps}")
     config.init_from = args.init
     config.data_dir = args.data
-    config.save_every = 10 * args.steps  # at the end alone
+    config.save_every = 10 * steps  # at the end alone
     config.evals.heldout.episodes = args.episodes
     settings = settings_of(names)
     if args.init:  # there is no first stage to change
@@ -168,36 +180,60 @@ def row(scores: Mapping[str, float]) -> dict[str, Any]:
     return found
 
 
-def compare(replicates: Mapping[str, np.ndarray], base: Path) -> dict[str, Any]:
-    """Differences of means to those of a run, and their intervals, in percent."""
+def about(config, args: argparse.Namespace) -> dict[str, Any]:
+    """What two runs must share to be compared."""
+    names = ("steps", "init", "data", "episodes")
+    canvas = list(SegGPTConfig.read(config.model).canvas)
+    return {name: getattr(args, name) for name in names} | {"canvas": canvas}
+
+
+def read_base(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+    """Replicates of the run to compare with; None if there is none at this canvas."""
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        replicates = dict(stored)
+    found = json.loads(str(replicates.pop("about")))
+    if others := {k for k in wanted if wanted[k] != found[k]} - {"canvas"}:
+        differ = ", ".join(f"{k} {found[k]!r}, not {wanted[k]!r}" for k in others)
+        raise SystemExit(f"{path.parent} has {differ}: take another --workdir")
+    return replicates if found["canvas"] == wanted["canvas"] else None
+
+
+def compare(replicates: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]):
+    """95 % intervals of the differences of means to those of a run, in percent."""
     found = {}
-    with np.load(base) as stored:
-        for arm in ("right", "wrong"):
-            key = f"heldout/mean/1shot/{ARMS[arm]}miou"
-            low, high = interval(100 * (replicates[key] - stored[key]))
-            found[f"{arm} - {base.parent.name}"] = [round(low, 1), round(high, 1)]
+    for arm in ("right", "wrong"):
+        key = f"heldout/mean/1shot/{ARMS[arm]}miou"
+        low, high = interval(100 * (replicates[key] - base[key]))
+        found[arm] = [round(low, 1), round(high, 1)]
     return found
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for names in args.names:
         config, workdir = configure(names, args), Path(args.workdir) / names
+        described, other = about(config, args), Path(args.workdir) / args.base
+        base = read_base(other / REPLICATES, described)
         evals, config.evals = config.evals, {}
-        start = time.perf_counter()
+        resumed, start = (workdir / "checkpoints").exists(), time.perf_counter()
         train(config, str(workdir))
-        seconds = time.perf_counter() - start
+        seconds = round(time.perf_counter() - start)
         config.evals = evals
         scores, replicates = score(config, workdir)
-        np.savez(workdir / "replicates.npz", **replicates)
-        base = Path(args.workdir) / args.base / "replicates.npz"
+        np.savez(workdir / REPLICATES, about=json.dumps(described), **replicates)
+        if names == args.base:
+            base = replicates
+        differences = compare(replicates, base) if base else {}
         yield {
             "benchmark": "ablate", "change": names,
             "settings": settings_of(names),
-            "kind": "continued" if args.init else "scratch", "steps": args.steps,
-            "seconds": round(seconds), "flops": flops(config), "seed": config.seed,
-            "episodes": args.episodes,
+            "kind": "continued" if args.init else "scratch",
+            "steps": total_steps(config),
+            "seconds": None if resumed else seconds,  # of a part only
+            "flops": flops(config), "seed": config.seed, "episodes": args.episodes,
             "stages": plain(config.stages), "commit": commit(), **row(scores),
-            **(compare(replicates, base) if base.exists() else {}),
+            **{f"{arm} - {args.base}": d for arm, d in differences.items()},
         }  # fmt: skip
 
 
@@ -208,7 +244,11 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="gets a folder for each run")
     parser.add_argument("--base", default="base", help="the run to compare with")
     parser.add_argument("--init", default="", help="weights to go on from")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=700, help="of base")
+    parser.add_argument(
+        "--equal-compute", action="store_true",
+        help="as many operations as base, instead of as many steps",
+    )  # fmt: skip
     parser.add_argument("--episodes", type=int, default=20, help="of each split")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parser.parse_args()

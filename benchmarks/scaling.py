@@ -1,9 +1,11 @@
 """Draws score against training compute, from rows of `benchmarks.ablate`.
 
-    python -m benchmarks.ablate small base large --steps 500 --data ../shared/data \\
-        --workdir runs/scaling --out benchmarks/results/mini_scaling.jsonl
-    python -m benchmarks.scaling benchmarks/results/mini_scaling.jsonl \\
-        --out docs/scaling.png
+    for steps in 500 1500; do
+        python -m benchmarks.ablate small base large --steps $steps --equal-compute \\
+            --data ../shared/data --workdir runs/scaling-$steps \\
+            --out runs/scaling.jsonl
+    done
+    python -m benchmarks.scaling runs/scaling.jsonl --out docs/pictures/scaling.png
 
 One line per change, a point per run, the right prompt's score and the wrong one's.
 """

@@ -53,7 +53,8 @@ Failed = tuple[Path, str]  # a file, and why it was left out
 _MODEL = "training run, release, .pth, .safetensors, folder of transformers, or one of"
 _DEFAULTED = (
     f"no --model given: taking {pretrained.DEFAULT}, a small one that comes along, for "
-    "trying out; for real work give it the authors' weights"
+    "trying out and research only (its data's licences); for real work give it the "
+    "authors' weights"
 )
 _INPUTS = "image, quoted glob, or folder"
 _FORMS = f"of {','.join(outputs.FORMS)} (default: %(default)s)"

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks import ablate
@@ -13,7 +14,7 @@ from tests import tiny
 
 
 def settings(**others):
-    given = {"init": "", "steps": 80, "data": "", "episodes": 3}
+    given = {"init": "", "steps": 80, "data": "", "episodes": 3, "equal_compute": False}
     return argparse.Namespace(**given | others)
 
 
@@ -32,6 +33,29 @@ def test_changes_are_joined():
     assert list(both.stages) == ["find", "paint"]
     more = ablate.configure("base", settings(init="runs/mini"))
     assert list(more.stages) == ["paint"]
+
+
+@pytest.mark.parametrize("name", ["base", "patch_12", "width_128", "no_mix"])
+def test_equal_compute_changes_the_steps(name):
+    args = settings(steps=800, equal_compute=True)
+    base, changed = (ablate.configure(n, args) for n in ("base", name))
+    assert ablate.flops(changed) == pytest.approx(ablate.flops(base), rel=2e-3)
+    steps = {"patch_12": 1917, "width_128": 502}.get(name, 800)
+    assert ablate.total_steps(changed) == steps
+
+
+def test_only_runs_that_can_be_are_compared(tmp_path):
+    args = settings()
+    found = ablate.about(ablate.configure("base", args), args)
+    path = tmp_path / "base" / ablate.REPLICATES
+    assert ablate.read_base(path, found) is None
+    path.parent.mkdir()
+    np.savez(path, about=json.dumps(found), x=np.ones(3))
+    assert list(ablate.read_base(path, found)) == ["x"]
+    other = ablate.about(ablate.configure("canvas_128", args), args)
+    assert ablate.read_base(path, other) is None  # other episodes
+    with pytest.raises(SystemExit, match="base has steps 80, not 90: take another"):
+        ablate.read_base(path, found | {"steps": 90})
 
 
 def test_an_unknown_change_is_refused(monkeypatch, capsys):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seggpt_jax import cli, video
+from seggpt_jax import Predictor, cli, pretrained, video
+from seggpt_jax.data.sources import open_sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +22,12 @@ def run(*argv: str) -> int:
     with pytest.raises(SystemExit) as stopped:
         cli.main(list(argv))
     return int(stopped.value.code)
+
+
+def test_every_bundled_model_has_a_card():
+    folder = ROOT / "seggpt_jax/bundled"
+    for name in pretrained.bundled():
+        assert (folder / name / "README.md").read_text().startswith(f"# {name}\n")
 
 
 def test_the_snippet_finds_what_is_asked_for(monkeypatch):
@@ -49,8 +56,26 @@ def test_the_commands_run(monkeypatch, tmp_path):
     for argv in commands:
         assert run(*argv[:-1], str(tmp_path)) == 0  # --out results
     assert {p.name for p in tmp_path.iterdir()} == {
-        "config.json", "query.png", "query_overlay.jpg", "clip.mp4"
+        "config.json", "query.png", "query_overlay.jpg", "clip.mp4", "clip.config.json"
     }  # fmt: skip
+
+
+def test_mini_finds_the_object_that_is_asked_for(data_dir):
+    """Where it is good: small things on a table. One image of each class shows it."""
+    spec = {"type": "indexed", "folder": "desk-objects", "split": "val"}
+    (source,) = open_sources({"desk": spec}, str(data_dir)).values()
+    predictor, ious, wrong = Predictor.from_pretrained("mini"), [], []
+    for label, records in source.by_class.items():
+        shown, asked = (source[int(i)] for i in records[:2])
+        predictor.set_prompts(shown.image, np.uint8(shown.segments == label))
+        found = predictor(asked.image).segments == 1
+        shares = [found[asked.segments == k].mean() for k in source.by_class
+                  if (asked.segments == k).any() and k != label]  # fmt: skip
+        truth = asked.segments == label
+        ious.append((found & truth).sum() / (found | truth).sum())
+        wrong += shares
+    assert np.mean(ious) > 0.5, ious
+    assert not wrong or np.mean(wrong) < 0.3, wrong
 
 
 def test_the_official_examples_run(data_dir, tmp_path, capsys):
