@@ -149,7 +149,7 @@ def test_documented_conversion(tmp_path, monkeypatch, capsys):
     Image.fromarray(painted).save(root / "painted.png")
 
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S)
-    tables, colors, check, config, pasted, *formats = blocks
+    tables, colors, check, config, *formats = blocks
     scope: dict = {}
     monkeypatch.chdir(root)
     exec(tables, scope)
@@ -167,8 +167,6 @@ def test_documented_conversion(tmp_path, monkeypatch, capsys):
     sources = open_sources(scope["sources"], tmp_path)
     assert [*sources] == ["pets", "dogs"]
     assert len(sources["pets"]) == 4 and sources["dogs"].class_names == {1: "dog"}
-    (collage,) = open_sources(exec_names(pasted), tmp_path).values()
-    assert collage[0].image.shape == (128, 128, 3)
     for block in formats:
         ((_, spec),) = exec_names(block).items()
         kind = spec.pop("type")

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 TYPES = {
     "indexed": "indexed:Indexed",
     "shapes": "shapes:Shapes",
-    "collage": "collage:Collage",
     # Data sets of the paper's training (supplementary) ...
     "ade20k": "ade20k:Ade20k",
     "chase_db1": "chase_db1:ChaseDb1",
@@ -80,8 +79,7 @@ def open_sources(
     is set; the prepared form is used where the folder has it. The folder "*" of
     `indexed` is every set of `<data_dir>/sets.tsv` that has the split, but for those of
     `exclude`; each of these hides those of `exclude_classes` (names) that it has.
-    `{"members": {name: spec}}` stands for several sources. `collage` is made of those
-    of the spec `of`.
+    `{"members": {name: spec}}` stands for several sources.
 
     skip_missing: leave out sources whose folder is not there, with a line in the log.
 
@@ -103,14 +101,13 @@ def open_sources(
 
 
 class _Call(NamedTuple):
-    """One source to open. root: None for a source without files of its own."""
+    """One source to open. root: None for a source without files."""
 
     group: str
     name: str
     type: str
     root: Path | None
     settings: dict[str, Any]
-    parts: "tuple[_Call, ...]" = ()  # the sources that it is made of
 
 
 def open_groups(
@@ -125,10 +122,8 @@ def open_groups(
         for name, one in spec.get("members", {group: spec}).items()
         for call in _calls(group, name, one, data_dir)
     ]
-    every = [one for call in calls for one in (call, *call.parts)]
-    missing = [one for one in every if one.root and not one.root.is_dir()]
-    kept = [rest for call in calls if (rest := _without(missing, call))]
-    if missing and (not skip_missing or not kept):
+    missing = [call for call in calls if call.root and not call.root.is_dir()]
+    if missing and (not skip_missing or len(missing) == len(calls)):
         listed = ", ".join(f"{call.name} (folder {call.root})" for call in missing)
         raise ValueError(
             f"data is missing for: {listed}. docs/data.md tells how to get each data "
@@ -136,10 +131,11 @@ def open_groups(
             f"out what is not there"
         )
     groups: dict[str, dict[str, Any]] = {group: {} for group in specs}
-    for call in missing:
-        logger.warning("left out: %s, no folder %s", call.name, call.root)
-    for call in kept:
-        groups[call.group][call.name] = _open(call)
+    for call in calls:
+        if call in missing:
+            logger.warning("left out: %s, no folder %s", call.name, call.root)
+        else:
+            groups[call.group][call.name] = _open(call)
     return {group: sources for group, sources in groups.items() if sources}
 
 
@@ -155,10 +151,6 @@ def _calls(
     _check_settings(where, kind, cls, settings)
     if kind == "shapes":
         yield _Call(group, name, kind, None, settings)
-    elif kind == "collage":
-        of = f"{group}.of"
-        parts = tuple(_calls(of, of, settings.pop("of"), data_dir))
-        yield _Call(group, name, kind, None, settings, parts)
     elif kind == "indexed":
         for member, one in _expand(group, name, settings, _need(data_dir)).items():
             yield _Call(group, member, kind, one.pop("root"), one)
@@ -168,17 +160,8 @@ def _calls(
         yield _Call(group, name, kind, root, settings)
 
 
-def _without(missing: Sequence[_Call], call: _Call) -> _Call | None:
-    """A call without what is missing; None where nothing is left of it."""
-    parts = tuple(part for part in call.parts if part not in missing)
-    gone = call in missing or (call.parts and not parts)
-    return None if gone else call._replace(parts=parts)
-
-
 def _open(call: _Call) -> Any:
     cls, settings = load(call.type), dict(call.settings)
-    if call.parts:
-        return cls([_open(part) for part in call.parts], name=call.name, **settings)
     if call.root is None:
         return cls(**settings)
     if not issubclass(cls, Layout):
@@ -214,9 +197,6 @@ def _check_settings(
     if issubclass(cls, Layout):
         allowed |= {"folder", "split"} | set(SELECTION)
         required |= {"split"}
-    elif kind == "collage":
-        allowed = allowed - {"sources", "name"} | {"of"}
-        required = {"of"}
     elif kind == "indexed":
         allowed = allowed - {"root", "name"} | {"folder"}
         required = required - {"root"} | {"folder"}
