@@ -113,7 +113,7 @@ def configure(names: str, args: argparse.Namespace):
     """The config of a run: changes, joined by `+`, put in."""
     config = _configure(names, args, args.steps)
     if args.equal_compute:
-        share = flops(_configure("base", args, args.steps)) / flops(config)
+        share = flops(_configure(args.base, args, args.steps)) / flops(config)
         config = _configure(names, args, round(args.steps * share))
     return config
 
@@ -252,7 +252,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20, help="of each split")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parser.parse_args()
-    unknown = {part for name in args.names for part in name.split("+")} - set(CHANGES)
+    parts = {part for name in (*args.names, args.base) for part in name.split("+")}
+    unknown = parts - set(CHANGES)
     if unknown:
         parser.error(f"unknown changes: {', '.join(sorted(unknown))}")
     cache_compiled()

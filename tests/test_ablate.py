@@ -14,7 +14,8 @@ from tests import tiny
 
 
 def settings(**others):
-    given = {"init": "", "steps": 80, "data": "", "episodes": 3, "equal_compute": False}
+    given = {"init": "", "steps": 80, "data": "", "episodes": 3, "base": "base"}
+    given["equal_compute"] = False
     return argparse.Namespace(**given | others)
 
 
