@@ -92,7 +92,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     },
     "no_scenes": {
         "sources.photos.weight": 0.85, "stages.paint.weights.photos": 0.85,
-        "sources.shapes.weight": 0.0, "stages.paint.weights.shapes": 0.0,
+        "sources.shapes.weight": 1e-9, "stages.paint.weights.shapes": 0.0,
     },
     # geometry, from random parameters
     "canvas_128": {"model.canvas": (256, 128)},

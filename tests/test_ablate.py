@@ -25,7 +25,9 @@ def test_every_change_is_one_that_the_run_accepts(name, init):
     args = settings(init=init)
     base, changed = (plain(ablate.configure(n, args)) for n in ("base", name))
     assert changed != base
-    build_model(read_settings(ablate.configure(name, args)).model)
+    config = ablate.configure(name, args)
+    build_model(read_settings(config).model)
+    assert all(source.weight > 0 for source in config.sources.values())
 
 
 def test_changes_are_joined():
