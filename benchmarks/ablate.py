@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rows import report
+from benchmarks.run_cost import run_of
 from configs import mini
 from seggpt_jax import evaluate, pretrained
 from seggpt_jax.config import plain
 from seggpt_jax.metrics import interval, resample
-from seggpt_jax.models.flops import training_flops
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.report import commit, means
 from seggpt_jax.runtime import cache_compiled
@@ -113,8 +113,9 @@ def configure(names: str, args: argparse.Namespace):
     """The config of a run: changes, joined by `+`, put in."""
     config = _configure(names, args, args.steps)
     if args.equal_compute:
-        share = flops(_configure(args.base, args, args.steps)) / flops(config)
-        config = _configure(names, args, round(args.steps * share))
+        base = run_of(_configure(args.base, args, args.steps))
+        steps = args.steps * base.total / run_of(config).total
+        config = _configure(names, args, round(steps))
     return config
 
 
@@ -137,22 +138,10 @@ def settings_of(names: str) -> dict[str, Any]:
     return {k: v for name in names.split("+") for k, v in CHANGES[name].items()}
 
 
-def total_steps(config) -> int:
-    return sum(stage.steps for stage in config.stages.values())
-
-
-def flops(config) -> float:
-    """Products of a run, counted as 2 operations each; none of its scores'."""
-    model = SegGPTConfig.read(config.model)
-    half = config.masking.half_prob == 1
-    pairs = total_steps(config) * config.loader.batch_size
-    return pairs * training_flops(model, query_only=half)
-
-
 def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Scores of a run's weights, and of their means the replicates."""
     weights = pretrained.load(str(checkpoint))
-    if weights.step != (steps := total_steps(config)):
+    if weights.step != (steps := run_of(config).steps):
         # Told to stop, training saves and returns.
         raise SystemExit(f"{checkpoint} is at step {weights.step} of {steps}")
     model, mesh = evaluate.build_model(config.model), make_mesh()
@@ -194,13 +183,15 @@ def read_base(path: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarray] | 
     with np.load(path) as stored:
         replicates = dict(stored)
     found = json.loads(str(replicates.pop("about")))
-    if others := {k for k in wanted if wanted[k] != found[k]} - {"canvas"}:
+    if others := [k for k in wanted if k != "canvas" and wanted[k] != found[k]]:
         differ = ", ".join(f"{k} {found[k]!r}, not {wanted[k]!r}" for k in others)
         raise SystemExit(f"{path.parent} has {differ}: take another --workdir")
     return replicates if found["canvas"] == wanted["canvas"] else None
 
 
-def compare(replicates: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]):
+def compare(
+    replicates: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]
+) -> dict[str, list[float]]:
     """95 % intervals of the differences of means to those of a run, in percent."""
     found = {}
     for arm in ("right", "wrong"):
@@ -213,8 +204,8 @@ def compare(replicates: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for names in args.names:
         config, workdir = configure(names, args), Path(args.workdir) / names
-        described, other = about(config, args), Path(args.workdir) / args.base
-        base = read_base(other / REPLICATES, described)
+        run, described = run_of(config), about(config, args)
+        base = read_base(Path(args.workdir) / args.base / REPLICATES, described)
         evals, config.evals = config.evals, {}
         resumed, start = (workdir / "checkpoints").exists(), time.perf_counter()
         train(config, str(workdir))
@@ -229,9 +220,9 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "benchmark": "ablate", "change": names,
             "settings": settings_of(names),
             "kind": "continued" if args.init else "scratch",
-            "steps": total_steps(config),
+            "steps": run.steps,
             "seconds": None if resumed else seconds,  # of a part only
-            "flops": flops(config), "seed": config.seed, "episodes": args.episodes,
+            "flops": run.total, "seed": config.seed, "episodes": args.episodes,
             "stages": plain(config.stages), "commit": commit(), **row(scores),
             **{f"{arm} - {args.base}": d for arm, d in differences.items()},
         }  # fmt: skip

@@ -53,13 +53,11 @@ class Run:
         return self.steps * self.batch * self.flops
 
 
-def paper_run() -> Run:
-    """That of configs/vitl.py."""
-    config = vitl.get_config()
-    model = {name: config.model[name] for name in ("size", "canvas")}
+def run_of(config) -> Run:
+    """The training that a config says, as counted products; none of its scores'."""
     steps = sum(stage.steps for stage in config.stages.values())
     query_only = config.masking.half_prob == 1
-    flops = training_flops(SegGPTConfig.read(model), query_only)
+    flops = training_flops(SegGPTConfig.read(config.model), query_only)
     return Run(steps, config.loader.batch_size, flops)
 
 
@@ -90,7 +88,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.4, help="of the peak in use")
     parser.add_argument("--ema", action="store_true", help="a moving average is kept")
     args = parser.parse_args()
-    run, config, rows = paper_run(), vitl.get_config(), []
+    config, rows = vitl.get_config(), []
+    run = run_of(config)
     for name, cluster in CLUSTERS.items():
         c = cost(run, cluster, args.share)
         rows.append((

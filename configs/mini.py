@@ -70,7 +70,8 @@ def get_config(argument=None):
                 "results": False}  # fmt: skip
     arg = parse_argument(argument, **defaults)
     if arg["results"]:
-        others = {k for k in arg if arg[k] != defaults[k]} - {"results", "twin"}
+        allowed = ("results", "twin")
+        others = [k for k in arg if k not in allowed and arg[k] != defaults[k]]
         if others:
             raise ValueError(
                 f"`results` goes with `twin` only, not {', '.join(others)}"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import cost, evaluators, kernels, run_cost, soak
+from configs import vitl
 from seggpt_jax.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ def test_the_document_has_the_costs_of_the_whole_run(monkeypatch, capsys):
 
 
 def test_the_whole_run_costs_what_its_operations_take():
-    run = run_cost.paper_run()
+    run = run_cost.run_of(vitl.get_config())
     assert (run.steps, run.batch) == (9000, 2048)
     few, many = (run_cost.CLUSTERS[f"{n} x H100"] for n in (8, 64))
     one, other = run_cost.cost(run, few, 0.4), run_cost.cost(run, many, 0.4)
