@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.rows import report
 from benchmarks.run_cost import run_of
 from configs import mini
-from seggpt_jax import evaluate, pretrained
+from seggpt_jax import build, evaluate, pretrained
 from seggpt_jax.config import plain
 from seggpt_jax.metrics import interval, resample
 from seggpt_jax.models.seggpt import SegGPTConfig
@@ -144,9 +144,9 @@ def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndar
     if weights.step != (steps := run_of(config).steps):
         # Told to stop, training saves and returns.
         raise SystemExit(f"{checkpoint} is at step {weights.step} of {steps}")
-    model, mesh = evaluate.build_model(config.model), make_mesh()
+    model, mesh = build.build_model(config.model), make_mesh()
     (group,) = evaluate.build_groups(config.evals, config.data_dir, model, mesh)
-    params = evaluate.fit(weights, str(checkpoint), model, mesh)
+    params = build.place_params(weights, str(checkpoint), model, mesh)
     scores: dict[str, float] = {}
     replicates: dict[str, np.ndarray] = {}
     for place, evaluator in enumerate(group.evaluators.values()):

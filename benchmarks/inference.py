@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.rows import report
-from seggpt_jax import evaluate, torch_bridge
+from seggpt_jax import build, torch_bridge
 from seggpt_jax.models.flops import painting_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
@@ -48,7 +48,7 @@ def random_params(model, seed: int = 0):
         noise = rng.standard_normal(leaf.shape, np.float32) * np.float32(0.02)
         return noise + (path[-1].key == "scale")
 
-    return jax.tree_util.tree_map_with_path(draw, evaluate.abstract_params(model))
+    return jax.tree_util.tree_map_with_path(draw, build.abstract_params(model))
 
 
 def episode(config, count: int, batch: int):

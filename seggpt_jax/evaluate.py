@@ -16,19 +16,14 @@ from absl import logging
 from jax.sharding import Mesh
 
 from seggpt_jax import hosts, pretrained, report, sharding
-from seggpt_jax.config import (
-    construct,
-    plain,
-    read_settings,
-    require,
-    suggest,
-)
+from seggpt_jax.build import build_model, place_params
+from seggpt_jax.config import construct, plain, read_settings, require, suggest
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import fetch
 from seggpt_jax.metrics import resample
 from seggpt_jax.mixture import build_dataset
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.partition import ROWS, ways
 from seggpt_jax.predict import (
     make_features_fn,
@@ -39,7 +34,6 @@ from seggpt_jax.predict import (
 from seggpt_jax.prompt_file import load_prompts
 from seggpt_jax.search import Functions
 from seggpt_jax.sheets import Row, contact_sheet
-from seggpt_jax.trees import named_leaves
 from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Writer
 
@@ -70,7 +64,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
             "a training run's checkpoints folder or a released model's")  # fmt: skip
     require(bool(config.evals), "evals", config.evals, "one group or more")
     weights = pretrained.load(config.checkpoint)
-    model = own_model(config.model, weights)
+    model = build_model(config.model, weights)
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
     stored, first = json.dumps(plain(config)), hosts.is_first()
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
@@ -78,7 +72,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     if any(group.get("type") == "pairs" for group in plain(config.evals).values()):
         given["dataset"] = build_dataset(config, model)[1]
     groups = build_groups(config.evals, config.data_dir, model, mesh, pairs=given)
-    params, step = fit(weights, config.checkpoint, model, mesh), weights.step
+    params, step = place_params(weights, config.checkpoint, model, mesh), weights.step
     hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))
     about = {
         "checkpoint": config.checkpoint, "step": step,
@@ -100,53 +94,6 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         config.checkpoint, step, report.summary(scores, intervals),
     )  # fmt: skip
     return scores
-
-
-def build_model(settings: Any) -> SegGPT:
-    """The model of `config.model`: a size's row with the other settings on top."""
-    require("size" in settings, "model.size", None, "given")
-    return SegGPT(SegGPTConfig.read(settings))
-
-
-def own_model(settings: Any, weights: pretrained.Weights) -> SegGPT:
-    """The model of `config.model`, or where that names no size the one that weights are
-    of, with what is set there on top."""
-    if "size" in settings:
-        return build_model(settings)
-    own = plain(weights.config) | plain(settings)
-    return SegGPT(construct(SegGPTConfig, "model", own))
-
-
-def abstract_params(model: SegGPT) -> Any:
-    """Shapes and types of a model's parameters."""
-    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
-
-
-def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
-    """Parameters, placed on the mesh, and their step (0 if they have none), from
-    whatever `pretrained.load` reads, as `fit` does."""
-    weights = pretrained.load(path)
-    return fit(weights, path, model, mesh), weights.step
-
-
-def fit(weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh) -> Any:
-    """Parameters that were read at `path`, placed on the mesh. ValueError lists every
-    name and shape that differs from the model's."""
-    for note in weights.notes:
-        logging.info("%s: %s", path, note)
-    params, abstract = weights.params, abstract_params(model)
-    ours, theirs = named_leaves(abstract), named_leaves(params)
-    problems = [f"missing: {name}" for name in ours if name not in theirs]
-    problems += [f"unexpected: {name}" for name in theirs if name not in ours]
-    problems += [
-        f"shape: {name} is {theirs[name].shape}, the model's is {leaf.shape}"
-        for name, leaf in ours.items()
-        if name in theirs and theirs[name].shape != leaf.shape
-    ]
-    if problems:
-        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
-    cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
-    return sharding.put(cast, sharding.place(abstract, mesh))
 
 
 def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from seggpt_jax import evaluate, hosts, optim, report, sharding
+from seggpt_jax.build import build_model, load_params
 from seggpt_jax.checkpoint import Checkpoints
 from seggpt_jax.config import (
     RunSettings,
@@ -123,7 +124,7 @@ class Whole:
     frozen = None
 
     def __init__(self, config: RunSettings):
-        self.config, self.model = config, evaluate.build_model(config.model)
+        self.config, self.model = config, build_model(config.model)
         self.query_only = config.masking["half_prob"] == 1
         self.paint = paint_model(self.model, self.query_only)
         self.flops = training_flops(self.model.config, self.query_only)
@@ -142,7 +143,7 @@ class Whole:
 
     def start(self, mesh):
         path = self.config.init_from
-        return evaluate.load_params(path, self.model, mesh)[0] if path else None
+        return load_params(path, self.model, mesh)[0] if path else None
 
     def stored_scores(self, workdir, step):
         return evaluate.stored_scores(workdir, step, self.groups)

@@ -25,6 +25,7 @@ from seggpt_jax import (
     sharding,
     staging,
 )
+from seggpt_jax.build import build_model, place_params
 from seggpt_jax.config import (
     RunSettings,
     construct,
@@ -164,7 +165,7 @@ class TunedPrompt:
     def __init__(self, config: RunSettings, weights: pretrained.Weights):
         self.config, self.weights = config, weights
         self.settings = construct(TuneSettings, "tune", config.tune)
-        self.model = evaluate.own_model(config.model, weights)
+        self.model = build_model(config.model, weights)
         rows, cols = self.model.config.canvas
         self.size = rows // 2, cols
         self.fns = make_predict_fns(self.model)
@@ -191,7 +192,7 @@ class TunedPrompt:
             [self.task], [1.0], queries, config.seed, config.bad_share
         )
         self.initial, self.kind, self.shown = self._example()
-        self.frozen = evaluate.fit(self.weights, config.checkpoint, self.model, mesh)
+        self.frozen = place_params(self.weights, config.checkpoint, self.model, mesh)
         self.place = functools.partial(sharding.put_rows, mesh)
         self.placed_kind = sharding.put_replicated(mesh, self.kind)
         return [self.task.name], dataset

@@ -6,7 +6,7 @@ import pytest
 
 from configs import eval as eval_config
 from configs import mini
-from seggpt_jax import evaluate, pretrained
+from seggpt_jax import build, evaluate, pretrained
 from seggpt_jax.config import read_settings
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.sharding import make_mesh
@@ -56,7 +56,7 @@ def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     config = mini.get_config("results")
     config.data_dir = str(data_dir)
     settings = read_settings(config)
-    model = evaluate.own_model(settings.model, pretrained.load(settings.checkpoint))
+    model = build.build_model(settings.model, pretrained.load(settings.checkpoint))
     groups = evaluate.build_groups(
         settings.evals, settings.data_dir, model, make_mesh()
     )

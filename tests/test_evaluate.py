@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import checkpoint, evaluate, release, report, sharding
+from seggpt_jax import build, checkpoint, evaluate, release, report, sharding
 from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.sheets import Row
 from seggpt_jax.train import train
@@ -75,7 +75,7 @@ def test_no_score_depends_on_batches_and_devices(tmp_path, how):
     if how != "none":
         more = {"search": how, "pool": 3, "episodes": 4}
         config.evals.heldout = config.evals.heldout.to_dict() | more
-    model = evaluate.build_model(config.model)
+    model = build.build_model(config.model)
     params = init_params(model, jax.random.key(0))
     scores = []
     for count in (1, 2, 8):
@@ -102,7 +102,7 @@ def test_no_score_depends_on_batches_and_devices(tmp_path, how):
 def test_groups_name_what_is_wrong(change, message):
     config = tiny.config("evals")
     evals = {"heldout": config.evals.heldout.to_dict() | change}
-    model = evaluate.build_model(config.model)
+    model = build.build_model(config.model)
     with pytest.raises(ValueError, match=message):
         evaluate.build_groups(evals, "", model, sharding.make_mesh())
 
@@ -117,7 +117,7 @@ def test_groups_name_what_is_wrong(change, message):
 )
 def test_model_settings(settings, message):
     with pytest.raises(ValueError, match=message):
-        evaluate.build_model(settings)
+        build.build_model(settings)
 
 
 @pytest.fixture(scope="module")
@@ -142,20 +142,20 @@ def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
 
 
 def test_a_run_without_average_is_scored_by_its_parameters(trained, tmp_path):
-    model = evaluate.build_model(tiny.config().model)
+    model = build.build_model(tiny.config().model)
     train(tiny.config("ema=0.0"), str(tmp_path / "run"))
     saved = tmp_path / "run" / "checkpoints"
-    params, step = evaluate.load_params(str(saved), model, sharding.make_mesh())
+    params, step = build.load_params(str(saved), model, sharding.make_mesh())
     expected, _ = checkpoint.restore_params(saved)
     assert step == 6
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
 def test_parameters_of_another_model_are_listed(trained):
-    model = evaluate.build_model(tiny.config(model__decoder_width=8).model)
+    model = build.build_model(tiny.config(model__decoder_width=8).model)
     saved = trained[0] / "checkpoints"
     with pytest.raises(ValueError, match="does not fit the model") as raised:
-        evaluate.load_params(str(saved), model, sharding.make_mesh())
+        build.load_params(str(saved), model, sharding.make_mesh())
     lines = [line.strip() for line in str(raised.value).splitlines()[1:]]
     assert "shape: decoder/head/kernel is (4, 3), the model's is (8, 3)" in lines
     assert len(lines) == 7 and all(line.startswith("shape: decoder/") for line in lines)

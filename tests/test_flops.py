@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from seggpt_jax.evaluate import abstract_params
+from seggpt_jax.build import abstract_params
 from seggpt_jax.models.flops import (
     PEAK_FLOPS,
     painting_flops,

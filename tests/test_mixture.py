@@ -9,10 +9,10 @@ import pytest
 
 from configs import common, vitl
 from seggpt_jax import train
+from seggpt_jax.build import build_model
 from seggpt_jax.config import plain, read_settings
 from seggpt_jax.data import pipeline
 from seggpt_jax.data.sources import open_sources
-from seggpt_jax.evaluate import build_model
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.mixture import build_dataset, pop_views, split_weights
 from tests import miniatures, tiny

@@ -9,9 +9,9 @@ import pytest
 
 from configs import shapes, vitl
 from seggpt_jax import canvas, train_step
+from seggpt_jax.build import build_model
 from seggpt_jax.config import construct, plain, read_settings
 from seggpt_jax.data.pipeline import make_iterator
-from seggpt_jax.evaluate import build_model
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.sheets import Row
 from seggpt_jax.train_step import Stage, make_train_step

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import checkpoint, evaluate, mixture, release, sharding
+from seggpt_jax import build, checkpoint, evaluate, mixture, release, sharding
 from seggpt_jax import train as module
 from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.train import NonFinite, train
@@ -108,7 +108,7 @@ def test_a_best_that_is_no_score_names_the_choices(tmp_path):
 
 
 def test_start_from_released_parameters(tmp_path):
-    model = evaluate.build_model(tiny.config().model)
+    model = build.build_model(tiny.config().model)
     params = init_params(model, jax.random.key(7))
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = module.read_settings(tiny.config(init_from=str(tmp_path / "release")))
@@ -130,7 +130,7 @@ def test_start_from_parameters_of_another_model(tmp_path):
 
 
 def test_non_finite_start_stops_at_the_first_step(tmp_path):
-    model = evaluate.build_model(tiny.config().model)
+    model = build.build_model(tiny.config().model)
     params = init_params(model, jax.random.key(0))
     params["mask_token"] = np.full_like(params["mask_token"], np.nan)
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())

@@ -19,9 +19,9 @@ from PIL import Image
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from seggpt_jax import canvas, sheets
+from seggpt_jax.build import build_model
 from seggpt_jax.config import construct, plain, read_settings, require
 from seggpt_jax.data.sample import INSTANCE, BadRecord
-from seggpt_jax.evaluate import build_model
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.train_step import Stage, repaint_background
 

@@ -1,0 +1,69 @@
+"""The model that a config describes, and weights placed on the devices to fit it.
+
+Training, evaluation, tuning, the `Predictor` and the tools all come here for a model.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from seggpt_jax import pretrained, sharding
+from seggpt_jax.config import construct, plain
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.trees import named_leaves
+
+
+def build_model(settings: Any, weights: pretrained.Weights | None = None) -> SegGPT:
+    """The model of `config.model`: the row of its `size`, the other settings on top.
+
+    weights: where the settings name no size, the geometry is that of these weights.
+    Raises ValueError that names the setting.
+    """
+    if "size" in settings:
+        return SegGPT(SegGPTConfig.read(settings))
+    if weights is None:
+        raise ValueError("setting model.size = None: must be given")
+    own = plain(weights.config) | plain(settings)
+    return SegGPT(construct(SegGPTConfig, "model", own))
+
+
+def abstract_params(model: SegGPT) -> Any:
+    """Shapes and types of a model's parameters."""
+    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
+
+
+def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
+    """Reads parameters of any form (`pretrained.load`), and places them on the mesh.
+
+    Returns the parameters and the training step they are from, 0 if they are from none.
+    """
+    weights = pretrained.load(path)
+    return place_params(weights, path, model, mesh), weights.step
+
+
+def place_params(
+    weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh
+) -> Any:
+    """Places weights that were read at `path` on the mesh, in the model's types.
+
+    Raises ValueError that lists every name and shape in which they differ from the
+    model.
+    """
+    for note in weights.notes:
+        logging.info("%s: %s", path, note)
+    params, abstract = weights.params, abstract_params(model)
+    ours, theirs = named_leaves(abstract), named_leaves(params)
+    problems = [f"missing: {name}" for name in ours if name not in theirs]
+    problems += [f"unexpected: {name}" for name in theirs if name not in ours]
+    problems += [
+        f"shape: {name} is {theirs[name].shape}, the model's is {leaf.shape}"
+        for name, leaf in ours.items()
+        if name in theirs and theirs[name].shape != leaf.shape
+    ]
+    if problems:
+        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+    cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
+    return sharding.put(cast, sharding.place(abstract, mesh))
