@@ -27,11 +27,11 @@ from seggpt_jax import (
     video,
 )
 from seggpt_jax.convert import FORMS, convert
+from seggpt_jax.data.sample import KINDS
 from seggpt_jax.images import overlay, read_rgb, save_labels
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.predict import ENSEMBLES
-from seggpt_jax.prompts import KINDS
 from seggpt_jax.runtime import cache_compiled
 from seggpt_jax.workdir import prepare_workdir
 

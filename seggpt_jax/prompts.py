@@ -9,9 +9,8 @@ from PIL import Image
 
 from seggpt_jax import colors, images
 from seggpt_jax.config import suggest
+from seggpt_jax.data.sample import KINDS
 from seggpt_jax.images import Picture
-
-KINDS = {"category": 0, "instance": 1}
 
 
 class Prompts(NamedTuple):
