@@ -19,7 +19,6 @@ from seggpt_jax.data.sources.shapes import (
     SPLITS,
     TASKS,
     Shapes,
-    task_of,
 )
 from seggpt_jax.data.sources.shapes_scene import AIM, CATEGORIES, Composer
 
@@ -164,7 +163,7 @@ def test_categories_are_many_distinct_and_split():
         held = len(heldout.families[task])
         both = held + len(train.families[task])
         assert both >= count and 0.2 <= held / both <= 0.3
-        assert {task_of(c) for c in train.families[task]} == {task}
+        assert {CATEGORIES[c].task for c in train.families[task]} == {task}
     for category in CATEGORIES.values():
         if category.task == "object":
             colour, texture, shape = category.value
@@ -312,7 +311,5 @@ def test_bad_lookups_are_named():
     source = Shapes(length=10, tasks={"shape": 1})
     with pytest.raises(ValueError, match="no 'object'; choices: shape"):
         source.indices_of("object")
-    with pytest.raises(ValueError, match="class id 255"):
-        task_of(255)
     with pytest.raises(IndexError):
         source[10]

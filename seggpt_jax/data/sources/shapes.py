@@ -34,13 +34,6 @@ _WEIGHTS = {"shape": 2, "texture": 2, "colour": 2, "part": 1, "object": 2,
             "instance": 1}  # fmt: skip
 
 
-def task_of(class_id: int) -> str:
-    """The task that asks for a class; instance numbers are not class ids."""
-    if class_id not in CATEGORIES:
-        raise ValueError(f"class id {class_id}: shapes has ids 1..{max(CATEGORIES)}")
-    return CATEGORIES[class_id].task
-
-
 @dataclasses.dataclass(frozen=True)
 class Indices(Sequence[int]):
     """Sample indices of a task, or of one class of it, none of them stored.
