@@ -15,7 +15,7 @@ from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
 from seggpt_jax.data.decode import naming_errors, read_image
-from seggpt_jax.data.layout import Decoded, Encoded, Layout
+from seggpt_jax.data.layout import Decoded, Layout, RawRecord
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
 NEAREST = Image.Resampling.NEAREST
@@ -30,7 +30,7 @@ class Store:
     def catalog(self) -> Catalog:
         raise NotImplementedError
 
-    def __getitem__(self, index: int) -> Encoded:
+    def __getitem__(self, index: int) -> RawRecord:
         """Raises `BadRecord` for one that cannot be read."""
         raise NotImplementedError
 
@@ -51,7 +51,7 @@ class Raw(Store):
     def catalog(self) -> Catalog:
         return open_catalog(self.layout, self.root, self.split)
 
-    def __getitem__(self, index: int) -> Encoded:
+    def __getitem__(self, index: int) -> RawRecord:
         return self.layout.read(self.root, self.catalog.entry(index))
 
 
@@ -130,16 +130,16 @@ class Dataset:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         return self.sample(self.store[operator.index(index)])
 
-    def sample(self, encoded: Encoded) -> Sample:
+    def sample(self, raw: RawRecord) -> Sample:
         """Decodes one record. Raises `BadRecord`, which names the file."""
-        with naming_errors(encoded.mask_name):
-            decoded = self.store.layout.decode(encoded.mask, encoded.annotation)
+        with naming_errors(raw.mask_name):
+            decoded = self.store.layout.decode(raw.mask, raw.annotation)
         segments = None if decoded is None else self._filter(decoded)
         size = None if segments is None else segments.shape
         if self.store.layout.scale_masks:
             size = None
-        with naming_errors(encoded.image_name):
-            image = read_image(io.BytesIO(encoded.image), size, encoded.mask_name)
+        with naming_errors(raw.image_name):
+            image = read_image(io.BytesIO(raw.image), size, raw.mask_name)
         if segments is None:
             segments = np.full(image.shape[:2], IGNORE, np.int32)
         elif segments.shape != image.shape[:2]:
@@ -153,9 +153,9 @@ class Dataset:
 
     def object_names(self, index: int) -> dict[int, str]:
         """Label of each object of a record of instances -> name of its class."""
-        encoded = self.store[index]
-        with naming_errors(encoded.mask_name):
-            decoded = self.store.layout.decode(encoded.mask, encoded.annotation)
+        raw = self.store[index]
+        with naming_errors(raw.mask_name):
+            decoded = self.store.layout.decode(raw.mask, raw.annotation)
         owners = (decoded and decoded.owners) or {}
         return {n: self.store.catalog.names[label] for n, label in owners.items()}
 

@@ -51,7 +51,7 @@ class Listing(NamedTuple):
     records: Iterable[Entry | Skipped]
 
 
-class Encoded(NamedTuple):
+class RawRecord(NamedTuple):
     """The bytes of one record, with the names that errors give its two parts."""
 
     id: str
@@ -105,14 +105,14 @@ class Layout:
     def read_mask(self, root: Path, entry: Entry) -> bytes:
         return (root / entry.mask).read_bytes() if entry.mask else b""
 
-    def read(self, root: Path, entry: Entry) -> Encoded:
+    def read(self, root: Path, entry: Entry) -> RawRecord:
         """The bytes of a record. Raises `BadRecord` for a file that is not there."""
         names = str(root / entry.image), str(root / (entry.mask or entry.image))
         with naming_errors(names[0], "restore it"):
             image = self.read_image(root, entry)
         with naming_errors(names[1], "restore it"):
             mask = self.read_mask(root, entry)
-        return Encoded(entry.id, image, mask, entry.annotation, *names)
+        return RawRecord(entry.id, image, mask, entry.annotation, *names)
 
 
 def need(path: Path, what: str) -> Path:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from seggpt_jax.data.catalog import store_catalog
 from seggpt_jax.data.dataset import Dataset, Raw
-from seggpt_jax.data.layout import Encoded, Layout, Skipped
+from seggpt_jax.data.layout import Layout, RawRecord, Skipped
 from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, file_digest, word
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.staging import new_file
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Shard:
     """One shard: records `start` to `stop` of the owners' files."""
 
     split: str
@@ -81,19 +81,19 @@ class Plan:
             filetype_suffix="array_record",
         )
 
-    def path(self, task: Task) -> Path:
-        name = self.template(task.split).sharded_filepath(
-            shard_index=task.number, num_shards=task.count
+    def path(self, shard: Shard) -> Path:
+        name = self.template(shard.split).sharded_filepath(
+            shard_index=shard.number, num_shards=shard.count
         )
         return Path(name)
 
-    def tasks(self) -> Iterator[Task]:
+    def shards(self) -> Iterator[Shard]:
         for split in self.splits:
             total = len(self.source(split))
             count = math.ceil(total / self.shard_records)
             ends = [round(total * k / count) for k in range(count + 1)]
             for k in range(count):
-                yield Task(split, k, count, ends[k], ends[k + 1])
+                yield Shard(split, k, count, ends[k], ends[k + 1])
 
     def describe(self) -> dict[str, Any]:
         catalogs = {s: self.source(s).store.catalog for s in self.splits}
@@ -145,11 +145,11 @@ def prepare(
         begun.write_text(described)
         for leftover in plan.staging.glob("*.tmp"):
             leftover.unlink(missing_ok=True)
-        tasks = list(plan.tasks())
-        todo = [task for task in tasks if not read_done(plan, task)]
-        logger.info("%d of %d shards are there", len(tasks) - len(todo), len(tasks))
-        total = sum(task.stop - task.start for task in tasks)
-        left = sum(task.stop - task.start for task in todo)
+        shards = list(plan.shards())
+        todo = [shard for shard in shards if not read_done(plan, shard)]
+        logger.info("%d of %d shards are there", len(shards) - len(todo), len(shards))
+        total = sum(shard.stop - shard.start for shard in shards)
+        left = sum(shard.stop - shard.start for shard in todo)
         bar = tqdm(total=total, initial=total - left, unit=" records", desc=out.name)
         with bar:
             if beam is not None:
@@ -157,17 +157,17 @@ def prepare(
             elif workers:
                 _run_pool(plan, todo, workers, bar)
             else:
-                for task in todo:
-                    bar.update(write_shard(plan, task))
-        _finish(plan, tasks)
+                for shard in todo:
+                    bar.update(write_shard(plan, shard))
+        _finish(plan, shards)
     return plan.final
 
 
-def write_shard(plan: Plan, task: Task) -> int:
+def write_shard(plan: Plan, shard: Shard) -> int:
     """Makes one shard; returns how many records it is done with. Records that cannot be
     read are left out and noted."""
-    path = plan.path(task)
-    source = plan.source(task.split)
+    path = plan.path(shard)
+    source = plan.source(shard.split)
     # A name of its own: an orphan of a killed run may be at the same shard.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     size, skipped = 0, []
@@ -175,21 +175,21 @@ def write_shard(plan: Plan, task: Task) -> int:
     try:
         writer = ArrayRecordWriter(str(temporary), WRITER)
         try:
-            for index in range(task.start, task.stop):
+            for index in range(shard.start, shard.stop):
                 try:
-                    encoded = source.store[index]
-                    source.sample(encoded)
+                    raw = source.store[index]
+                    source.sample(raw)
                 except BadRecord as error:
                     skipped.append((index, str(error)))
                     continue
-                data = serializer(encoded)
+                data = serializer(raw)
                 size += len(data)
                 writer.write(data)
         finally:
             writer.close()  # writes the footer, without which nothing can be read
         done = {
             "file": path.name,
-            "records": task.stop - task.start - len(skipped),
+            "records": shard.stop - shard.start - len(skipped),
             "bytes": size,
             "length": temporary.stat().st_size,
             "sha256": file_digest(temporary),
@@ -200,7 +200,7 @@ def write_shard(plan: Plan, task: Task) -> int:
         temporary.unlink(missing_ok=True)
     with new_file(_done(path)) as file:
         file.write_text(json.dumps(done))
-    return task.stop - task.start
+    return shard.stop - shard.start
 
 
 class Serializer:
@@ -210,12 +210,12 @@ class Serializer:
         self.features = features()
         self.serializer = ExampleSerializer(self.features.get_serialized_info())
 
-    def __call__(self, encoded: Encoded) -> bytes:
+    def __call__(self, raw: RawRecord) -> bytes:
         record = {
-            "id": encoded.id,
-            "image": encoded.image,
-            "mask": encoded.mask,
-            "annotation": encoded.annotation,
+            "id": raw.id,
+            "image": raw.image,
+            "mask": raw.mask,
+            "annotation": raw.annotation,
         }
         example = self.serializer.get_tf_example(self.features.encode_example(record))
         # Without this the order of the features differs from process to process.
@@ -231,9 +231,9 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
-def read_done(plan: Plan, task: Task) -> dict[str, Any] | None:
+def read_done(plan: Plan, shard: Shard) -> dict[str, Any] | None:
     """What a finished shard says of itself."""
-    path = plan.path(task)
+    path = plan.path(shard)
     try:
         done = json.loads(_done(path).read_text())
         return done if path.stat().st_size == done["length"] else None
@@ -245,10 +245,10 @@ def _done(path: Path) -> Path:
     return path.with_name(f"{path.name}.done")
 
 
-def _run_pool(plan: Plan, todo: Sequence[Task], workers: int, bar: tqdm) -> None:
+def _run_pool(plan: Plan, todo: Sequence[Shard], workers: int, bar: tqdm) -> None:
     context = multiprocessing.get_context("spawn")
     with futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        running = [pool.submit(write_shard, plan, task) for task in todo]
+        running = [pool.submit(write_shard, plan, shard) for shard in todo]
         try:
             for future in futures.as_completed(running):
                 bar.update(future.result())
@@ -270,7 +270,7 @@ def _start_worker() -> None:
 
 
 def _run_beam(
-    plan: Plan, todo: Sequence[Task], flags: Sequence[str], bar: tqdm
+    plan: Plan, todo: Sequence[Shard], flags: Sequence[str], bar: tqdm
 ) -> None:
     try:
         import apache_beam
@@ -284,30 +284,30 @@ def _run_beam(
     def watch():  # a running pipeline tells nothing
         left = set(todo)
         while left and not done.wait(1):
-            for task in [task for task in left if read_done(plan, task)]:
-                left.remove(task)
-                bar.update(task.stop - task.start)
+            for shard in [shard for shard in left if read_done(plan, shard)]:
+                left.remove(shard)
+                bar.update(shard.stop - shard.start)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         # Flags are given: without any it would read this program's own.
         with apache_beam.Pipeline(options=PipelineOptions(list(flags))) as pipeline:
-            tasks = pipeline | apache_beam.Create(todo)
+            shards = pipeline | apache_beam.Create(todo)
             # Without this a single worker gets all.
-            tasks = tasks | apache_beam.Reshuffle()
-            _ = tasks | apache_beam.Map(lambda task: write_shard(plan, task))
+            shards = shards | apache_beam.Reshuffle()
+            _ = shards | apache_beam.Map(lambda shard: write_shard(plan, shard))
     finally:
         done.set()
         watcher.join()
 
 
-def _finish(plan: Plan, tasks: Sequence[Task]) -> None:
+def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
     """Metadata, manifest and catalogs; then the folder gets its name."""
     infos, splits = [], {}
     for split in plan.splits:
-        shards = [read_done(plan, t) for t in tasks if t.split == split]
-        splits[split] = _finish_split(plan, split, [s for s in shards if s])
+        done = [read_done(plan, shard) for shard in shards if shard.split == split]
+        splits[split] = _finish_split(plan, split, [d for d in done if d])
         infos.append(
             tfds.core.SplitInfo(
                 name=word(split),
@@ -338,30 +338,30 @@ def _finish_split(
     plan: Plan, split: str, shards: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Stores the catalog of what was written; returns the manifest of the split."""
-    raw = plan.source(split).store.catalog
+    catalog = plan.source(split).store.catalog
     bad = {index: why for shard in shards for index, why in shard["skipped"]}
-    kept = [index for index in range(len(raw)) if index not in bad]
+    kept = [index for index in range(len(catalog)) if index not in bad]
     if not kept:
         raise ValueError(f"{plan.root}: no record of split {split!r} can be read")
-    classes: list[list[int]] = [[] for _ in range(len(raw))]
-    for label, members in raw.by_class.items():
+    classes: list[list[int]] = [[] for _ in range(len(catalog))]
+    for label, members in catalog.by_class.items():
         for index in members:
             classes[index].append(label)
-    skipped = raw.skipped + [Skipped(raw[i][0], why) for i, why in bad.items()]
+    skipped = catalog.skipped + [Skipped(catalog[i][0], why) for i, why in bad.items()]
     store_catalog(
         plan.staging / f"catalog-{split}",
-        names=raw.names,
-        records=([raw[index][0]] for index in kept),
+        names=catalog.names,
+        records=([catalog[index][0]] for index in kept),
         classes=[classes[index] for index in kept],
         skipped=skipped,
     )
-    counts = {label: len(members) for label, members in raw.by_class.items()}
+    counts = {label: len(members) for label, members in catalog.by_class.items()}
     for index in bad:
         for label in classes[index]:
             counts[label] -= 1
     return {
         "records": len(kept),
-        "classes": {raw.names[label]: n for label, n in counts.items()},
+        "classes": {catalog.names[label]: n for label, n in counts.items()},
         "shards": [
             {k: v for k, v in shard.items() if k != "skipped"} for shard in shards
         ],

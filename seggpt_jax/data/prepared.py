@@ -15,7 +15,7 @@ from typing import Any
 
 from seggpt_jax.data.catalog import Catalog
 from seggpt_jax.data.dataset import Raw, Store
-from seggpt_jax.data.layout import Encoded, Layout
+from seggpt_jax.data.layout import Layout, RawRecord
 from seggpt_jax.data.sample import BadRecord
 
 VERSION = "1.0.0"  # folder below the set's, as tensorflow-datasets wants one
@@ -77,7 +77,7 @@ class Prepared(Store):
         builder = tensorflow_datasets.builder_from_directory(str(self.folder))
         return builder.as_data_source(word(self.split))
 
-    def __getitem__(self, index: int) -> Encoded:
+    def __getitem__(self, index: int) -> RawRecord:
         (name,) = self.catalog[index]  # the order of the records is its too
         try:
             record = self._records[index]
@@ -92,7 +92,7 @@ class Prepared(Store):
                 f"where {name} belongs; copy or prepare the shards again"
             )
         where = f"{self.folder / self._shard(index)} record {name}"
-        return Encoded(
+        return RawRecord(
             name,
             record["image"],
             record["mask"],
