@@ -38,6 +38,9 @@ class Squares:
         image = np.full((40, 60, 3), index, np.uint8)
         return Sample(image, segments, self.kind, (1 + index % 3, 4))
 
+    def indices_of(self, task):
+        raise NotImplementedError  # a pair needs the families only
+
 
 def records(pair) -> tuple[set, set]:
     """The records that the prompt and the query half show."""

@@ -13,7 +13,7 @@ BACKGROUND, IGNORE = 0, 255  # the two reserved labels of `segments`
 KINDS = {"category": CATEGORY, "instance": INSTANCE}
 
 
-def kind_of(value: int | str) -> int:
+def kind_of(value: int | str | None) -> int:
     """The `kind` that a setting names."""
     kind = KINDS.get(str(value), value)
     if kind not in (CATEGORY, INSTANCE):
@@ -39,11 +39,6 @@ class Sample:
     classes: tuple[int, ...]
 
 
-def families(source: "Source") -> Mapping[str, Sequence[int]]:
-    """Task -> its class ids: of a source that keeps several apart, else all as one."""
-    return getattr(source, "families", {"": tuple(source.by_class)})
-
-
 @runtime_checkable
 class Source(Protocol):
     """A data set as a sequence of samples. Must pickle: workers are processes.
@@ -62,3 +57,47 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@runtime_checkable
+class TaskSource(Source, Protocol):
+    """A source of several tasks, whose classes are not to be mixed (`sources.shapes`).
+
+    families: task -> its class ids; none for a task without classes.
+    """
+
+    families: Mapping[str, Sequence[int]]
+
+    def indices_of(self, task: str) -> Sequence[int]:
+        """Indices of the samples of a task."""
+        ...
+
+
+@runtime_checkable
+class NamedSource(Source, Protocol):
+    """A source whose records have names."""
+
+    def record_id(self, index: int) -> str:
+        """The name of a record, unique in the source."""
+        ...
+
+
+@runtime_checkable
+class VideoSource(NamedSource, Protocol):
+    """A source whose records may be frames, named VIDEO/FRAME.
+
+    videos: video -> indices of its frames, in order; empty for a set of images.
+    """
+
+    videos: Mapping[str, range]
+
+    def object_names(self, index: int) -> Mapping[int, str]:
+        """Label of each object of a record -> name of its class."""
+        ...
+
+
+def families(source: Source) -> Mapping[str, Sequence[int]]:
+    """Task -> its class ids; all classes as one task, "", where a source has none."""
+    if isinstance(source, TaskSource):
+        return source.families
+    return {"": tuple(source.by_class)}
