@@ -9,7 +9,8 @@ from typing import Any
 from absl import logging
 
 from seggpt_jax import pretrained, staging
-from seggpt_jax.data.sources import indexed
+from seggpt_jax.data.prepared import splits_in
+from seggpt_jax.data.sources.indexed import Indexed
 from seggpt_jax.prompt_file import SUFFIX
 
 _HELDOUT = ("val", "test")  # what is scored, where the folder has it
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     """The config that the options stand for, every setting of it."""
     one = {"type": "indexed", "folder": data.name}
-    splits = indexed.splits(data)
+    splits = splits_in(Indexed, data)
     scored = [s for s in _HELDOUT if s in splits and s != args.split]
     classes = tuple(filter(None, (args.classes or "").split(",")))
     model, bundled = args.model, args.model in pretrained.bundled()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the tests' time is compiling programs that run once: without LLVM's
@@ -18,8 +19,9 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> pathlib.Path:
-    """Real pictures: $SEGGPT_DATA, else ../shared/data beside the checkout."""
+def data_dir(tmp_path_factory) -> Iterator[pathlib.Path]:
+    """Real pictures: $SEGGPT_DATA, else ../shared/data beside the checkout. Indices of
+    sets that are read-only go to a folder of the tests, not to the user's cache."""
     default = REPOSITORY.parent / "shared" / "data"
     folder = pathlib.Path(os.environ.get("SEGGPT_DATA", default))
     if not (folder / "sets.tsv").exists():
@@ -27,4 +29,6 @@ def data_dir() -> pathlib.Path:
         if os.environ.get("SEGGPT_REQUIRE_DATA") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield folder

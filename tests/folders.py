@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.data.sources.indexed import Indexed
+from seggpt_jax.data.sources import open_sources
 
 HEADER = "split\timage\tmask\twidth\theight\tclasses\n"
 HEAD = "id\tname\timages\n"
@@ -39,7 +39,13 @@ def write(root, rows=None, classes=CLASSES, header=HEADER):
     return root
 
 
+def indexed(root, split, **settings):
+    """The set as a source of its folder's name."""
+    spec = {"type": "indexed", "folder": root.name, "split": split, **settings}
+    return open_sources({root.name: spec}, root.parent)[root.name]
+
+
 def one(root, image, mask, classes=CLASSES, **settings):
     """The sample of a set of one row."""
     write(root, [f"train\t{image}\t{mask}\t9\t6\t1"], classes)
-    return lambda: Indexed(root, "train", **settings)[0]
+    return lambda: indexed(root, "train", **settings)[0]

@@ -79,6 +79,16 @@ def test_a_folder_that_cannot_be_written(root, monkeypatch, tmp_path):
     assert tmp_path / "cache" / "seggpt_jax" in catalog.folder.parents
 
 
+def test_a_read_only_folder_is_left_alone(root, monkeypatch, tmp_path):
+    """By the superuser too, who could write it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root.chmod(0o555)
+    catalog = open_catalog(make_layout("png_folders", IDS), root, "train")
+    root.chmod(0o755)
+    assert tmp_path / "cache" / "seggpt_jax" in catalog.folder.parents
+    assert not (root / ".seggpt").exists()
+
+
 def test_unreadable_masks_are_named_and_nobodys_partner(root, caplog):
     (root / "masks/train/a.png").write_bytes(b"no picture")
     source = raw("png_folders", root, "train", **IDS)

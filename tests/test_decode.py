@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from seggpt_jax.data.sample import BadRecord
-from seggpt_jax.data.sources.indexed import Indexed
-from tests.folders import SIZE, mask_values, one, picture, write
+from tests.folders import SIZE, indexed, mask_values, one, picture, write
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
@@ -145,7 +144,7 @@ def test_bad_records_name_the_file(tmp_path, role, content, message):
 
 def test_file_gone_after_opening(tmp_path):
     root = write(tmp_path / "pets")
-    source = Indexed(root, "train")
+    source = indexed(root, "train")
     (root / "a.png").unlink()
     with pytest.raises(BadRecord, match=r"a.png .*cannot be read"):
         source[0]

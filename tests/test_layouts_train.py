@@ -182,7 +182,7 @@ def test_classes_may_be_kept_and_hidden(data):
             "classes: voc has no 'plane'; did you mean 'aeroplane'",
         ),
         ({"classes": "cat"}, "must be a list of names"),
-        ({"classes": ["cat"]}, "no record shows a kept class"),
+        ({"classes": ["cat"]}, "classes: split 'train' of voc has no image of cat"),
         ({"classes": [1], "exclude_classes": [1]}, "both have aeroplane"),
     ]:
         with pytest.raises(ValueError, match=message):

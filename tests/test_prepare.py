@@ -247,7 +247,7 @@ def test_the_command_says_what_is_wrong(owners, tmp_path):
         (["vock"], "type: there is no 'vock'; did you mean 'voc'?"),
         (["voc", "--set=tile=3"], "setting voc.tile is unknown"),
         (["voc", "--set=tile"], "setting 'tile' must be such as name=value"),
-        (["indexed"], "type: 'indexed' has no prepared form"),
+        (["shapes"], "type: 'shapes' has no prepared form"),
         ([], "name one type of data set"),
     ]:
         script = [sys.executable, str(ROOT / "tools" / "prepare_data.py"), *arguments]

@@ -11,8 +11,8 @@ from configs import common
 from seggpt_jax.config import plain
 from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE
 from seggpt_jax.data.sources import TYPES, make_layout, open_groups, open_sources
-from seggpt_jax.data.sources.indexed import Indexed, splits
-from tests.folders import HEAD, ROW, mask_values, picture, write
+from seggpt_jax.data.sources.indexed import Indexed
+from tests.folders import HEAD, ROW, indexed, mask_values, picture, write
 
 # The sets of the paper's training, by the names of their types.
 PAPER = [one for name in common.WEIGHTS for one in common.MEMBERS.get(name, (name,))]
@@ -157,7 +157,7 @@ def test_documented_conversion(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(check, scope)
     assert "train 4 {'dog': 4, 'cat': 4}" in capsys.readouterr().out
-    assert splits(root) == ("val", "train")
+    assert Indexed.splits_in(root) == ("val", "train")
     monkeypatch.chdir(root)
     exec(colors, scope)
     saved = np.asarray(Image.open(root / "masks" / "rex.png"))
@@ -190,8 +190,8 @@ def test_every_real_set_agrees_with_its_tables(data_dir):
     roots = sorted(path.parent for path in data_dir.glob("*/index.tsv"))
     assert len(roots) >= 30
     for root in roots:
-        for split in splits(root):
-            source = Indexed(root, split)
+        for split in Indexed.splits_in(root):
+            source = indexed(root, split)
             for index in {0, len(source) // 2, len(source) - 1}:
                 sample = source[index]
                 listed = {k for k, v in source.by_class.items() if index in v}
@@ -204,14 +204,14 @@ def test_every_real_set_agrees_with_its_tables(data_dir):
 
 def test_real_reserved_ids(data_dir):
     for name in ("drive", "chase-db1"):
-        source = Indexed(data_dir / name, "train", strict=True)
+        source = indexed(data_dir / name, "train", strict=True)
         assert source.class_names == {256: "retinal vessel"}
-        assert source.labels == {255: 256}
+        assert source.layout.labels == {255: 256}
         segments = source[0].segments
         assert set(np.unique(segments)) == {0, 256}
         assert 0.02 < (segments == 256).mean() < 0.2  # vessels are thin
-    camvid = Indexed(data_dir / "camvid", "train")
-    assert camvid.labels[0] == 256 and 256 in camvid[0].classes
+    camvid = indexed(data_dir / "camvid", "train")
+    assert camvid.layout.labels[0] == 256 and 256 in camvid[0].classes
 
 
 def test_real_class_agnostic_sets(data_dir):

@@ -27,10 +27,11 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from seggpt_jax.config import parse_settings, plain
-from seggpt_jax.data.prepared import Prepared
-from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord, Source
+from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.layout import Layout
+from seggpt_jax.data.prepared import Prepared, splits_in
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import load, open_groups, open_sources
-from seggpt_jax.data.sources.indexed import splits as indexed_splits
 from seggpt_jax.mixture import pop_views
 
 ALIKE_BITS = 3  # of 64: what another size or quality of a JPEG changes
@@ -57,7 +58,7 @@ class Record(NamedTuple):
 Problems = dict[str, list[str]]  # kind -> what was found
 
 
-def check(source: Source, problems: Problems) -> list[Record]:
+def check(source: Dataset, problems: Problems) -> list[Record]:
     """Reads all records of a source, and adds to the problems."""
     records = []
     for found in _read_all(source):
@@ -67,17 +68,16 @@ def check(source: Source, problems: Problems) -> list[Record]:
         records.append(found)
         if not found.pixels.keys() - {BACKGROUND, IGNORE}:
             problems[EMPTY].append(found.name)
-    store = getattr(source, "store", None)
-    if isinstance(store, Prepared):
-        problems[UNREADABLE] += store.damaged()
-    for item in store.catalog.skipped if store else ():
+    if isinstance(source.store, Prepared):
+        problems[UNREADABLE] += source.store.damaged()
+    for item in source.store.catalog.skipped:
         problems[LEFT_OUT if item.fault else EMPTY].append(f"{item.id} {item.reason}")
     return records
 
 
-def describe(source: Source, records: list[Record]) -> str:
+def describe(source: Dataset, records: list[Record]) -> str:
     """Counts, sizes and the label histogram."""
-    instances = getattr(source, "kind", None) == INSTANCE
+    instances = source.kind == INSTANCE
     lines = [
         f"{source.name}: {len(source)} records, {len(source.by_class)} of "
         f"{len(source.class_names)} classes shown"
@@ -120,7 +120,7 @@ def compare(trained: Iterable[Record], held_out: Iterable[Record], problems: Pro
             problems[ALIKE].append(f"{record.name} and {twin}")
 
 
-def _read_all(source: Source) -> Iterator[Record | str]:
+def _read_all(source: Dataset) -> Iterator[Record | str]:
     def read(index: int) -> Record | str:
         try:
             sample = source[index]
@@ -146,9 +146,8 @@ def _read_all(source: Source) -> Iterator[Record | str]:
 def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, Any]):
     """The sources of one type: (to train on, held out)."""
     path = pathlib.Path(root).absolute()
-    if kind == "indexed":
-        splits = splits or list(indexed_splits(path))
-    splits = splits or list(getattr(load(kind), "splits", ()))
+    if not splits and issubclass(cls := load(kind), Layout):
+        splits = [*splits_in(cls, path)]
     if not splits:
         raise ValueError(f"type {kind!r} has no splits of its own; name --splits")
     specs = {
@@ -183,7 +182,7 @@ def _on_disk(specs: Mapping[str, Any]) -> dict[str, Any]:
     return {n: spec for n, spec in specs.items() if spec.get("type") != "shapes"}
 
 
-def run(trained: Mapping[str, Source], held_out: Mapping[str, Source]) -> bool:
+def run(trained: Mapping[str, Dataset], held_out: Mapping[str, Dataset]) -> bool:
     """Prints the reports; true when nothing is wrong."""
     problems: Problems = collections.defaultdict(list)
     halves = []

@@ -35,6 +35,7 @@ from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.staging import new_folder
 
 VERSION = 1
+_WRITABLE = 0o222  # by anybody
 BESIDE = ".seggpt"  # folder below the root of a data set
 _TEXT, _STARTS, _MEMBERS, _META = "text.npy", "starts.npy", "members.npy", "meta.json"
 
@@ -45,8 +46,8 @@ class Catalog:
     """A stored catalog, mapped into memory.
 
     names: label -> class name. by_class: label -> rising indices of the records that
-    show it; labels without any are left out. skipped: what makes no record. unreadable:
-    records whose mask cannot be decoded.
+    show it; labels without any are left out. facts: those of the layout's listing.
+    skipped: what makes no record. unreadable: records whose mask cannot be decoded.
     """
 
     def __init__(self, folder: Path):
@@ -54,6 +55,7 @@ class Catalog:
         self.folder = folder
         self.fingerprint = str(meta["fingerprint"])
         self.names = {int(k): str(v) for k, v in meta["names"].items()}
+        self.facts: dict[str, Any] = meta.get("facts", {})
         self.skipped = [Skipped(*item) for item in meta["skipped"]]
         self.unreadable = [Skipped(*item) for item in meta["unreadable"]]
         self._text = np.load(folder / _TEXT, mmap_mode="r")
@@ -83,8 +85,8 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     """The catalog of a layout's split: the stored one, or, the first time and whenever
     the watched files changed, a new one.
 
-    It is stored beside the data, in `<root>/.seggpt`, or, where that cannot be
-    written, in `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
+    It is stored beside the data, in `<root>/.seggpt`, or, where the root is read-only,
+    in `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
     """
     check_split(split, layout.splits)
     need(root, "the folder of a data set")
@@ -110,7 +112,8 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
                 + (f"{skipped[0].id} {skipped[0].reason}; " if skipped else "")
                 + "docs/data.md shows the expected tree"
             )
-        found = find_classes(layout, root, entries, f"{root.name} {split}: masks")
+        decoder, title = layout.with_facts(listing.facts), f"{root.name} {split}: masks"
+        found = find_classes(decoder, root, entries, title)
         if not layout.keep_empty:
             both = [(e, f) for e, f in zip(entries, found, strict=True) if any(f)]
             entries, found = [e for e, _ in both], [f for _, f in both]
@@ -125,6 +128,7 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
                 for entry, (_, why) in zip(entries, found, strict=True)
                 if why
             ],
+            facts=listing.facts,
             fingerprint=fingerprint,
         )
         _log(folder)
@@ -139,10 +143,12 @@ def store_catalog(
     classes: Sequence[Sequence[int]],
     skipped: Sequence[Skipped],
     unreadable: Sequence[Skipped] = (),
+    facts: Mapping[str, Any] | None = None,
     fingerprint: str = "",
 ) -> None:
     """Writes a catalog. records: JSON. classes: the labels that each of them shows."""
-    texts = [json.dumps(r, ensure_ascii=False).encode() for r in records]
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # one for all: much faster
+    texts = [encode(record).encode() for record in records]
     members: dict[int, list[int]] = {label: [] for label in names}
     for index, shown in enumerate(classes):
         for label in shown:
@@ -159,6 +165,8 @@ def store_catalog(
         "skipped": list(skipped),
         "unreadable": list(unreadable),
     }
+    if facts:
+        meta["facts"] = facts
     with _settled(folder, fingerprint), new_folder(folder) as new:
         np.save(new / _TEXT, np.frombuffer(b"".join(texts), np.uint8))
         np.save(new / _STARTS, np.cumsum([0, *map(len, texts)], dtype=np.int64))
@@ -180,7 +188,7 @@ def find_classes(
         if entry.classes is not None:
             return entry.classes, ""
         try:
-            with naming_errors(str(root / (entry.mask or entry.image))):
+            with naming_errors(layout.error_names(root, entry)[1]):
                 decoded = layout.decode(layout.read_mask(root, entry), entry.annotation)
         except BadRecord as error:
             return (), str(error)
@@ -217,12 +225,12 @@ def _divide(
 
 def _parent(root: Path) -> Path:
     beside = root / BESIDE
-    try:
-        beside.mkdir(exist_ok=True)
-        if os.access(beside, os.W_OK):
-            return beside
-    except OSError:
-        pass
+    # The superuser may write everywhere, but leaves alone what is marked read-only.
+    if root.stat().st_mode & _WRITABLE:
+        with contextlib.suppress(OSError):
+            beside.mkdir(exist_ok=True)
+            if os.access(beside, os.W_OK):
+                return beside
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "seggpt_jax" / f"{root.name}-{_digest(str(root.resolve()))[:12]}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,11 @@
 import functools
 import io
 import itertools
+import logging
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 from PIL import Image
@@ -18,13 +19,16 @@ from seggpt_jax.data.decode import naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Layout, RawRecord
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
+logger = logging.getLogger(__name__)
+
 NEAREST = Image.Resampling.NEAREST
 
 
 class Store:
-    """Where the records of a split are kept, and how they are decoded."""
+    """Where the records of a split are kept, and the layout that was asked for."""
 
     layout: Layout
+    split: str
 
     @functools.cached_property
     def catalog(self) -> Catalog:
@@ -76,23 +80,33 @@ class Dataset:
         exclude_classes: Sequence[int | str] = (),
     ):
         self.store, self.name = store, name
-        self.kind = kind_of(store.layout.kind)
-        self.same_image_only = store.layout.same_image_only
+        self.layout = store.layout.with_facts(store.catalog.facts)
+        self.kind = kind_of(self.layout.kind)
+        self.same_image_only = bool(self.layout.same_image_only)
         names = store.catalog.names
-        self._kept = frozenset(
-            names if classes is None else _labels(classes, names, "classes", name)
-        )
-        self._hidden = frozenset(
-            _labels(exclude_classes, names, "exclude_classes", name)
-        )
+        self._hidden = self._labels(exclude_classes, "exclude_classes")
         if classes is None:
-            self._kept -= self._hidden
-        elif both := [names[i] for i in self._kept & self._hidden]:
+            self._kept = frozenset(names) - self._hidden
+        else:
+            self._kept = self._labels(classes, "classes")
+        if both := [names[i] for i in self._kept & self._hidden]:
             raise ValueError(
                 f"{name}: classes and exclude_classes both have {shorten(both)}"
             )
+        empty = [
+            n for label, n in self.class_names.items() if label not in self.by_class
+        ]
+        where = f"split {store.split!r} of {name} has no image of"
+        if empty and classes is not None:
+            raise ValueError(
+                f"classes: {where} {shorten(empty)}; leave the class out or use "
+                f"another split"
+            )
         if not self.by_class:
-            raise ValueError(f"{name}: no record shows a kept class; keep more classes")
+            raise ValueError(
+                f"{where} any kept class; leave the set out or keep more classes"
+            )
+        self._log_unused()
 
     @property
     def class_names(self) -> dict[int, str]:
@@ -109,7 +123,7 @@ class Dataset:
     @functools.cached_property
     def videos(self) -> dict[str, range]:
         """Name -> indices of its frames, in order; empty for sets of images."""
-        if not self.store.layout.video:
+        if not self.layout.video:
             return {}
         catalog = self.store.catalog
         names = (catalog[i][0].rpartition("/")[0] for i in range(len(catalog)))
@@ -128,15 +142,15 @@ class Dataset:
         return len(self.store.catalog)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
-        return self.sample(self.store[operator.index(index)])
+        return self.sample(self.store[range(len(self))[index]])
 
     def sample(self, raw: RawRecord) -> Sample:
         """Decodes one record. Raises `BadRecord`, which names the file."""
         with naming_errors(raw.mask_name):
-            decoded = self.store.layout.decode(raw.mask, raw.annotation)
+            decoded = self.layout.decode(raw.mask, raw.annotation)
         segments = None if decoded is None else self._filter(decoded)
         size = None if segments is None else segments.shape
-        if self.store.layout.scale_masks:
+        if self.layout.scale_masks:
             size = None
         with naming_errors(raw.image_name):
             image = read_image(io.BytesIO(raw.image), size, raw.mask_name)
@@ -155,7 +169,7 @@ class Dataset:
         """Label of each object of a record of instances -> name of its class."""
         raw = self.store[index]
         with naming_errors(raw.mask_name):
-            decoded = self.store.layout.decode(raw.mask, raw.annotation)
+            decoded = self.layout.decode(raw.mask, raw.annotation)
         owners = (decoded and decoded.owners) or {}
         return {n: self.store.catalog.names[label] for n, label in owners.items()}
 
@@ -174,18 +188,32 @@ class Dataset:
                 lookup[label] = IGNORE
         return lookup[segments]
 
+    def _labels(self, chosen: Sequence[int | str], setting: str) -> frozenset[int]:
+        """The labels that a setting names."""
+        if isinstance(chosen, str):  # a sequence of letters, never meant as one
+            raise ValueError(f"{setting}: {chosen!r} must be a list of names or labels")
+        names = self.store.catalog.names
+        known: dict[Any, int] = {
+            **{name: label for label, name in names.items()},
+            **{label: label for label in names},
+            **self.layout.labels,
+        }
+        labels = {item: known.get(item, known.get(str(item))) for item in chosen}
+        for item, label in labels.items():
+            if label is None:
+                source = ": ".join(filter(None, (self.name, self.layout.class_list)))
+                raise ValueError(
+                    f"{setting}: {source} has no {item!r}"
+                    f"{suggest(item, names.values())}"
+                )
+        return frozenset(filter(None, labels.values()))
 
-def _labels(
-    chosen: Sequence[int | str], names: Mapping[int, str], setting: str, source: str
-) -> list[int]:
-    """Labels of names or labels."""
-    if isinstance(chosen, str):  # a sequence of letters, never meant as one
-        raise ValueError(f"{setting}: {chosen!r} must be a list of names or labels")
-    by_name = {name: label for label, name in names.items()}
-    labels = [by_name.get(str(item), item) for item in chosen]
-    for label in labels:
-        if label not in names:
-            raise ValueError(
-                f"{setting}: {source} has no {label!r}{suggest(label, names.values())}"
-            )
-    return [int(label) for label in labels]
+    def _log_unused(self) -> None:
+        unused = np.ones(len(self), bool)
+        for members in self.by_class.values():
+            unused[members] = False
+        if count := np.count_nonzero(unused):
+            logger.info(
+                "%s: %d of %d images of split %s show no kept class and are no one's "
+                "partner", self.name, count, len(self), self.store.split,
+            )  # fmt: skip

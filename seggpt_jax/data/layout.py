@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -45,10 +45,12 @@ class Skipped(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a split holds. names: label -> class name, in the owners' order."""
+    """What a split holds. names: label -> class name, in the owners' order. facts:
+    JSON, what only the folder tells of all records (see `Layout.with_facts`)."""
 
     names: dict[int, str]
     records: Iterable[Entry | Skipped]
+    facts: Mapping[str, Any] = {}
 
 
 class RawRecord(NamedTuple):
@@ -72,15 +74,36 @@ class Decoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Base of all layouts. The fields of a subclass are its settings in a config."""
+    """Base of all layouts. The fields of a subclass are its settings in a config. One
+    with `compare=False` leaves the records as they are: a set need not be prepared anew
+    where it differs."""
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
-    same_image_only: ClassVar[bool] = False
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")  # none: any word may be one
+    class_list: ClassVar[str] = ""  # the file that lists the classes, for errors
     scale_masks: ClassVar[bool] = False  # to their images, where the sizes differ
     keep_empty: ClassVar[bool] = True  # records whose masks show no class
     readers: ClassVar[int] = 64  # masks that may be decoded at once
     video: ClassVar[bool] = False  # ids are VIDEO/FRAME, in order
-    kind: int | str = dataclasses.field(default=CATEGORY, init=False)
+    kind: int | str | None = dataclasses.field(default=CATEGORY, init=False)
+
+    @property
+    def same_image_only(self) -> bool | None:
+        """Whether labels mean nothing across images (see `data.sample.Source`)."""
+        return False
+
+    @property
+    def labels(self) -> Mapping[int, int]:
+        """Class id of the owners -> label, where settings may name classes by these."""
+        return {}
+
+    def __getstate__(self) -> dict:
+        # Tables are cached beside the fields: workers make them anew.
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def splits_in(cls, root: Path) -> tuple[str, ...]:
+        """The splits of a folder, as far as they are known without being named."""
+        return cls.splits
 
     def records(self, root: Path, split: str) -> Listing:
         """The records of a split, without decoding any picture.
@@ -94,6 +117,10 @@ class Layout:
         """Files and folders whose change makes a stored index stale."""
         raise NotImplementedError
 
+    def with_facts(self, facts: Mapping[str, Any]) -> "Layout":
+        """The layout that decodes the records of a listing with these facts."""
+        return self
+
     def decode(self, mask: bytes, annotation: str) -> Decoded | None:
         """The label map; None for a record that nobody annotated (frames of videos).
         Raises what Pillow raises, or `BadRecord` without a name."""
@@ -105,9 +132,13 @@ class Layout:
     def read_mask(self, root: Path, entry: Entry) -> bytes:
         return (root / entry.mask).read_bytes() if entry.mask else b""
 
+    def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
+        """What errors call the image and the mask of a record."""
+        return str(root / entry.image), str(root / (entry.mask or entry.image))
+
     def read(self, root: Path, entry: Entry) -> RawRecord:
         """The bytes of a record. Raises `BadRecord` for a file that is not there."""
-        names = str(root / entry.image), str(root / (entry.mask or entry.image))
+        names = self.error_names(root, entry)
         with naming_errors(names[0], "restore it"):
             image = self.read_image(root, entry)
         with naming_errors(names[1], "restore it"):

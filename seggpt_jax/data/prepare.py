@@ -125,7 +125,7 @@ def prepare(
       ValueError: for what is wrong with the folder, and where `out` was begun with
         other data or settings.
     """
-    splits = tuple(splits or layout.splits)
+    splits = tuple(splits or layout.splits_in(root))
     if not splits:
         raise ValueError("splits: this layout has none of its own; name them")
     if shard_records < 1 or workers < 0:
@@ -135,8 +135,9 @@ def prepare(
     plan = Plan(layout, root.absolute(), out.absolute(), splits, shard_records)
     if plan.final.exists():
         raise ValueError(f"{plan.final} is there; move it away to prepare it anew")
-    described = json.dumps(plan.describe(), sort_keys=True)
     with _locked(plan.staging):
+        # Not before: the folder below may lie in the root, whose time it changes.
+        described = json.dumps(plan.describe(), sort_keys=True)
         begun = plan.staging / "plan.json"
         if begun.exists() and begun.read_text() != described:
             raise ValueError(
@@ -354,6 +355,7 @@ def _finish_split(
         records=([catalog[index][0]] for index in kept),
         classes=[classes[index] for index in kept],
         skipped=skipped,
+        facts=catalog.facts,
     )
     counts = {label: len(members) for label, members in catalog.by_class.items()}
     for index in bad:

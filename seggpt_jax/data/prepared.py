@@ -34,6 +34,13 @@ def is_prepared(root: Path) -> bool:
     return (root / VERSION / MANIFEST).is_file()
 
 
+def splits_in(layout: type[Layout], root: Path) -> tuple[str, ...]:
+    """The splits of a folder: those prepared where there are any, else the layout's."""
+    if is_prepared(root):
+        return tuple(read_manifest(root / VERSION)["splits"])
+    return layout.splits_in(root)
+
+
 class Prepared(Store):
     """One split of a prepared set.
 
@@ -126,9 +133,11 @@ def file_digest(path: Path) -> str:
 
 
 def describe(layout: Layout) -> dict[str, Any]:
-    """The type and settings of a layout, as JSON gives them back."""
-    settings = {"type": type(layout).__name__} | dataclasses.asdict(layout)
-    return json.loads(json.dumps(settings))
+    """The type and settings of a layout that records depend on, as JSON gives them
+    back."""
+    settings = dataclasses.asdict(layout)
+    chosen = {f.name: settings[f.name] for f in dataclasses.fields(layout) if f.compare}
+    return json.loads(json.dumps({"type": type(layout).__name__} | chosen))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -147,25 +147,26 @@ def _calls(
     kind = settings.pop("type", None)
     if kind not in TYPES:
         raise ValueError(f"{where}.type has no {kind!r}{suggest(kind, TYPES)}")
-    cls = load(kind)
-    _check_settings(where, kind, cls, settings)
+    _check_settings(where, kind, load(kind), settings)
     if kind == "shapes":
         yield _Call(group, name, kind, None, settings)
-    elif kind == "indexed":
-        for member, one in _expand(group, name, settings, _need(data_dir)).items():
-            yield _Call(group, member, kind, one.pop("root"), one)
+        return
+    if kind == "indexed":
+        _need(data_dir)
+    # Without data_dir too, so that all that is missing is named at once.
+    root = Path(data_dir or "<data_dir>")
+    folder = settings.pop("folder", kind)
+    if kind == "indexed" and folder == "*":
+        for member, one in _expand(where, settings, root):
+            yield _Call(group, member, kind, root / member, one)
     else:
-        # Without data_dir too, so that all that is missing is named at once.
-        root = Path(data_dir or "<data_dir>") / settings.pop("folder", kind)
-        yield _Call(group, name, kind, root, settings)
+        yield _Call(group, name, kind, root / folder, settings)
 
 
 def _open(call: _Call) -> Any:
     cls, settings = load(call.type), dict(call.settings)
     if call.root is None:
         return cls(**settings)
-    if not issubclass(cls, Layout):
-        return cls(call.root, name=call.name, **settings)
     chosen = {k: settings.pop(k) for k in SELECTION if k in settings}
     split = settings.pop("split")
     store = open_store(make_layout(call.type, settings), call.root, split)
@@ -197,9 +198,8 @@ def _check_settings(
     if issubclass(cls, Layout):
         allowed |= {"folder", "split"} | set(SELECTION)
         required |= {"split"}
-    elif kind == "indexed":
-        allowed = allowed - {"root", "name"} | {"folder"}
-        required = required - {"root"} | {"folder"}
+    if kind == "indexed":
+        required |= {"folder"}
         if settings.get("folder") == "*":
             allowed |= {"exclude"}
     for setting in settings:
@@ -211,62 +211,51 @@ def _check_settings(
         raise ValueError(f"{where}: type {kind!r} needs the setting {absent[0]!r}")
 
 
-def _need(data_dir: str | os.PathLike[str] | None) -> Path:
+def _need(data_dir: str | os.PathLike[str] | None) -> None:
     if not data_dir or not Path(data_dir).is_dir():
         raise ValueError(
             f"data_dir: {str(data_dir or '')!r} is no folder; it must hold the "
             f"folders of all sources (docs/data.md)"
         )
-    return Path(data_dir)
 
 
 def _expand(
-    group: str, name: str, settings: Mapping[str, Any], data_dir: Path
-) -> dict[str, dict[str, Any]]:
-    """Name -> settings of `Indexed`: one folder, or each set that "*" stands for."""
-    settings = dict(settings)
-    folder = settings.pop("folder")
-    if folder != "*":
-        return {name: {**settings, "root": data_dir / folder}}
-
+    where: str, settings: Mapping[str, Any], data_dir: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and settings of each set that the folder "*" of `indexed` stands for."""
     from seggpt_jax.data.sources import indexed  # only when a config asks for it
 
-    sets = data_dir / indexed.SETS
-    listed = indexed.set_kinds(data_dir)
-    if not listed:
-        raise ValueError(f"sources.{group}: folder '*' needs {sets} with a row per set")
+    settings = dict(settings)
     exclude = settings.pop("exclude", ())
     hidden = settings.pop("exclude_classes", ())
+    split = settings["split"]
+    sets, listed = data_dir / indexed.SETS, indexed.set_kinds(data_dir)
+    if not listed:
+        raise ValueError(f"{where}: folder '*' needs {sets} with a row per set")
     for name in exclude:
         if name not in listed:
             raise ValueError(
-                f"sources.{group}.exclude: {sets} has no {name!r}"
-                f"{suggest(name, listed)}"
+                f"{where}.exclude: {sets} has no {name!r}{suggest(name, listed)}"
             )
-
-    chosen: dict[str, dict[str, Any]] = {}
-    classes: set[str] = set()
-    found: set[str] = set()
-    for name in listed:
-        root = data_dir / name
-        if name in exclude:
-            continue
-        if not root.is_dir():
-            chosen[name] = {**settings, "root": root}  # for the list of what is missing
-        elif (root / indexed.INDEX).is_file():  # others have a layout of their own
-            found.update(splits := indexed.splits(root))
-            if settings["split"] in splits:
-                names = set(indexed.class_table(root).values())
-                classes |= names
-                hide = [c for c in hidden if c in names]
-                chosen[name] = {**settings, "root": root, "exclude_classes": hide}
+    roots = {name: data_dir / name for name in listed if name not in exclude}
+    # What is not there counts as having the split: it is to be named as missing.
+    contents = {
+        name: indexed.contents(root) if root.is_dir() else {split: ()}
+        for name, root in roots.items()
+    }
+    chosen = {name: has[split] for name, has in contents.items() if split in has}
     if not chosen:
-        what = f"sources.{group}.split: {data_dir}"
+        found = set().union(*contents.values())
         raise ValueError(
-            f"{what} has no {settings['split']!r}{suggest(settings['split'], found)}"
+            f"{where}.split: {data_dir} has no {split!r}{suggest(split, found)}"
         )
+    classes = set().union(*chosen.values())
     for name in hidden:
         if name not in classes:
-            what = f"sources.{group}.exclude_classes: {data_dir}"
-            raise ValueError(f"{what} has no {name!r}{suggest(name, classes)}")
-    return chosen
+            raise ValueError(
+                f"{where}.exclude_classes: {data_dir} has no {name!r}"
+                f"{suggest(name, classes)}"
+            )
+    for name, names in chosen.items():
+        own = [hide for hide in hidden if hide in names]
+        yield name, {**settings, "exclude_classes": own}

@@ -34,9 +34,6 @@ class ById(Layout):
             if ids.count(value) > 1:
                 raise ValueError(f"ids: {value} is listed twice")
 
-    def __getstate__(self) -> dict:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-
     @functools.cached_property
     def names(self) -> dict[int, str]:
         """Label -> name."""

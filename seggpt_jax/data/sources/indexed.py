@@ -1,27 +1,27 @@
 """Indexed folders: images and masks listed in two tables. Format: docs/data.md."""
 
 import csv
+import dataclasses
 import functools
-import itertools
-import logging
-import operator
+import io
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import Any, ClassVar
 
 import numpy as np
 
 from seggpt_jax.config import shorten, suggest
-from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_image, read_mask
-from seggpt_jax.data.layout import labels_of
+from seggpt_jax.data.decode import MAX_VALUE, read_mask
+from seggpt_jax.data.layout import Decoded, Entry, Layout, Listing, labels_of, lookup
+from seggpt_jax.data.prepared import VERSION, is_prepared, read_manifest
 from seggpt_jax.data.sample import (
     BACKGROUND,
     CATEGORY,
     IGNORE,
     INSTANCE,
     BadRecord,
-    Sample,
     kind_of,
 )
 
@@ -30,124 +30,95 @@ INDEX_COLUMNS = ("split", "image", "mask", "width", "height", "classes")
 CLASSES_COLUMNS = ("id", "name", "images")
 
 
-class Row(NamedTuple):
-    """One line of index.tsv: files, `(h, w)`, and class ids as in classes.tsv."""
-
-    line: int
-    image: str
-    mask: str
-    size: tuple[int, int]
-    ids: tuple[int, ...]
-
-
-class Table(NamedTuple):
-    """The parsed tables of one split. `labels` maps class ids to labels of segments;
-    `lookup` int32 `[65536]` maps mask values to them."""
-
-    rows: list[Row]
-    labels: dict[int, int]
-    class_names: dict[int, str]
-    by_class: dict[int, np.ndarray]
-    lookup: np.ndarray
-
-
-class Indexed:
-    """A folder with `index.tsv` and `classes.tsv` as a source (see `data.sample`).
+@dataclasses.dataclass(frozen=True)
+class Indexed(Layout):
+    """A folder with `index.tsv` and `classes.tsv`; any word may be a split.
 
     A mask value listed in classes.tsv is that class, 255 unlisted is `IGNORE`, every
-    other value is `BACKGROUND`. Labels of `segments` are the ids of classes.tsv,
-    except that a listed 0 or 255 moves to the first free label above 255, since both
-    are reserved. `class_names` and `by_class` are keyed by label.
+    other value is `BACKGROUND`. Labels are the ids of classes.tsv, except that a listed
+    0 or 255 moves to the first free label above 255, since both are reserved.
 
-    Args:
-      root: the folder; sets.tsv beside it, when there, tells class-agnostic sets.
-      split: a value of the column `split`.
-      classes: names, or ids as in classes.tsv, to keep; others become background.
-      exclude_classes: the same, to hide: their pixels become `IGNORE`.
-      kind: "category" or "instance"; by default instance for class-agnostic sets.
-      same_image_only: by default true for class-agnostic sets.
-      strict: refuse records that disagree with their tables (for checking data).
-      check_files: look that every file is there when opening.
-      name: by default the folder's.
-
-    Raises:
-      ValueError: on opening, for the set. BadRecord: on reading, for one record.
+    kind: "category" or "instance"; by default instance for class-agnostic sets.
+    same_image_only: by default true for the sets that sets.tsv, beside the folder,
+    calls class-agnostic. strict: refuse records that disagree with their tables (for
+    checking data). check_files: look that every file is there when opening.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str,
-        classes: Sequence[int | str] | None = None,
-        exclude_classes: Sequence[int | str] = (),
-        kind: int | str | None = None,
-        same_image_only: bool | None = None,
-        strict: bool = False,
-        check_files: bool = True,
-        name: str | None = None,
-    ):
-        self.root = Path(os.path.abspath(root))
-        self.split = split
-        self.classes = None if classes is None else _listed(classes, "classes")
-        self.exclude_classes = _listed(exclude_classes, "exclude_classes")
-        if same_image_only is None:
-            set_kind = set_kinds(self.root.parent).get(self.root.name, "")
-            same_image_only = set_kind.startswith("class-agnostic")
-        self.same_image_only = same_image_only
+    splits: ClassVar[tuple[str, ...]] = ()
+    class_list: ClassVar[str] = CLASSES
+    kind: int | str | None = dataclasses.field(default=None, compare=False)
+    same_image_only: bool | None = dataclasses.field(default=None, compare=False)
+    strict: bool = dataclasses.field(default=False, compare=False)
+    check_files: bool = dataclasses.field(default=True, compare=False)
+    ids: tuple[int, ...] = dataclasses.field(default=(), init=False, compare=False)
+
+    def __post_init__(self):
+        if self.kind is not None:
+            kind_of(self.kind)
+
+    @classmethod
+    def splits_in(cls, root: Path) -> tuple[str, ...]:
+        """The splits of index.tsv, in order of appearance."""
+        rows = _read_table(root / INDEX, INDEX_COLUMNS)
+        return tuple(dict.fromkeys(fields[0] for _, fields in rows))
+
+    def records(self, root: Path, split: str) -> Listing:
+        names = class_table(root)
+        labels = labels_of(names)
+        entries, found = _read_index(root / INDEX, split, labels)
+        if not found:
+            raise ValueError(f"{root / INDEX} has no rows; it needs a line per image")
+        if not entries:
+            raise ValueError(
+                f"split: {root / INDEX} has no {split!r}{suggest(split, found)}"
+            )
+        if self.check_files:
+            _check_files(entries, root)
+        kind = set_kinds(root.parent).get(root.name, "")
+        facts = {
+            "ids": list(names),
+            "class_agnostic": kind.startswith("class-agnostic"),
+        }
+        return Listing({labels[i]: name for i, name in names.items()}, entries, facts)
+
+    def watched(self, root: Path, split: str) -> Iterable[Path]:
+        for table in (INDEX, CLASSES):
+            yield _need(root / table)
+        if (sets := root.parent / SETS).is_file():
+            yield sets
+        if self.check_files:  # all folders: of a file that goes the time is theirs
+            yield root
+
+    def with_facts(self, facts: Mapping[str, Any]) -> "Indexed":
+        same, kind = self.same_image_only, self.kind
+        if same is None:
+            same = facts["class_agnostic"]
         if kind is None:
-            kind = INSTANCE if same_image_only else CATEGORY
-        self.kind = kind_of(kind)
-        self.strict = strict
-        self.name = name or self.root.name
-        _log_unused(self._table, self)
-        if check_files:
-            _check_files(self._table.rows, self.root)
+            kind = INSTANCE if same else CATEGORY
+        full = dataclasses.replace(self, same_image_only=same, kind=kind)
+        object.__setattr__(full, "ids", tuple(facts["ids"]))  # no setting
+        return full
 
     @functools.cached_property
-    def _table(self) -> Table:
-        return _read_tables(self.root, self.split, self.classes, self.exclude_classes)
-
-    def __getstate__(self) -> dict:
-        # Workers get the settings only, and read the tables again on first use.
-        return {key: value for key, value in vars(self).items() if key != "_table"}
-
-    @property
-    def class_names(self) -> dict[int, str]:
-        """Label -> name of the kept classes, in the order of classes.tsv."""
-        return self._table.class_names
-
-    @property
-    def by_class(self) -> dict[int, np.ndarray]:
-        """Label -> rising indices of its samples; classes without any are left out."""
-        return self._table.by_class
-
-    @property
     def labels(self) -> dict[int, int]:
-        """Class id of classes.tsv (a mask value) -> label of `segments`."""
-        return self._table.labels
+        """Class id of classes.tsv (a mask value) -> label."""
+        return labels_of(self.ids)
 
-    def __len__(self) -> int:
-        return len(self._table.rows)
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """Mask value -> label."""
+        return lookup({IGNORE: IGNORE} | self.labels)
 
-    def __getitem__(self, index: SupportsIndex) -> Sample:
-        table, row = self._table, self._table.rows[operator.index(index)]
-        image_path, mask_path = self.root / row.image, self.root / row.mask
-        with naming_errors(f"{mask_path} ({INDEX} line {row.line})"):
-            values = read_mask(mask_path)
-            if self.strict:
-                _check_strict(row, values, table)
-        with naming_errors(f"{image_path} ({INDEX} line {row.line})"):
-            image = read_image(image_path, values.shape, mask_path)
-        segments = table.lookup[values]
-        present = np.flatnonzero(np.bincount(segments.ravel())).tolist()
-        classes = tuple(label for label in present if label in table.class_names)
-        return Sample(image, segments, self.kind, classes)
+    def decode(self, mask: bytes, annotation: str) -> Decoded:
+        values = read_mask(io.BytesIO(mask))
+        if self.strict:
+            _check_strict(json.loads(annotation), values, self.labels)
+        return Decoded(self.table[values])
 
-
-def splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The splits that index.tsv of a folder has, in order of appearance."""
-    rows = _read_table(Path(root) / INDEX, INDEX_COLUMNS)
-    return tuple(dict.fromkeys(fields[0] for _, fields in rows))
+    def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
+        image, mask = super().error_names(root, entry)
+        line = json.loads(entry.annotation)["line"]
+        return f"{image} ({INDEX} line {line})", f"{mask} ({INDEX} line {line})"
 
 
 def class_table(root: str | os.PathLike[str]) -> dict[int, str]:
@@ -187,17 +158,39 @@ def set_kinds(data_dir: str | os.PathLike[str]) -> dict[str, str]:
         return {row["set"]: row["kind"] or "" for row in rows}
 
 
+def contents(root: Path) -> dict[str, Collection[str]]:
+    """Split -> names of its classes; empty for a folder that holds another layout."""
+    if is_prepared(root):
+        manifest = read_manifest(root / VERSION)
+        if manifest["layout"]["type"] != Indexed.__name__:
+            return {}
+        return {split: one["classes"] for split, one in manifest["splits"].items()}
+    if not (root / INDEX).is_file():
+        return {}
+    return dict.fromkeys(Indexed.splits_in(root), class_table(root).values())
+
+
 # Tables.
+
+
+def _need(path: Path) -> Path:
+    """The path of a table, when it is there."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; docs/data.md describes it")
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; an indexed folder needs {INDEX} and {CLASSES} "
+            f"(docs/data.md shows how to write them)"
+        )
+    return path
 
 
 def _read_table(
     path: Path, columns: tuple[str, ...]
 ) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, fields) of a tab-separated table with these columns."""
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.parent}: no such folder; docs/data.md describes it")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _need(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             header = tuple(next(rows, ()))
             if header != columns:
@@ -214,11 +207,6 @@ def _read_table(
                         f"of {len(columns)} ({', '.join(columns)}), separated by tabs"
                     )
                 yield rows.line_num, fields
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: no such file; an indexed folder needs {INDEX} and {CLASSES} "
-            f"(docs/data.md shows how to write them)"
-        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a readable UTF-8 table ({error})") from error
 
@@ -232,20 +220,18 @@ def _integer(text: str, what: str, low: int = 0) -> int:
     raise ValueError(f"{what} {text!r} must be a whole number of {low} or more")
 
 
-def _listed(chosen: Sequence[int | str], setting: str) -> tuple[int | str, ...]:
-    if isinstance(chosen, str):  # a sequence of letters, never meant as one
-        raise ValueError(f"{setting}: {chosen!r} must be a list of names or ids")
-    return tuple(chosen)
-
-
 def _read_index(
-    path: Path, split: str, names: dict[int, str]
-) -> tuple[list[Row], set[str]]:
-    """The rows of one split, and all splits. Every row is checked."""
-    rows: list[Row] = []
+    path: Path, split: str, labels: Mapping[int, int]
+) -> tuple[list[Entry], set[str]]:
+    """The records of one split, and all splits. Every row is checked.
+
+    Annotations are what the row says: {"line": 2, "size": [h, w], "classes": ids}.
+    """
+    entries: list[Entry] = []
     found: set[str] = set()
+    seen: set[str] = set()
     # A large index repeats few texts: each is read once.
-    known = {str(i): i for i in names}
+    known = {str(i): i for i in labels}
     sizes: dict[tuple[str, str], tuple[int, int]] = {}
     for line, (row_split, image, mask, width, height, ids) in _read_table(
         path, INDEX_COLUMNS
@@ -254,117 +240,39 @@ def _read_index(
         texts = ids.split(",") if ids else []
         for text in texts:
             if text not in known:
-                known[text] = _class_id(text, path, line, names)
+                known[text] = _class_id(text, path, line, labels)
         if (height, width) not in sizes:
             sizes[height, width] = (
                 _integer(height, f"{path} line {line}: height", 1),
                 _integer(width, f"{path} line {line}: width", 1),
             )
         if row_split == split:
-            listed = tuple(sorted({known[text] for text in texts}))
-            rows.append(Row(line, image, mask, sizes[height, width], listed))
-    return rows, found
+            listed = sorted({known[text] for text in texts})
+            h, w = sizes[height, width]
+            # JSON, which `json.dumps` would take most of the time for.
+            row = f'{{"line": {line}, "size": [{h}, {w}], "classes": {listed}}}'
+            name = f"{image}#{line}" if image in seen else image  # several masks
+            seen.add(image)
+            classes = tuple([labels[i] for i in listed])
+            entries.append(Entry(name, image, mask, row, classes))
+    return entries, found
 
 
-def _class_id(text: str, path: Path, line: int, names: dict[int, str]) -> int:
+def _class_id(text: str, path: Path, line: int, known: Iterable[int]) -> int:
     class_id = _integer(text, f"{path} line {line}: class id")
-    if class_id not in names:
+    if class_id not in known:
         raise ValueError(
             f"{path} line {line}: class id {class_id} is not in "
-            f"{path.with_name(CLASSES)}, which has {shorten(names)}; add it there or "
+            f"{path.with_name(CLASSES)}, which has {shorten(known)}; add it there or "
             f"correct the row"
         )
     return class_id
 
 
-def _read_tables(
-    root: Path,
-    split: str,
-    classes: Sequence[int | str] | None,
-    exclude_classes: Sequence[int | str],
-) -> Table:
-    names = class_table(root)
-    rows, found = _read_index(root / INDEX, split, names)
-    if not found:
-        raise ValueError(f"{root / INDEX} has no rows; it needs a line per image")
-    if not rows:
-        raise ValueError(
-            f"split: {root / INDEX} has no {split!r}{suggest(split, found)}"
-        )
-
-    hidden = _choose(exclude_classes, names, "exclude_classes", root)
-    kept = _choose(names if classes is None else classes, names, "classes", root)
-    if classes is None:
-        kept = [i for i in kept if i not in hidden]
-    if both := [names[i] for i in kept if i in hidden]:
-        raise ValueError(f"classes and exclude_classes both have {shorten(both)}")
-
-    members: dict[int, list[int]] = {i: [] for i in kept}
-    for index, row in enumerate(rows):
-        for class_id in row.ids:
-            if class_id in members:
-                members[class_id].append(index)
-    empty = [names[i] for i in kept if not members[i]]
-    if empty and classes is not None:
-        raise ValueError(
-            f"classes: split {split!r} of {root / INDEX} has no image of "
-            f"{shorten(empty)}; leave the class out or use another split"
-        )
-    if len(empty) == len(kept):
-        raise ValueError(
-            f"split {split!r} of {root / INDEX} has no image of any kept class; leave "
-            f"the set out or keep more classes"
-        )
-
-    labels, lookup = _labels(names, kept, hidden)
-    return Table(
-        rows=rows,
-        labels=labels,
-        class_names={labels[i]: names[i] for i in kept},
-        by_class={labels[i]: np.array(m) for i, m in members.items() if m},
-        lookup=lookup,
+def _check_files(entries: list[Entry], root: Path) -> None:
+    files = dict.fromkeys(
+        file for entry in entries for file in (entry.image, entry.mask)
     )
-
-
-def _labels(
-    names: Iterable[int], kept: list[int], hidden: list[int]
-) -> tuple[dict[int, int], np.ndarray]:
-    """Class id -> label, and the table from mask values to labels."""
-    labels = labels_of(names)
-    lookup = np.full(MAX_VALUE + 1, BACKGROUND, np.int32)
-    if IGNORE not in labels:
-        lookup[IGNORE] = IGNORE
-    lookup[hidden] = IGNORE
-    lookup[kept] = [labels[i] for i in kept]
-    return labels, lookup
-
-
-def _choose(
-    chosen: Iterable[int | str], names: dict[int, str], setting: str, root: Path
-) -> list[int]:
-    """Class ids of names or ids, in the order of classes.tsv."""
-    ids: dict[int | str, int] = {name: i for i, name in names.items()}
-    wanted = [ids.get(item, item) for item in chosen]
-    for item in wanted:
-        if item not in names:
-            raise ValueError(
-                f"{setting}: {root / CLASSES} has no {item!r}"
-                f"{suggest(item, names.values())}"
-            )
-    return [i for i in names if i in wanted]
-
-
-def _log_unused(table: Table, source: Indexed) -> None:
-    used = set(itertools.chain.from_iterable(table.by_class.values()))
-    if unused := len(table.rows) - len(used):
-        logging.getLogger(__name__).info(
-            "%s: %d of %d images of split %s show no kept class and are no one's "
-            "partner", source.name, unused, len(table.rows), source.split,
-        )  # fmt: skip
-
-
-def _check_files(rows: list[Row], root: Path) -> None:
-    files = dict.fromkeys(file for row in rows for file in (row.image, row.mask))
     missing = [file for file in files if not os.path.isfile(os.path.join(root, file))]
     if missing:
         raise ValueError(
@@ -373,21 +281,23 @@ def _check_files(rows: list[Row], root: Path) -> None:
         )
 
 
-def _check_strict(row: Row, values: np.ndarray, table: Table) -> None:
+def _check_strict(
+    row: Mapping[str, Any], values: np.ndarray, ids: Mapping[int, int]
+) -> None:
     """Raises `BadRecord` where a mask says something else than the tables."""
     found = set(np.unique(values).tolist())
-    if unknown := sorted(found - table.labels.keys() - {BACKGROUND, IGNORE}):
+    if unknown := sorted(found - ids.keys() - {BACKGROUND, IGNORE}):
         raise BadRecord(
             f"has values that {CLASSES} does not list: {shorten(unknown)}; "
             f"add them there or make them 0 (background) or 255 (ignore)"
         )
-    if row.size != values.shape:
+    if tuple(row["size"]) != values.shape:
         raise BadRecord(
             f"is {values.shape[1]} x {values.shape[0]}, but the row says "
-            f"{row.size[1]} x {row.size[0]}; correct width and height"
+            f"{row['size'][1]} x {row['size'][0]}; correct width and height"
         )
-    if found & table.labels.keys() != set(row.ids):
+    if found & ids.keys() != set(row["classes"]):
         raise BadRecord(
-            f"has classes {shorten(sorted(found & table.labels.keys()))}, but "
-            f"the row says {shorten(row.ids)}; correct the column classes"
+            f"has classes {shorten(sorted(found & ids.keys()))}, but "
+            f"the row says {shorten(row['classes'])}; correct the column classes"
         )

@@ -27,7 +27,10 @@ class Videos(Layout):
     the video and show nothing. The labels of objects mean nothing across videos."""
 
     video: ClassVar[bool] = True
-    same_image_only: ClassVar[bool] = True
+
+    @property
+    def same_image_only(self) -> bool:
+        return True
 
     def decode(self, mask: bytes, annotation: str) -> Decoded | None:
         if not mask:
