@@ -63,6 +63,9 @@ class Pictures:
     def record_id(self, index: int) -> str:
         return f"noise/{index:05}"
 
+    def object_names(self, index: int) -> dict[int, str]:
+        return {}
+
 
 def plain_fn(model: SegGPT):
     """`predict.make_predict_fn`, query by query on a canvas for each prompt."""
