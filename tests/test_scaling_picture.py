@@ -1,6 +1,11 @@
-"""The picture of scores against training compute."""
+"""The pictures that scripts draw: scores against compute, and the method."""
+
+import matplotlib
+import numpy as np
 
 from benchmarks import scaling
+from docs.pictures import method
+from seggpt_jax.models.seggpt import SegGPTConfig
 
 
 def row(change, flops, right):
@@ -15,3 +20,14 @@ def test_lines_run_by_operations(tmp_path):
     scaling.draw(found, tmp_path / "picture.svg")
     text = (tmp_path / "picture.svg").read_text()
     assert text.count("<path") > 4 and "</svg>" in text
+
+
+def test_the_method_is_drawn_with_the_numbers_of_the_model(tmp_path):
+    blank = np.zeros((8, 8, 3), np.uint8)
+    found = dict.fromkeys(("painting", "segments"), blank)
+    found |= dict.fromkeys(("image", "target"), np.concatenate([blank, blank]))
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        method.draw(SegGPTConfig.of("l16"), found, tmp_path / "picture.svg")
+    text = (tmp_path / "picture.svg").read_text()
+    for shown in ("896 × 448", "56 × 28 = 1568", "5, 11, 17, 23", "4096", "(784)"):
+        assert shown in text, shown
