@@ -98,7 +98,7 @@ def make_features_fn(model: SegGPT) -> Callable[..., jax.Array]:
 
     An image is shown as its own prompt, with a black target. Features are those of the
     first tap on the prompt's half, means over 3 x 3 cells: of all that was compared
-    (docs/inference.md) these choose the best prompts.
+    (docs/notes/choosing-prompts.md) these choose the best prompts.
     """
     return jax.jit(functools.partial(_features, model))
 
