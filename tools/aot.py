@@ -8,7 +8,7 @@ Prints what one chip holds, what it exchanges with others, the time that this an
 counted operations take at the chip's stated rates, and the most rows of a batch that
 fit. The programs are those that `seggpt_jax.main` runs on such a slice: the first
 stage's step as `train.Loop` makes it, and prediction with one prompt, rows cut over the
-mesh. docs/scaling.md has a table of it.
+mesh. docs/notes/tpu-slices.md has a table of it.
 """
 
 import collections
