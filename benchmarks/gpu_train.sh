@@ -5,7 +5,7 @@
 #   SIZE=ti16 DTYPE=float32 benchmarks/gpu_train.sh OUT    smaller, as the tests run it
 #
 # Needs jax with CUDA and, to compare, torch with CUDA and transformers. Copy the rows to
-# benchmarks/results/ and the table of docs/scaling.md.
+# benchmarks/results/ and a table of docs/results.md.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

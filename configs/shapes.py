@@ -51,7 +51,7 @@ def get_config(argument=None):
     c.optim.algorithm = "muon"
     # Colours come first and easily. Shapes and textures come in a stage without
     # anything else, shapes only if upright and of one size at first; what that stage
-    # forgets is back soon (docs/results.md).
+    # forgets is back soon (docs/notes/shapes.md).
     find, paint = arg["steps"] // 5, arg["steps"] * 7 // 25
     c.stages = common.ordered(
         find=common.stage(

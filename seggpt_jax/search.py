@@ -66,7 +66,7 @@ def best(scores: np.ndarray, count: int) -> Choice:
     """The `count` highest of scores `[n]`; of ties the lower place, nan last.
 
     Each is taken for itself: a set that is tried out as one is better, at a cost that
-    grows with its size (docs/inference.md).
+    grows with its size (docs/notes/choosing-prompts.md).
     """
     known = np.where(np.isnan(scores), -np.inf, scores)
     places = np.argsort(-known, kind="stable")[:count]
