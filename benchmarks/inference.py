@@ -54,7 +54,7 @@ def random_params(model, seed: int = 0):
 def episode(config, count: int, batch: int):
     """Prompts' images and targets `[1, p, h, w, 3]`, queries `[b, h, w, 3]`, a kind."""
     rng = np.random.default_rng(1)
-    h, w = config.canvas[0] // 2, config.canvas[1]
+    h, w = config.half
     images, targets = rng.standard_normal((2, 1, count, h, w, 3), np.float32)
     queries = rng.standard_normal((batch, h, w, 3), np.float32)
     return images, targets, queries, np.zeros(1, np.int32)

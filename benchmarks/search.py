@@ -17,18 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks.rows import report
-from seggpt_jax import colors, pretrained, prompt_pool, search
+from seggpt_jax import build, colors, prompt_pool, search
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators import pool as pools
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.metrics import episode_iou, interval, resample
-from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.predict import make_features_fn, make_predict_fns
 
 _EXCLUDED = ("davis2016-val", "seggpt-examples")  # videos, and no classes
@@ -36,13 +34,12 @@ _EXCLUDED = ("davis2016-val", "seggpt-examples")  # videos, and no classes
 
 def bind(checkpoint: str) -> tuple[search.Functions, tuple[int, int], int]:
     """The functions of a model, its images' size, and its step."""
-    weights = pretrained.load(checkpoint)
-    model, params = SegGPT(weights.config), jax.device_put(weights.params)
-    rows, cols = weights.config.canvas
+    model, weights = build.load_model(checkpoint)
+    params = build.inference_params(model, weights.params)
     functions = prompt_pool.bind(
         params, make_features_fn(model), make_predict_fns(model)
     )
-    return functions, (rows // 2, cols), weights.step
+    return functions, model.config.half, weights.step
 
 
 def open_sets(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

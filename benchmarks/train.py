@@ -31,10 +31,11 @@ from benchmarks.inference import random_params
 from benchmarks.rows import report
 from configs import vitl
 from seggpt_jax import sharding, torch_bridge
+from seggpt_jax.build import build_model
 from seggpt_jax.config import read_settings
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runtime import XLA_FLAGS, peak_memory
 from seggpt_jax.train import Loop, Whole
 
@@ -87,8 +88,9 @@ def build_ours(model: dict[str, Any], rows: int) -> tuple[Step, dict[str, Any]]:
 def build_port(model: dict[str, Any], rows: int) -> tuple[Step, dict[str, Any]]:
     import torch
 
-    c = SegGPTConfig.read(model)
-    state = to_torch(c, random_params(SegGPT(c)), "hf")
+    ours = build_model(model)
+    c = ours.config
+    state = to_torch(c, random_params(ours), "hf")
     port = torch_bridge.build_port(c, {n: np.array(x) for n, x in state.items()})
     gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
     device = "cuda" if gpu else "cpu"

@@ -3,6 +3,7 @@
 Training, evaluation, tuning, the `Predictor` and the tools all come here for a model.
 """
 
+import os
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax.sharding import Mesh
 from seggpt_jax import pretrained, sharding
 from seggpt_jax.config import construct, plain
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-from seggpt_jax.trees import named_leaves
+from seggpt_jax.trees import map_named, named_leaves
 
 
 def build_model(settings: Any, weights: pretrained.Weights | None = None) -> SegGPT:
@@ -35,6 +36,33 @@ def abstract_params(model: SegGPT) -> Any:
     return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
 
 
+def load_model(
+    path: str | os.PathLike, **settings: Any
+) -> tuple[SegGPT, pretrained.Weights]:
+    """Reads weights of any form (`pretrained.load`) -> their model, and the weights.
+
+    settings: of the model, on top of what the weights say. The parameters stay on the
+    host: `inference_params` or `place_params` put them on devices.
+    """
+    weights = pretrained.load(path)
+    _log_notes(weights, path)
+    return build_model(settings, weights), weights
+
+
+def inference_params(model: SegGPT, params: Any) -> Any:
+    """Parameters on the first device, in the types that a forward pass computes in.
+
+    Kernels are cast to `model.dtype`, as the model does itself at every use: the same
+    numbers, and half the memory in bfloat16. Training needs them in float32.
+    """
+
+    def cast(name: str, leaf: Any) -> Any:
+        is_kernel = name.endswith("kernel")
+        return np.asarray(leaf).astype(model.config.dtype) if is_kernel else leaf
+
+    return jax.device_put(map_named(cast, params))
+
+
 def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     """Reads parameters of any form (`pretrained.load`), and places them on the mesh.
 
@@ -52,8 +80,7 @@ def place_params(
     Raises ValueError that lists every name and shape in which they differ from the
     model.
     """
-    for note in weights.notes:
-        logging.info("%s: %s", path, note)
+    _log_notes(weights, path)
     params, abstract = weights.params, abstract_params(model)
     ours, theirs = named_leaves(abstract), named_leaves(params)
     problems = [f"missing: {name}" for name in ours if name not in theirs]
@@ -67,3 +94,8 @@ def place_params(
         raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
     return sharding.put(cast, sharding.place(abstract, mesh))
+
+
+def _log_notes(weights: pretrained.Weights, path: str | os.PathLike) -> None:
+    for note in weights.notes:
+        logging.info("%s: %s", path, note)

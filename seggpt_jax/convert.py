@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 from safetensors.numpy import save_file
 
 from seggpt_jax import pretrained, release, torch_bridge
+from seggpt_jax.build import build_model
 from seggpt_jax.config import suggest
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, quarters
+from seggpt_jax.models.seggpt import SegGPTConfig, quarters
 from seggpt_jax.predict import make_predict_fn
 
 FORMS = ("ours", "official", "hf")
@@ -36,7 +38,7 @@ def convert(
     output = Path(output)
     weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params
-    count = sum(np.size(x) for x in _leaves(params))
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     yield (f"{source}: {config.depth} blocks of width {config.width}, "
            f"{count:,} parameters")  # fmt: skip
     yield from weights.notes
@@ -49,7 +51,8 @@ def convert(
             _write_torch(folder, config, params, to)
             yield "the unused position of the cls token is written as zeros"
         yield check(folder, config, params)
-    if to == "official" and not _is_released(config):
+    as_released = config.merge_after == 2 and config.taps == quarters(config.depth)
+    if to == "official" and not as_released:
         yield (
             "the authors' code merges after block 2 and taps each quarter of the "
             "depth: with these weights it computes another function"
@@ -60,8 +63,8 @@ def convert(
 def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
     """Reads what was written, and holds its forward pass against PyTorch's."""
     again = pretrained.load(path)
-    same = map(np.array_equal, _leaves(again.params), _leaves(params))
-    if not all(same) or _geometry(again.config) != _geometry(config):
+    same = map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(params))
+    if not all(same) or again.config.geometry != config.geometry:
         raise ValueError(f"{path} reads back differently from what was written")
     if not torch_bridge.installed("torch", "transformers"):
         return (
@@ -69,14 +72,13 @@ def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
             "'seggpt_jax[torch]' for that"
         )
     rng = np.random.default_rng(0)
-    half = (config.canvas[0] // 2, config.canvas[1])
-    images, targets, query = rng.standard_normal((3, 1, *half, 3), np.float32)
+    images, targets, query = rng.standard_normal((3, 1, *config.half, 3), np.float32)
     state = to_torch(again.config, again.params, "hf")
     theirs = torch_bridge.run_port(
         torch_bridge.build_port(config, state), images, targets, query
     )
-    exact = again.config.replace(dtype="float32", attention="auto")
-    ours = make_predict_fn(SegGPT(exact))(
+    exact = build_model({"dtype": "float32", "attention": "auto"}, again)
+    ours = make_predict_fn(exact)(
         again.params, images[None], targets[None], query, np.zeros(1, np.int32)
     )
     apart = float(np.abs(np.asarray(ours) - theirs).max())
@@ -99,19 +101,3 @@ def _write_torch(folder: Path, config: SegGPTConfig, params, layout: str) -> Non
         torch_bridge.save_state(folder / _OFFICIAL, state)
     else:
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _geometry(config: SegGPTConfig) -> dict[str, object]:
-    """What decides the function, and not how it is computed."""
-    how = ("drop_path", "dtype", "attention", "remat", "scan")
-    return {k: v for k, v in dataclasses.asdict(config).items() if k not in how}
-
-
-def _is_released(config: SegGPTConfig) -> bool:
-    return config.merge_after == 2 and config.taps == quarters(config.depth)
-
-
-def _leaves(tree) -> list[np.ndarray]:
-    if not isinstance(tree, dict):
-        return [np.asarray(tree)]
-    return [leaf for key in sorted(tree) for leaf in _leaves(tree[key])]

@@ -14,6 +14,7 @@ from absl import logging
 from PIL import Image
 
 from seggpt_jax import colors, images, pretrained, prompt_pool, search, tiles, video
+from seggpt_jax.build import inference_params, load_model
 from seggpt_jax.images import Picture
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import (
@@ -25,7 +26,6 @@ from seggpt_jax.predict import (
 )
 from seggpt_jax.prompt_file import load_prompts
 from seggpt_jax.prompts import Prompts, read_labels, read_prompts
-from seggpt_jax.trees import map_named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Predictor:
             )
         self.config = config
         self._model = SegGPT(config)
-        self._params = jax.device_put(map_named(_in_dtype(config.dtype), params))
+        self._params = inference_params(self._model, params)
         self._fns = make_predict_fns(self._model, ensemble)
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         self._tile, self._overlap = tile, overlap
@@ -120,16 +120,13 @@ class Predictor:
 
         dtype: `float32`, or `bfloat16`. attention: `models.attention.CHOICES`.
         """
-        weights = pretrained.load(path)
-        for note in weights.notes:
-            logging.info("%s: %s", path, note)
-        config = weights.config.replace(dtype=dtype, attention=attention)
-        return cls(config, weights.params, step=weights.step, **settings)
+        model, weights = load_model(path, dtype=dtype, attention=attention)
+        return cls(model.config, weights.params, step=weights.step, **settings)
 
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns that images are resized to."""
-        return self.config.canvas[0] // 2, self.config.canvas[1]
+        return self.config.half
 
     @property
     def palette(self) -> dict[int, tuple[int, int, int]]:
@@ -370,13 +367,6 @@ def _decode(job: _Job, paintings: np.ndarray, prompts: Prompts) -> Result:
 
 def _in_range(paintings: np.ndarray) -> np.ndarray:
     return np.clip(colors.denormalize(paintings), 0, 255)
-
-
-def _in_dtype(dtype: str):
-    """Kernels in the type that they are used in: the same numbers, half the memory."""
-    return lambda name, leaf: (
-        np.asarray(leaf).astype(dtype) if name.endswith("kernel") else leaf
-    )
 
 
 def _is_picture(pictures: Any) -> TypeGuard[Picture]:

@@ -57,8 +57,6 @@ INITS = ("example", "noise")
 PALETTES = ("spread", "painter", "locations")
 _NOISE = 0.02  # as tokens and positions are initialised
 _THREADS = 4  # that read what is scored
-# What a run may set of a model without making another function of it.
-_HOW = ("drop_path", "dtype", "attention", "remat", "scan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +122,7 @@ def tune(config, workdir: str) -> dict[str, float] | None:
 
 def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> None:
     """The prompt, and its scores beside those of the one that it started from."""
-    model, path = plain(trained.model.config), loop.workdir / PROMPT
+    path = loop.workdir / PROMPT
     about: dict[str, Any] = {
         "source": trained.task.name,
         "init": trained.settings.init,
@@ -135,7 +133,7 @@ def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> N
     content = PromptFile(
         trained.prompts(jax.device_get(loop.state.average)),
         trained.task.class_names,
-        {name: value for name, value in model.items() if name not in _HOW},
+        trained.model.config.geometry,
         {"step": weights.step, "sha256": report.digest(weights.params)},
         about,
     )

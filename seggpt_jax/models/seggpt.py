@@ -30,6 +30,10 @@ SIZES = {
 }
 
 
+# Settings of how a model is trained or computed. All others are its geometry.
+_HOW = ("drop_path", "dtype", "attention", "remat", "scan")
+
+
 def quarters(depth: int) -> tuple[int, ...]:
     """The last block of each quarter of the depth: where features are tapped."""
     return tuple(depth * (i + 1) // 4 - 1 for i in range(4))
@@ -81,6 +85,17 @@ class SegGPTConfig:
         if "size" in settings:
             return cls.of(settings.pop("size"), **settings)
         return construct(cls, "model", settings)
+
+    @property
+    def half(self) -> tuple[int, int]:
+        """Rows and columns of half a canvas, the size of a prompt or query image."""
+        return self.canvas[0] // 2, self.canvas[1]
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The settings that decide which function the parameters make."""
+        settings = dataclasses.asdict(self).items()
+        return {name: value for name, value in settings if name not in _HOW}
 
     def replace(self, **settings) -> "SegGPTConfig":
         """A copy with some settings replaced."""
