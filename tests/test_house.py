@@ -1,9 +1,13 @@
 """What the documents say is true of the code."""
 
+import ast
+import configparser
 import importlib
+import importlib.metadata
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -71,3 +75,26 @@ def test_notebooks_hold_their_text_and_no_outputs(path):
             source = "\n".join(f"# {line}".rstrip() for line in source.split("\n"))
         head = {"code": "# %%", "markdown": "# %% [markdown]"}[cell["cell_type"]]
         assert f"{head}\n{source}\n" in text, f"{path.name} is not its .py"
+
+
+def test_every_import_is_declared():
+    """setup.cfg lists every package that the code imports, if only as an extra."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lists = [setup["options"]["install_requires"]]
+    extras = setup["options.extras_require"].items()
+    lists += [text for name, text in extras if name != "dev"]
+    names = re.findall(r"^([\w-]+)", "\n".join(lists), re.MULTILINE)
+    declared = {name.lower() for name in names}
+    imported = set[str]()
+    for path in (ROOT / "seggpt_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    modules = {name.split(".")[0] for name in imported} - {"seggpt_jax"}
+    packages = importlib.metadata.packages_distributions()
+    for module in modules - sys.stdlib_module_names:
+        owners = {name.lower().replace("_", "-") for name in packages[module]}
+        assert owners & declared, f"{module} is of {owners}: not in setup.cfg"
