@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -23,6 +22,7 @@ from seggpt_jax import (
     pretrained,
     prompt_args,
     staging,
+    sums,
     tune_command,
     video,
 )
@@ -235,10 +235,7 @@ def _made_by(
     """What is stored beside results: those of other prompts must not pass for these."""
     bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
     model = args.model if bundled else os.path.realpath(args.model)
-    prompts = [
-        [os.path.realpath(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()]
-        for path in files
-    ]
+    prompts = [[os.path.realpath(path), sums.sha256(Path(path))] for path in files]
     settings = {name: getattr(args, name) for name in names}
     return settings | {"model": model, "step": predictor.step, "prompts": prompts}
 

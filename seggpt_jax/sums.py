@@ -6,10 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 SUMS = "SHA256SUMS"
-Folder = Any  # a pathlib.Path, or an epath.Path: also of a bucket
+Path = Any  # a pathlib.Path, or an epath.Path: also of a bucket
 
 
-def files(folder: Folder) -> list[str]:
+def files(folder: Path) -> list[str]:
     """Names of all files below `folder`, relative to it, but for the sums."""
     found: list[str] = []
     for path in folder.iterdir():
@@ -20,7 +20,8 @@ def files(folder: Folder) -> list[str]:
     return sorted(found)
 
 
-def _sha256(path: Folder) -> str:
+def sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
@@ -28,15 +29,15 @@ def _sha256(path: Folder) -> str:
     return digest.hexdigest()
 
 
-def write(folder: Folder, but: Collection[str] = ()) -> None:
+def write(folder: Path, but: Collection[str] = ()) -> None:
     """Writes the sums of all files below a folder, `but` for some."""
     names = [name for name in files(folder) if name not in but]
-    lines = [f"{_sha256(folder / name)}  {name}" for name in names]
+    lines = [f"{sha256(folder / name)}  {name}" for name in names]
     # The last line, a comment to sha256sum, tells a list that was cut short.
     (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
 
 
-def fault(folder: Folder, required: Collection[str]) -> str | None:
+def fault(folder: Path, required: Collection[str]) -> str | None:
     """What is wrong with a folder that should have sums, the file and the reason, or
     None. The `required` files must be listed."""
     try:
@@ -55,7 +56,7 @@ def fault(folder: Folder, required: Collection[str]) -> str | None:
         if not path.exists():
             return f"{name} is missing"
         try:
-            if _sha256(path) != expected:
+            if sha256(path) != expected:
                 return f"{name} differs from its sha256 in {SUMS}"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"

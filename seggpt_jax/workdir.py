@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seggpt_jax import staging
+
 CONFIG = "config.json"
 _ABSENT = object()
 
@@ -25,11 +27,8 @@ def prepare_workdir(
     """
     check_workdir(workdir, config, may_change, name)
     path = Path(workdir) / name
-    temporary = path.with_name(name + ".new")
-    temporary.write_text(
-        json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n"
-    )
-    os.replace(temporary, path)
+    with staging.new_file(path) as new:
+        new.write_text(json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n")
 
 
 def check_workdir(

@@ -15,6 +15,8 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from seggpt_jax.staging import new_file
+
 _PICTURE_SIDE = 512  # longest side in TensorBoard; the PNG keeps every pixel
 
 
@@ -82,11 +84,6 @@ class Writer:
         small = np.asarray(picture.convert("RGB"))
         self._board.add_image(name, small, step, dataformats="HWC")
 
-    def text(self, name: str, text: str) -> None:
-        """Shows a text (a config, a parameter table) in TensorBoard."""
-        if self._active:
-            self._board.add_text(name, text, 0)
-
     def close(self) -> None:
         if self._active:
             self._metrics.close()
@@ -105,9 +102,8 @@ def _drop_lines_from(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = "".join(line for line in lines if _is_before(step, line))
-    new = path.with_name(path.name + ".new")
-    new.write_text(kept, encoding="utf-8")
-    os.replace(new, path)  # a kill here leaves the old history or the new one
+    with new_file(path) as new:  # a kill here leaves the old history or the new one
+        new.write_text(kept, encoding="utf-8")
 
 
 def _is_before(step: int, line: str) -> bool:

@@ -92,18 +92,10 @@ def test_images(tmp_path):
         assert small.size == (512, 419)
 
 
-def test_text(tmp_path):
-    with Writer(tmp_path) as writer:
-        writer.text("config", "size = l16")
-    (value,) = [v for e in events(tmp_path) for v in e.summary.value]
-    assert value.tensor.string_val == [b"size = l16"]
-
-
 def test_inactive_writer_touches_nothing(tmp_path):
     with Writer(tmp_path / "run", active=False) as writer:
         writer.scalars(1, {"loss": 1.0})
         writer.images(1, "x", np.zeros((2, 2, 3), np.uint8))
-        writer.text("a", "b")
     assert not (tmp_path / "run").exists()
 
 
