@@ -2,12 +2,25 @@
 
 import functools
 import math
+import pathlib
 import random
+import re
 
 import numpy as np
 import pytest
 
-from seggpt_jax.metrics import EpisodeIoU, FewShotIoU, episode_iou
+from seggpt_jax.metrics import (
+    Confusion,
+    Dice,
+    EpisodeIoU,
+    FewShotIoU,
+    MaskAP,
+    PanopticQuality,
+    VideoScores,
+    episode_iou,
+)
+
+CATEGORIES = [{"id": k, "isthing": k % 2} for k in (1, 2, 3)]
 
 
 def brute_force(updates, classes):
@@ -95,19 +108,6 @@ def test_empty_cases():
     assert missed.compute() == {"miou": 0, "fbiou": 0}
 
 
-def test_merging_parts_in_any_order_is_one_pass():
-    rng = np.random.default_rng(0)
-    updates = random_updates(rng, 30, 4)
-    whole = fewshot(updates, 4).compute()
-    parts = [fewshot(updates[i : i + 7], 4) for i in range(0, 30, 7)]
-    before = [p.compute() for p in parts]
-    assert functools.reduce(FewShotIoU.merge, parts).compute() == whole
-    assert functools.reduce(lambda a, b: b.merge(a), parts).compute() == whole
-    nested = parts[0].merge(parts[1].merge(parts[2])).merge(parts[3].merge(parts[4]))
-    assert nested.compute() == whole
-    assert [p.compute() for p in parts] == before  # merging changes neither part
-
-
 def test_sums_stay_exact_where_float32_would_not():
     metric = FewShotIoU(1)
     metric.counts[0, 0] = 2**53 + 1
@@ -124,8 +124,6 @@ def test_few_shot_iou_refuses_wrong_input():
         metric.update(mask.astype(np.int64), mask, 0)
     with pytest.raises(ValueError, match=r"ignore is bool \[1, 2\]"):
         metric.update(mask, mask, 0, ignore=mask[:1])
-    with pytest.raises(ValueError, match="of 2 and 3 classes"):
-        metric.merge(FewShotIoU(3))
     with pytest.raises(ValueError, match="num_classes is 0"):
         FewShotIoU(0)
 
@@ -151,8 +149,78 @@ def test_episode_iou_is_a_mean_over_episodes_that_show_something():
     assert metric.compute() == {"episode_miou": 0.5}
 
 
-def test_merged_episode_iou_does_not_depend_on_order():
-    values = np.random.default_rng(0).random(1000).tolist()
-    shuffled = random.Random(0).sample(values, len(values))
-    parts = EpisodeIoU(shuffled[:300]).merge(EpisodeIoU(shuffled[300:]))
-    assert parts.compute() == EpisodeIoU(values).compute()
+# Merging, and what a reader of the documents is shown.
+
+
+def segments(ids):
+    return [{"id": int(i), "category_id": int(i)} for i in np.unique(ids)]
+
+
+def instances(ids, rng):
+    return [
+        {"mask": ids == i, "category_id": int(i), "score": rng.random()}
+        for i in np.unique(ids)
+    ]
+
+
+EVERY = {
+    "fewshot": (lambda: FewShotIoU(4), lambda metric, pred, truth, rng: metric.update(
+        pred > 1, truth > 1, int(rng.integers(4)), pred == 3)),
+    "episode": (EpisodeIoU, lambda metric, pred, truth, rng: metric.update(
+        pred, truth)),
+    "confusion": (lambda: Confusion(4), lambda metric, pred, truth, rng: metric.update(
+        pred, truth, pred == 3)),
+    "dice": (Dice, lambda metric, pred, truth, rng: metric.update(
+        pred > 1, truth > 1, pred == 3)),
+    "panoptic": (lambda: PanopticQuality(CATEGORIES),
+                 lambda metric, pred, truth, rng: metric.update(
+        pred, segments(pred), truth, segments(truth))),
+    "video": (VideoScores, lambda metric, pred, truth, rng: metric.update(
+        *(str(x) for x in rng.integers(3, size=2)), *rng.random(2),
+        ["", "seen", "unseen"][rng.integers(3)])),
+    "ap": (lambda: MaskAP(CATEGORIES), lambda metric, pred, truth, rng: metric.update(
+        int(rng.integers(2**30)), pred.shape, instances(pred, rng),
+        instances(truth, rng))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_merging_is_exact_in_any_order(name):
+    make, update = EVERY[name]
+    rng = np.random.default_rng(0)
+    whole, parts = make(), [make() for _ in range(5)]
+    for case in range(30):
+        pred, truth = rng.integers(1, 4, (2, 8, 9))
+        pred = np.where(rng.random(truth.shape) < 0.9, truth, pred)
+        for metric in (whole, parts[case % 5]):
+            update(metric, pred, truth, np.random.default_rng(case))
+    expected, before = whole.compute(), [part.compute() for part in parts]
+    assert all(math.isnan(value) for value in make().compute().values())
+    assert any(0 < value < 1 for value in expected.values())
+    merge = lambda a, b: a.merge(b)  # noqa: E731
+    for seed in range(3):
+        mixed = random.Random(seed).sample(parts, 5)
+        halves = functools.reduce(merge, mixed[:2]), functools.reduce(merge, mixed[2:])
+        np.testing.assert_equal(halves[1].merge(halves[0]).compute(), expected)
+    np.testing.assert_equal([part.compute() for part in parts], before)  # as they were
+
+
+def test_scores_of_other_classes_are_not_merged():
+    for one, other, message in (
+        (FewShotIoU(2), FewShotIoU(3), "of 2 classes and of 3 classes"),
+        (Confusion(2), Confusion(3), "of 2 classes and of 3 classes"),
+        (PanopticQuality(CATEGORIES), PanopticQuality(CATEGORIES[:1]),
+         r"of categories \[1, 2, 3\] and of categories \[1\]"),
+        (MaskAP(CATEGORIES[:1]), MaskAP(CATEGORIES), r"of categories \[1\] and of"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"cannot merge scores {message}"):
+            one.merge(other)
+
+
+def test_the_documented_example(capsys):
+    """The Python of docs/evaluation.md does what its comments say."""
+    text = (pathlib.Path(__file__).parents[1] / "docs/evaluation.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(example, {})
+    shown = re.findall(r"print\(.*\)  # (.*)", example)
+    assert shown and capsys.readouterr().out.splitlines() == shown

@@ -1,8 +1,6 @@
 """Panoptic quality: by hand, and against torchmetrics where both know the case."""
 
-import functools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -117,27 +115,6 @@ def test_is_torchmetrics_without_void_and_crowds(seed):
     scores = metric.compute()
     found = [scores[name] for name in ("pq", "sq", "rq")]
     assert found == pytest.approx(expected, abs=1e-6)  # float32 there
-
-
-def test_merging_is_exact_in_any_order():
-    rng = np.random.default_rng(0)
-    parts = []
-    for _ in range(8):
-        metric = PanopticQuality(CATEGORIES)
-        truth = rng.integers(1, 4, (6, 6))
-        pred = np.where(rng.random((6, 6)) < 0.8, truth, rng.integers(1, 4, (6, 6)))
-        listed = [
-            segments(*((int(i), CATEGORIES[i - 1]["id"]) for i in np.unique(ids)))
-            for ids in (pred, truth)
-        ]
-        metric.update(pred, listed[0], truth, listed[1])
-        parts.append(metric)
-    whole = functools.reduce(lambda a, b: a.merge(b), parts).compute()
-    for seed in range(5):
-        random.Random(seed).shuffle(parts)
-        assert functools.reduce(lambda a, b: a.merge(b), parts).compute() == whole
-    with pytest.raises(ValueError, match="cannot merge scores of different categories"):
-        parts[0].merge(PanopticQuality(CATEGORIES[:1]))
 
 
 def test_counts_per_image_give_the_same_scores():

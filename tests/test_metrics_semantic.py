@@ -1,8 +1,6 @@
 """Confusion, Dice and mask AP against scikit-learn and values worked out by hand."""
 
-import functools
 import math
-import random
 
 import numpy as np
 import pytest
@@ -54,25 +52,6 @@ def test_confusion_is_that_of_scikit_learn(seed):
     assert metric.compute() == pytest.approx(expected, abs=1e-12)  # sums of 300 ratios
 
 
-@pytest.mark.parametrize("make", [lambda: Confusion(3), Dice])
-def test_merging_is_exact_in_any_order(make):
-    rng = np.random.default_rng(0)
-    parts = []
-    for _ in range(9):
-        metric = make()
-        labels = rng.integers(0, 3, (2, 5, 5))
-        metric.update(*(labels if metric == Confusion(3) else labels > 0))
-        parts.append(metric)
-    whole = functools.reduce(lambda a, b: a.merge(b), parts).compute()
-    for seed in range(5):
-        random.Random(seed).shuffle(parts)
-        left, right = parts[:4], parts[4:]
-        both = [
-            functools.reduce(lambda a, b: a.merge(b), half) for half in (left, right)
-        ]
-        assert both[1].merge(both[0]).compute() == whole
-
-
 def test_nothing_to_score():
     everywhere = np.ones((2, 2), bool)
     metric = confusion([(np.zeros((2, 2), int), np.full((2, 2), 255), everywhere)], 2)
@@ -87,8 +66,6 @@ def test_bad_labels_are_refused():
         Confusion(3).update(np.array([-1, 0]), np.zeros(2, int))
     with pytest.raises(ValueError, match="pred is"):
         Confusion(3).update(np.zeros((1, 2), int), np.zeros((2, 2), int))
-    with pytest.raises(ValueError, match="cannot merge 2 and 3 classes"):
-        Confusion(2).merge(Confusion(3))
     with pytest.raises(ValueError, match="num_classes is 0"):
         Confusion(0)
 

@@ -1,7 +1,7 @@
-"""Mergeable scores on NumPy masks.
+"""Scores on NumPy masks, each in two forms with one formula.
 
-A metric keeps sums: `update` adds one prediction, `merge` joins two parts of an
-evaluation, `compute` divides at the end. Merging is exact in any order.
+Functions give the counts of a case, and the scores of sums of counts: evaluators use
+them. Classes keep the counts themselves (`mergeable.Mergeable`): for other code.
 """
 
 from seggpt_jax.metrics.bootstrap import interval, resample

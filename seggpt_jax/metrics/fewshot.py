@@ -1,11 +1,11 @@
 """Scores of few-shot segmentation (docs/evaluation.md)."""
 
-import dataclasses
 import math
 
 import numpy as np
 
 from seggpt_jax.metrics.masks import check_masks, mean, mean_known, ratios
+from seggpt_jax.metrics.mergeable import Mergeable, floats, zeros
 
 _FOREGROUND = 0  # and 1, the background
 
@@ -35,8 +35,7 @@ def fewshot_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@dataclasses.dataclass
-class FewShotIoU:
+class FewShotIoU(Mergeable):
     """mIoU and FB-IoU of few-shot segmentation by HSNet's rule (docs/evaluation.md).
 
     Intersection and union are summed over all episodes of a class: `miou` is the mean
@@ -48,12 +47,9 @@ class FewShotIoU:
     two ratios; with nothing left the score is nan.
     """
 
-    num_classes: int
-
-    def __post_init__(self):
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes is {self.num_classes}, must be at least 1")
-        self.counts = np.zeros((self.num_classes, 2, 2), np.int64)
+    def __init__(self, num_classes: int):
+        self.counts = zeros(num_classes, 2, 2)
+        self.classes = f"{num_classes} classes"
 
     def update(
         self,
@@ -64,33 +60,21 @@ class FewShotIoU:
     ) -> None:
         """Adds the mask of one class in one episode.
 
-        pred, truth: bool `[h, w]`. class_id: index in 0..num_classes - 1. ignore: bool
-        `[h, w]`, pixels that count neither as foreground nor as background.
+        class_id: index in 0..num_classes - 1. pred, truth, ignore: as of
+        `intersection_and_union`.
         """
-        if not 0 <= class_id < self.num_classes:
+        if not 0 <= class_id < len(self.counts):
             raise ValueError(
-                f"class_id is {class_id}, must be in 0..{self.num_classes - 1}"
+                f"class_id is {class_id}, must be in 0..{len(self.counts) - 1}"
             )
         self.counts[class_id] += intersection_and_union(pred, truth, ignore)
 
-    def merge(self, other: "FewShotIoU") -> "FewShotIoU":
-        """The score of both parts together; leaves the two as they are."""
-        if other.num_classes != self.num_classes:
-            raise ValueError(
-                f"cannot merge scores of {self.num_classes} and {other.num_classes} "
-                "classes"
-            )
-        merged = FewShotIoU(self.num_classes)
-        merged.counts = self.counts + other.counts
-        return merged
-
     def compute(self) -> dict[str, float]:
         """`{"miou", "fbiou"}`, each in 0..1 or nan."""
-        return {name: float(v) for name, v in fewshot_scores(self.counts).items()}
+        return floats(fewshot_scores(self.counts))
 
 
-@dataclasses.dataclass
-class EpisodeIoU:
+class EpisodeIoU(Mergeable):
     """Mean over episodes of the IoU of each episode (see `episode_iou`).
 
     Weighs every episode alike, so it reads higher than HSNet's mIoU on objects of mixed
@@ -98,24 +82,16 @@ class EpisodeIoU:
     without any episode the score is nan.
     """
 
-    # Kept one by one, because sums of floats would depend on the order of merging.
-    values: list[float] = dataclasses.field(default_factory=list)
-
     def update(
         self, pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None = None
     ) -> None:
         """Adds an episode: integer `[h, w]` maps with 0 for background."""
         value = episode_iou(pred, truth, ignore)
-        if not math.isnan(value):
-            self.values.append(value)
-
-    def merge(self, other: "EpisodeIoU") -> "EpisodeIoU":
-        """The score of both parts together; leaves the two as they are."""
-        return EpisodeIoU(self.values + other.values)
+        self.counts += [] if math.isnan(value) else [value]
 
     def compute(self) -> dict[str, float]:
         """`{"episode_miou"}`, in 0..1 or nan."""
-        return {"episode_miou": mean(self.values)}
+        return {"episode_miou": mean(self.counts)}
 
 
 def episode_iou(

@@ -1,7 +1,6 @@
 """Mask AP of COCO, by pycocotools."""
 
 import contextlib
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,19 +10,20 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from seggpt_jax.metrics.mergeable import Mergeable
+
 # What COCOeval.stats holds, in order.
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
          "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large")  # fmt: skip
 
 
-@dataclasses.dataclass
-class MaskAP:
+class MaskAP(Mergeable):
     """Average precision and recall of scored masks. categories: COCO's dicts."""
 
-    categories: Sequence[Mapping[str, Any]]
-    images: list[dict] = dataclasses.field(default_factory=list)
-    truths: list[dict] = dataclasses.field(default_factory=list)
-    preds: list[dict] = dataclasses.field(default_factory=list)
+    def __init__(self, categories: Sequence[Mapping[str, Any]]):
+        super().__init__()
+        self.categories = [dict(category) for category in categories]
+        self.classes = f"categories {[category['id'] for category in categories]}"
 
     def update(
         self,
@@ -34,43 +34,39 @@ class MaskAP:
     ) -> None:
         """Adds an image of `size` (h, w). preds: `mask` bool `[h, w]`, `category_id`,
         `score`. truths: `mask`, `category_id`, `iscrowd` (0 where it is not given)."""
-        self.images.append({"id": image_id, "height": size[0], "width": size[1]})
-        for pred in preds:
-            own = _encode(image_id, size, pred) | {"score": float(pred["score"])}
-            self.preds.append(own)
-        for truth in truths:
-            own = _encode(image_id, size, truth)
-            self.truths.append(own | {"iscrowd": int(truth.get("iscrowd", 0))})
-
-    def merge(self, other: "MaskAP") -> "MaskAP":
-        """The score of both parts together; leaves the two as they are."""
-        return MaskAP(
-            self.categories,
-            self.images + other.images,
-            self.truths + other.truths,
-            self.preds + other.preds,
-        )
+        image = {"id": image_id, "height": size[0], "width": size[1]}
+        found = [
+            _encode(image_id, size, pred) | {"score": float(pred["score"])}
+            for pred in preds
+        ]
+        shown = [
+            _encode(image_id, size, truth) | {"iscrowd": int(truth.get("iscrowd", 0))}
+            for truth in truths
+        ]
+        self.counts.append((image, found, shown))
 
     def compute(self) -> dict[str, float]:
         """`{"ap", "ap50", "ap75", ...}` in 0..1; nan where nothing is to be found."""
         # By image, so that the order of merging leaves ties of scores alone.
-        order = sorted(self.preds, key=lambda p: p["image_id"])
+        rows = sorted(self.counts, key=lambda row: row[0]["id"])
+        images = [image for image, _, _ in rows]
         with contextlib.redirect_stdout(io.StringIO()):
-            truth, pred = (
-                self._dataset(self.truths), self._dataset(order)
-            )  # fmt: skip
-            run = COCOeval(truth, pred, "segm")
+            preds, truths = (
+                self._dataset(images, [note for row in rows for note in row[k]])
+                for k in (1, 2)
+            )
+            run = COCOeval(truths, preds, "segm")
             run.evaluate()
             run.accumulate()
             run.summarize()
         stats = np.where(run.stats < 0, np.nan, run.stats).tolist()
         return dict(zip(NAMES, stats, strict=True))
 
-    def _dataset(self, notes: Sequence[dict]) -> COCO:
+    def _dataset(self, images: Sequence[dict], notes: Sequence[dict]) -> COCO:
         dataset = COCO()
         dataset.dataset = {
-            "images": self.images,
-            "categories": [dict(category) for category in self.categories],
+            "images": images,
+            "categories": self.categories,
             "annotations": [{**note, "id": k} for k, note in enumerate(notes, 1)],
         }
         dataset.createIndex()

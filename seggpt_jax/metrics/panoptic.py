@@ -1,7 +1,6 @@
 """Panoptic quality by panopticapi's rules (github.com/cocodataset/panopticapi)."""
 
 import collections
-import dataclasses
 import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -9,28 +8,25 @@ from typing import Any
 import numpy as np
 
 from seggpt_jax.metrics.masks import mean_known, ratios
+from seggpt_jax.metrics.mergeable import Mergeable, floats
 
 VOID = 0
 _FP, _FN = 0, 1
 
 
-@dataclasses.dataclass
-class PanopticQuality:
+class PanopticQuality(Mergeable):
     """PQ, SQ and RQ: means over the categories that were shown or predicted.
 
     categories: COCO's dicts, with `id` and `isthing`.
     """
 
-    categories: Sequence[Mapping[str, Any]]
-
-    def __post_init__(self):
-        ids = [category["id"] for category in self.categories]
+    def __init__(self, categories: Sequence[Mapping[str, Any]]):
+        super().__init__()
+        ids = [category["id"] for category in categories]
         if not ids or len(set(ids)) < len(ids):
             raise ValueError(f"categories must have ids of their own, got {ids}")
-        self.places = {category_id: k for k, category_id in enumerate(ids)}
-        self.counts = np.zeros((len(ids), 3), np.int64)
-        # IoUs one by one: sums of floats would depend on the order of merging.
-        self.ious = collections.defaultdict(list)
+        self.classes = f"categories {ids}"
+        self.things = {one["id"]: bool(one["isthing"]) for one in categories}
 
     def update(
         self,
@@ -39,50 +35,43 @@ class PanopticQuality:
         truth_ids: np.ndarray,
         truth_segments: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Adds an image.
-
-        pred_ids, truth_ids: the segment of each pixel, integer `[h, w]`, 0 for none.
-        pred_segments, truth_segments: COCO's `segments_info`: `id`, `category_id`, and
-        of the truth `iscrowd` (0 where it is not given).
-
-        Raises:
-          ValueError: for maps of two shapes, segments that a map has and its list has
-            not or the other way round, and unknown categories.
-        """
-        found = match(pred_ids, pred_segments, truth_ids, truth_segments, self.places)
-        for category, (ious, wrong) in found.items():
-            self.counts[self.places[category]] += [len(ious), *wrong]
-            self.ious[category] += ious
-
-    def merge(self, other: "PanopticQuality") -> "PanopticQuality":
-        """The score of both parts together; leaves the two as they are."""
-        if other.places != self.places:
-            raise ValueError("cannot merge scores of different categories")
-        merged = PanopticQuality(self.categories)
-        merged.counts = self.counts + other.counts
-        for part in (self, other):
-            for category, values in part.ious.items():
-                merged.ious[category] += values
-        return merged
+        """Adds an image; arguments of `panoptic_counts`."""
+        self.counts.append(
+            panoptic_counts(
+                pred_ids, pred_segments, truth_ids, truth_segments, self.things
+            )
+        )
 
     def compute(self) -> dict[str, float]:
         """`{"pq", "sq", "rq"}` and the same of `_things` and of `_stuff`, in 0..1 or
         nan."""
-        totals = [math.fsum(self.ious[one["id"]]) for one in self.categories]
-        counts = np.column_stack([self.counts, totals])
-        things = np.array([bool(one["isthing"]) for one in self.categories])
-        return {k: float(v) for k, v in panoptic_scores(counts, things).items()}
+        none = [0.0] * 4
+        rows = [
+            [math.fsum(image.get(one, none)[k] for image in self.counts)
+             for k in range(4)]
+            for one in self.things
+        ]  # fmt: skip
+        things = np.array([*self.things.values()])
+        return floats(panoptic_scores(np.array(rows), things))
 
 
-def match(
+def panoptic_counts(
     pred_ids: np.ndarray,
     pred_segments: Sequence[Mapping[str, Any]],
     truth_ids: np.ndarray,
     truth_segments: Sequence[Mapping[str, Any]],
     known: Container[int],
-) -> dict[int, tuple[list[float], list[int]]]:
-    """Category -> IoUs of its matched segments, and how many were false and missed, in
-    one image. Arguments as of `PanopticQuality.update`; known: all category ids."""
+) -> dict[int, list[float]]:
+    """What an image adds to `panoptic_scores`: category -> segments that are matched,
+    false and missed, and the sum of the IoUs of the matched.
+
+    pred_ids, truth_ids: the segment of each pixel, integer `[h, w]`, 0 for none.
+    pred_segments, truth_segments: COCO's `segments_info`: `id`, `category_id`, and of
+    the truth `iscrowd` (0 where it is not given). known: all category ids.
+
+    Raises ValueError for maps of two shapes, segments that a map has and its list has
+    not or the other way round, and unknown categories.
+    """
     if pred_ids.shape != truth_ids.shape:
         raise ValueError(f"pred_ids is {pred_ids.shape}, truth_ids {truth_ids.shape}")
     pred_area, preds = _segments("pred", pred_ids, pred_segments, known)
@@ -123,7 +112,10 @@ def match(
             excused += overlap.get((crowds[category], pred), 0)
         if excused / pred_area[pred] <= 0.5:
             found[category][1][_FP] += 1
-    return dict(found)
+    return {
+        category: [float(len(ious)), *map(float, wrong), math.fsum(ious)]
+        for category, (ious, wrong) in found.items()
+    }
 
 
 def _segments(name: str, ids: np.ndarray, segments, known: Container[int]):
@@ -143,22 +135,6 @@ def _segments(name: str, ids: np.ndarray, segments, known: Container[int]):
                 f"{segment['category_id']}"
             )
     return area, listed
-
-
-def panoptic_counts(
-    pred_ids: np.ndarray,
-    pred_segments: Sequence[Mapping[str, Any]],
-    truth_ids: np.ndarray,
-    truth_segments: Sequence[Mapping[str, Any]],
-    known: Container[int],
-) -> dict[int, list[float]]:
-    """What an image adds to `panoptic_scores`: category -> segments that are matched,
-    false and missed, and the sum of the IoUs of the matched. Arguments of `match`."""
-    found = match(pred_ids, pred_segments, truth_ids, truth_segments, known)
-    return {
-        category: [float(len(ious)), *map(float, wrong), math.fsum(ious)]
-        for category, (ious, wrong) in found.items()
-    }
 
 
 def panoptic_scores(counts: np.ndarray, things: np.ndarray) -> dict[str, np.ndarray]:

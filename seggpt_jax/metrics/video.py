@@ -1,7 +1,7 @@
 """J and F of video object segmentation, by the rules of the official DAVIS code
 (github.com/davisvideochallenge/davis2017-evaluation)."""
 
-import dataclasses
+import collections
 import math
 from collections.abc import Hashable, Sequence
 
@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from seggpt_jax.metrics.masks import check_masks, mean, mean_known, ratios
+from seggpt_jax.metrics.mergeable import Mergeable, floats
 
 TOLERANCE = 0.008  # of the image's diagonal
 
@@ -68,8 +69,7 @@ def _without(pred, truth, ignore):
     return pred & ~ignore, truth & ~ignore
 
 
-@dataclasses.dataclass
-class VideoScores:
+class VideoScores(Mergeable):
     """Means over the objects of all videos of the means over each object's frames.
 
     Which frames count is the caller's: DAVIS leaves out the first and the last. groups:
@@ -77,33 +77,23 @@ class VideoScores:
     means of the groups.
     """
 
-    # (group, video, object) -> J and F of its frames, in order.
-    frames: dict[tuple[str, str, Hashable], list[tuple[float, float]]] = (
-        dataclasses.field(default_factory=dict)
-    )
-
     def update(
         self, video: str, number: Hashable, j: float, f: float, group: str = ""
     ) -> None:
         """Adds one object of one frame."""
-        self.frames.setdefault((group, video, number), []).append((j, f))
-
-    def merge(self, other: "VideoScores") -> "VideoScores":
-        """The score of both parts together; leaves the two as they are."""
-        merged = VideoScores({key: list(v) for key, v in self.frames.items()})
-        for key, values in other.frames.items():
-            merged.frames.setdefault(key, []).extend(values)
-        return merged
+        self.counts.append(((group, video, number), (j, f)))
 
     def compute(self) -> dict[str, float]:
         """`{"j", "f", "jf"}` over all objects; with groups also `"j_GROUP"` and
         `"f_GROUP"` of each, and `"g"`, their mean. In 0..1 or nan."""
-        keys = sorted(self.frames, key=str)  # a score does not depend on their order
-        rows = [[mean(values) for values in zip(*self.frames[k], strict=True)]
-                for k in keys]  # fmt: skip
+        frames = collections.defaultdict(list)  # of each object
+        for key, values in self.counts:
+            frames[key].append(values)
+        keys = sorted(frames, key=str)  # a score does not depend on their order
+        rows = [[mean(v) for v in zip(*frames[key], strict=True)] for key in keys]
         values = np.array(rows).reshape(-1, 2)
-        scores = video_scores(values, [group for group, *_ in keys], np.ones(len(rows)))
-        return {name: float(value) for name, value in scores.items()}
+        groups = [group for group, *_ in keys]
+        return floats(video_scores(values, groups, np.ones(len(rows))))
 
 
 def video_scores(
