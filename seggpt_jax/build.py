@@ -18,10 +18,10 @@ from seggpt_jax.trees import map_named, named_leaves
 
 
 def build_model(settings: Any, weights: pretrained.Weights | None = None) -> SegGPT:
-    """The model of `config.model`: the row of its `size`, the other settings on top.
+    """The model of `config.model`: a row of `SIZES`, with the other settings on top.
 
-    weights: where the settings name no size, the geometry is that of these weights.
-    Raises ValueError that names the setting.
+    weights: give the geometry where the settings name no `size`. Raises ValueError that
+    names the setting.
     """
     if "size" in settings:
         return SegGPT(SegGPTConfig.read(settings))
@@ -66,7 +66,7 @@ def inference_params(model: SegGPT, params: Any) -> Any:
 def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
     """Reads parameters of any form (`pretrained.load`), and places them on the mesh.
 
-    Returns the parameters and the training step they are from, 0 if they are from none.
+    Returns the parameters and the step of the training run that wrote them, or 0.
     """
     weights = pretrained.load(path)
     return place_params(weights, path, model, mesh), weights.step
@@ -75,10 +75,9 @@ def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
 def place_params(
     weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh
 ) -> Any:
-    """Places weights that were read at `path` on the mesh, in the model's types.
+    """Places weights, read from `path`, on the mesh, in the model's types.
 
-    Raises ValueError that lists every name and shape in which they differ from the
-    model.
+    Raises ValueError that lists every name and shape that differs from the model's.
     """
     _log_notes(weights, path)
     params, abstract = weights.params, abstract_params(model)

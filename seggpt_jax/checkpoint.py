@@ -1,5 +1,7 @@
-"""Training checkpoints, verified: orbax restores flipped bits and emptied folders
-without a word. This is the one module that knows orbax.
+"""Training checkpoints, verified by checksums. Only this module knows orbax.
+
+Orbax itself restores a checkpoint with flipped bits or an emptied folder, and does not
+report it.
 """
 
 import contextlib
@@ -16,20 +18,21 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from seggpt_jax import hosts, sums
+from seggpt_jax.trees import named_leaves
 
 # Orbax writes these two after the sums, while it commits; restoring needs neither.
 _AFTER_SUMS = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_NONE = -1  # a step, where there is none
+_NONE = -1  # stands for a step where no checkpoint is intact
 
 _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one training run: `folder/<step>/`, here or in a bucket
-    (gs://), the newest `keep` of them and the one of step `best`, if there is one.
+    """The checkpoints of one training run, in `folder/<step>/`, here or in a bucket
+    (gs://). The newest `keep` of them are kept, and the one of step `best`, if set.
 
-    Saves in the background. A save that fails raises OSError, naming the step and the
-    folder, at the next `save`, `wait`, `restore` or `close`; earlier checkpoints stay.
+    Saves in the background. After a failed save the next `save`, `wait`, `restore` or
+    `close` raises OSError with the step and the folder; earlier checkpoints stay.
     Every process of a run must make the same calls.
     """
 
@@ -156,7 +159,7 @@ class Checkpoints:
         return self._manager
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """Orbax asks this of all checkpoints, oldest first, when it has saved one."""
+        """Which checkpoints to keep: orbax asks after a save; oldest first."""
         newest = len(checkpoints) - self._keep
         return [
             number >= newest or saved.step == self.best
@@ -166,7 +169,7 @@ class Checkpoints:
     def _write_sums(self) -> None:
         # Orbax calls this on process 0 when all data is written and before it renames
         # the temporary folder: a checkpoint appears with its sums or not at all.
-        # On a bucket, which cannot rename, the folder has its name from the start.
+        # A bucket cannot rename: there the folder has its name from the start.
         ours = re.compile(rf"{self._writing}(\..*)?")
         (written,) = (p for p in self.folder.iterdir() if ours.fullmatch(p.name))
         sums.write(written, but=_AFTER_SUMS)
@@ -179,7 +182,8 @@ class Checkpoints:
         except Exception as error:
             self._writing = self._current = None
             # The manager may hold threads, further errors (`close` raises one at a
-            # time) and half a folder: the next call opens another, which deletes it.
+            # time) and half a folder: the next call opens a new manager, which deletes
+            # the folder.
             for _ in range(3):
                 with contextlib.suppress(Exception):
                     if self._manager:
@@ -192,8 +196,10 @@ class Checkpoints:
 
 
 class _Manager(ocp.CheckpointManager):
-    """Does not look for SIGTERMs, which is for the training loop: having found one, it
-    fails on the times of earlier checkpoints, that `lightweight_initialize` leaves out.
+    """Does not look for SIGTERMs: the training loop does.
+
+    Orbax's own manager, once it has found one, fails on the times of earlier
+    checkpoints, because `lightweight_initialize` leaves these out.
     """
 
     def reached_preemption(self, step: int) -> bool:
@@ -255,8 +261,10 @@ def _steps(folder: epath.Path) -> list[int]:
 def _newest_intact(
     folder: epath.Path, steps: Sequence[int] | None = None
 ) -> tuple[int, list[str]]:
-    """The newest intact one of all steps or of some, or `_NONE`, and what is wrong with
-    the newer ones."""
+    """The newest intact step, or `_NONE`; and a fault for each newer one.
+
+    steps: look at these only, instead of all on disk.
+    """
     bad: list[str] = []
     for step in reversed(_steps(folder) if steps is None else steps):
         saved = folder / str(step)
@@ -305,25 +313,22 @@ def _plain_keys(tree: Any) -> Any:
 
 def _specs(tree: Any) -> dict[str, str]:
     """Name -> dtype and shape of every leaf, names joined by slashes."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
-        )
-        for path, leaf in leaves
+        name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+        for name, leaf in named_leaves(tree).items()
     }
 
 
 def _reason(error: Exception) -> str:
-    """What the system said: tensorstore buries the errno in a long message."""
+    """The system's own words: tensorstore hides the errno in a long message."""
     errno = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(errno[1])) if errno else str(error)
 
 
 def _quiet_orbax() -> None:
-    """Drops orbax's log records: its errors are raised here, the rest is chatter.
+    """Drops orbax's log records: its errors are raised here, the rest is noise.
 
-    After a failed save asyncio reports the futures that orbax leaves behind, too.
+    asyncio too: after a failed save it reports the futures that orbax leaves behind.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_not_orbax)

@@ -232,7 +232,11 @@ def _load(args, **settings) -> Predictor:
 def _made_by(
     args, names: Iterable[str], predictor: Predictor, files: Iterable[str | Path]
 ) -> dict[str, Any]:
-    """What is stored beside results: those of other prompts must not pass for these."""
+    """The settings that results depend on, stored beside them.
+
+    A later run into the same folder with other settings is refused: its results would
+    pass for those of this run.
+    """
     bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
     model = args.model if bundled else os.path.realpath(args.model)
     prompts = [[os.path.realpath(path), sums.sha256(Path(path))] for path in files]

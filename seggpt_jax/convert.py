@@ -1,4 +1,4 @@
-"""Weights from one form to another, checked against PyTorch where it is installed."""
+"""Weights from one form to another, compared with PyTorch where it is installed."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def convert(
     to: str = "ours",
     raw: bool = False,
 ) -> Iterator[str]:
-    """Writes the weights at `source` as a folder; yields what to tell the user.
+    """Writes the weights at `source` as a folder; yields lines for the user.
 
     source, raw: as `pretrained.load` takes them. to: `ours`, a release; `official`, a
     .pth file as the authors'; `hf`, a folder that transformers loads. Nothing is left
@@ -61,7 +61,10 @@ def convert(
 
 
 def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
-    """Reads what was written, and holds its forward pass against PyTorch's."""
+    """Reads the folder back and compares its forward pass with PyTorch's.
+
+    Returns a line for the user. Raises ValueError where the folder reads differently.
+    """
     again = pretrained.load(path)
     same = map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(params))
     if not all(same) or again.config.geometry != config.geometry:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-# What a launcher sets when it started several processes, and what it then says.
+# Variables of launchers -> whether a value says that there are several processes.
 _LAUNCHED: Mapping[str, Callable[[str], bool]] = {
     "JAX_COORDINATOR_ADDRESS": bool,
     "SLURM_STEP_NUM_TASKS": lambda count: int(count) > 1,
@@ -23,7 +23,7 @@ _LAUNCHED: Mapping[str, Callable[[str], bool]] = {
     "TPU_PROCESS_ADDRESSES": lambda names: "," in names,
     "MEGASCALE_NUM_SLICES": lambda count: int(count) > 1,
 }
-_ERRORS = (ValueError, OSError)  # that a user can mend: raised on every process
+_ERRORS = (ValueError, OSError)  # a user's to mend: raised on every process
 
 
 def join(
@@ -65,21 +65,24 @@ def join(
 
 
 def _own_gpus() -> list[int] | None:
-    """All GPUs of a node, where Slurm runs one process on each: jax takes a process for
-    one of several and gives it the GPU of its place."""
+    """All GPUs of a node where Slurm runs one process per node; else None.
+
+    By default jax assumes one process per GPU under Slurm, and gives each one GPU."""
     tasks, nodes = (os.getenv(f"SLURM_STEP_NUM_{n}", "") for n in ("TASKS", "NODES"))
     gpus = os.getenv("SLURM_GPUS_ON_NODE", "")
     return list(range(int(gpus))) if tasks and tasks == nodes and gpus else None
 
 
 def leave(status: int) -> None:
-    """Ends a process that is one of several: well (0) together with the others;
-    otherwise at once, which ends them too. A process on its own goes on."""
+    """Ends a process that is one of several; does nothing to a process on its own.
+
+    status 0 waits for the others and returns; any other exits at once, which ends the
+    others too."""
     if not jax.distributed.is_initialized():
         return
     if status == 0:
         jax.distributed.shutdown()
-    else:  # not by way of what waits for the others when Python ends
+    else:  # sys.exit would wait for the others
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -108,8 +111,9 @@ def broadcast(x: np.ndarray) -> np.ndarray:
 
 
 def on_first(function: Callable[[], Any]) -> Any:
-    """What `function` returns on the first process, plain data for JSON, on all. Where
-    it raises ValueError or OSError there, every process does."""
+    """Calls `function` on the first process only; returns its result on all.
+
+    The result is plain JSON data. A ValueError or OSError is raised on all of them."""
     found, error = None, None
     if is_first():
         try:
@@ -143,9 +147,10 @@ def gather(tree: Any) -> Any:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
-    """A function of the step, called at every step, that says whether to save and end:
-    after a SIGTERM, which then does not end the process. When one of several processes
-    gets it, all stop at the same step."""
+    """A function of the step, to be called at every step: whether to save and end.
+
+    True after a SIGTERM, which then does not end the process by itself. When one of
+    several processes gets the signal, all stop at the same step."""
     if jax.process_count() > 1:  # jax itself has taken over the signal
         yield multihost_utils.reached_preemption_sync_point
         return

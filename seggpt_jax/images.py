@@ -1,4 +1,4 @@
-"""Pictures and masks as users have them, of any kind, and results as pictures."""
+"""Reads users' pictures and masks of any kind, and draws results."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 _REMEDY = "replace it, or save it anew as PNG"
-_FEW = 32  # colours of a target that was not resized
+_FEW = 32  # a target with more colours was resized, or is a JPEG
 _NEAR = 96  # L1 distance within which colours of a painted target are one label's
 _ROUNDED = 6  # L1 distance to the line between two colours that their blend may have
 _TURNS = {
@@ -32,15 +32,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_RARE = 1e-3  # share of the pixels below which a colour is an edge's, nobody's label
+_RARE = 1e-3  # a colour of a smaller share of the pixels may belong to an edge
 
 
 def read_rgb(picture: Picture, name: str = "image") -> np.ndarray:
     """A picture as uint8 `[h, w, 3]`, turned as its EXIF says.
 
     picture: path, PIL image, or array uint8, uint16 or bool `[h, w]` or `[h, w, c]` of
-    1, 3 or 4 channels; grey is repeated, transparency dropped, 16 bits cut to the upper
-    8. name: what an error calls it if it has no path. Raises BadRecord (a ValueError).
+    1, 3 or 4 channels. Grey is repeated, transparency dropped, 16 bits cut to the upper
+    8. name: stands in errors for a picture without a path. Raises BadRecord (a
+    ValueError).
     """
     if isinstance(picture, np.ndarray):
         return _array_rgb(picture, name)
@@ -51,8 +52,9 @@ def read_rgb(picture: Picture, name: str = "image") -> np.ndarray:
 def read_target(picture: Picture, name: str = "mask") -> np.ndarray:
     """A segmentation: labels int32 `[h, w]`, or colours uint8 `[h, w, 3]`.
 
-    What has one channel, or a palette, holds labels (a bool one, label 1); what has
-    three or four holds colours, and so does a JPEG, whose values are not exact.
+    A picture with one channel or a palette holds labels; a bool one holds label 1. A
+    picture with three or four channels holds colours. So does every JPEG, because its
+    values are not exact.
     """
     if isinstance(picture, np.ndarray):
         values = picture
@@ -72,9 +74,9 @@ def read_target(picture: Picture, name: str = "mask") -> np.ndarray:
 
 
 def without_ignored(targets: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Label maps whose pixels of 255, to be ignored, became background.
+    """Label maps with ignored pixels (255) turned into background.
 
-    If they hold nothing but 0 and 255 they are binary masks, of label 1.
+    Maps with no other values than 0 and 255 are binary masks: 255 becomes label 1.
     """
     values = set(np.concatenate([np.unique(target) for target in targets]).tolist())
     label = 1 if values <= {BACKGROUND, IGNORE} else BACKGROUND
@@ -82,12 +84,12 @@ def without_ignored(targets: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
-    """The colours uint8 `[c, 3]` that a painted target uint8 `[h, w, 3]` means, most
-    frequent first, black left out.
+    """The colours uint8 `[c, 3]` that stand for labels in a painted target uint8
+    `[h, w, 3]`: most frequent first, without black, at most `most`.
 
-    All of them where they are few, but for rare ones between two others, which smooth
-    edges have; where they are many, as resizing and JPEG leave them, not those that are
-    rare or near another one.
+    A target with few colours keeps them all, except rare blends of two others: these
+    come from smooth edges. A target with many colours was resized or is a JPEG: there,
+    rare colours and colours near a more frequent one are left out.
     """
     found, _, counts = unique_colors(target)
     order = np.argsort(-counts, kind="stable")
@@ -138,16 +140,16 @@ def resize_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """An image with its segmentation over it, uint8 `[h, w, 3]`; the background is left
-    as it is, the labels' colours are mixed in by 60 percent."""
+    """An image with its segmentation over it, uint8 `[h, w, 3]`: labelled pixels are 60
+    percent colour, the background is unchanged."""
     mixed = image * np.float32(0.4) + colors * np.float32(0.6)
     labelled = colors.any(-1, keepdims=True)
     return np.where(labelled, mixed, image).round().astype(np.uint8)
 
 
 def save_labels(path: Path, segments: np.ndarray, palette: dict[int, tuple]) -> None:
-    """Writes labels as a PNG: with their palette (as DAVIS has it) if that has none
-    above 255, else with 16 bits."""
+    """Writes labels as a PNG: with their palette, as DAVIS does, or in 16 bits if a
+    label is above 255."""
     if max(palette) > 255:
         Image.fromarray(segments.astype(np.uint16)).save(path, format="PNG")
         return
@@ -163,7 +165,7 @@ def _upright(
     picture: str | os.PathLike | Image.Image,
     check: Callable[[Image.Image], None] = lambda image: None,
 ) -> Image.Image:
-    """Loaded, and turned as its EXIF says; `check` sees it before."""
+    """A loaded picture, turned as its EXIF says; `check` is called before loading."""
     if not isinstance(picture, Image.Image):
         with Image.open(Path(picture)) as image:
             return _upright(image, check)

@@ -1,4 +1,4 @@
-"""`Predictor`: show images with their segmentation, and segment others the same way."""
+"""`Predictor`: segments images and videos the way that example images show."""
 
 import dataclasses
 import functools
@@ -15,6 +15,7 @@ from PIL import Image
 
 from seggpt_jax import colors, images, pretrained, prompt_pool, search, tiles, video
 from seggpt_jax.build import inference_params, load_model
+from seggpt_jax.config import require
 from seggpt_jax.images import Picture
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import (
@@ -34,10 +35,10 @@ class Result:
 
     segments: labels int32 `[h, w]` at the image's size, 0 background. colors: the same
     in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in every
-    pixel, 0..1, `[h, w]`. scores: label -> mean confidence over its pixels, of the
-    labels found. painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the
-    model's size, or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the
-    prompts that were chosen for this image, if they were.
+    pixel, 0..1, `[h, w]`. scores: each label found -> mean confidence over its pixels.
+    painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the model's size,
+    or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the prompts chosen
+    for this image, None where all images share their prompts.
     """
 
     segments: np.ndarray
@@ -50,7 +51,7 @@ class Result:
 
 
 class _Job(NamedTuple):
-    """An image on its way: its size, its tiles, and these at the model's size."""
+    """An image in work: its size, its tiles, and the tiles at the model's size."""
 
     size: tuple[int, int]
     boxes: list[tiles.Box]
@@ -58,7 +59,7 @@ class _Job(NamedTuple):
 
 
 class Predictor:
-    """Segments images and videos the way its prompts show.
+    """Segments images and videos the way that its prompts show.
 
         predictor = Predictor.from_pretrained("seggpt_vit_large.pth")
         predictor.set_prompts("cat.jpg", "cat-mask.png")
@@ -66,13 +67,13 @@ class Predictor:
 
     Args:
       config, params: the model; `from_pretrained` reads them.
-      ensemble: what makes one of several prompts: `feature`, `spatial` or `both`
+      ensemble: how several prompts are combined: `feature`, `spatial` or `both`
         (`predict.make_predict_fn`).
       batch_size: images, or tiles, at once; 0: 1 on a CPU, 8 elsewhere.
-      tile: side of overlapping tiles that images are cut into, in their own pixels;
+      tile: images are cut into overlapping tiles of this side, in their own pixels;
         0 takes every image whole, as the paper does.
-      overlap: share of a tile's side that it has in common with the next.
-      step: of the training run that the parameters are from.
+      overlap: share of a tile's side that the next tile covers too.
+      step: of the training run that wrote the parameters; 0 if unknown.
 
     Raises ValueError for a setting that is out of range.
     """
@@ -88,11 +89,9 @@ class Predictor:
         overlap: float = 0.25,
         step: int = 0,
     ):
-        if batch_size < 0 or tile < 0 or not 0 <= overlap < 1:
-            raise ValueError(
-                f"batch_size {batch_size}, tile {tile}, overlap {overlap}: must be 0 "
-                "or more, 0 or more, and in [0, 1)"
-            )
+        require(batch_size >= 0, "batch_size", batch_size, "at least 0")
+        require(tile >= 0, "tile", tile, "at least 0")
+        require(0 <= overlap < 1, "overlap", overlap, "in [0, 1)")
         self.config = config
         self._model = SegGPT(config)
         self._params = inference_params(self._model, params)
@@ -115,10 +114,12 @@ class Predictor:
         attention: str = "auto",
         **settings,
     ) -> "Predictor":
-        """Of whatever `pretrained.load` reads: a bundled name, a release, a training
-        run, a `.pth` or `.safetensors` file, a folder of transformers.
+        """A predictor with weights of any form that `pretrained.load` reads: a bundled
+        name, a release, a training run, a `.pth` or `.safetensors` file, a folder of
+        transformers.
 
-        dtype: `float32`, or `bfloat16`. attention: `models.attention.CHOICES`.
+        dtype: `float32`, or `bfloat16`. attention: one of `models.attention.CHOICES`.
+        settings: as of `Predictor`.
         """
         model, weights = load_model(path, dtype=dtype, attention=attention)
         return cls(model.config, weights.params, step=weights.step, **settings)
@@ -141,13 +142,13 @@ class Predictor:
     ) -> None:
         """Encodes prompts, for all images that follow.
 
-        pictures: one or several, as `images.read_rgb` takes them. targets: as many
-        segmentations, as `images.read_target` takes them: either label maps or masks,
-        whose labels share one palette of colours far apart, or paintings, which are
-        used as they are and whose colours get the labels 1, 2, ... by frequency.
-        kind: `category`, or `instance` where labels number instances.
+        pictures: one or several, as `images.read_rgb` takes them. targets: a
+        segmentation for each, as `images.read_target` takes them. Label maps and masks
+        are painted in one palette of colours far apart. Paintings are used as they are,
+        and their colours get the labels 1, 2, ... by frequency. kind: `category`, or
+        `instance` where labels number instances.
 
-        Raises ValueError that names the prompt; the prompts before then stay.
+        Raises ValueError that names the prompt; the earlier prompts then stay.
         """
         self._set(read_prompts(_listed(pictures), _listed(targets), kind, self.size))
 
@@ -155,8 +156,9 @@ class Predictor:
         """Takes the prompts of a file that `seggpt tune` or mode "tune" wrote, for all
         images and videos that follow. Returns label -> class.
 
-        Raises FileNotFoundError, or ValueError that names the file; the prompts before
-        then stay. That it was tuned for another geometry or step is said in the log.
+        Raises FileNotFoundError, or ValueError that names the file; the earlier prompts
+        then stay. Warns in the log where the file was tuned for another geometry or
+        another step.
         """
         content = load_prompts(path, self.size)
         own = dataclasses.asdict(self.config) | {"step": self.step}
@@ -167,8 +169,8 @@ class Predictor:
             value = tuple(value) if isinstance(value, list) else value
             if own.get(name) != value:
                 logging.warning(
-                    "%s was tuned for a model of %s %s, and this one has %s: expect "
-                    "little of it", path, name, value, own.get(name),
+                    "%s was tuned for a model of %s %s, and this one has %s: "
+                    "expect poor results", path, name, value, own.get(name),
                 )  # fmt: skip
         self._set(content.prompts)
         return content.names
@@ -184,10 +186,10 @@ class Predictor:
         """Chooses `count` of many examples, given as `set_prompts` takes them, to be
         the prompts of all images that follow.
 
-        by: `score` takes those that do best as the only prompt of the others, and
-        returns them: n examples cost n * (n - 1) images. `similarity` takes for every
-        image, one at a time, those that look most like it; they are the `choice` of its
-        result. Raises ValueError; the prompts before then stay.
+        by: `score` takes the examples that segment the other examples best, each as the
+        only prompt, and returns them; n examples cost n * (n - 1) images. `similarity`
+        chooses anew for every image: the examples that look most like it, which are the
+        `choice` of its result. Raises ValueError; the earlier prompts then stay.
         """
         pool = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
         search.check(by, count, pool.images.shape[1])
@@ -228,16 +230,18 @@ class Predictor:
     ) -> Iterator[Result]:
         """Segments a video, all objects in one pass; yields a `Result` per frame.
 
-        frames: a video file, decoded as it goes, or images. first: the segmentation of
-        the first frame, as `set_prompts` takes it; without it, the prompts that are set
-        start the video. memory: so many last frames serve as prompts too, with what was
-        segmented on them (paper section 3.4).
+        frames: a video file, decoded frame by frame, or images. first: the segmentation
+        of the first frame, as `set_prompts` takes it; without it, the prompts set
+        before start the video. memory: number of last frames that serve as prompts too,
+        each with its own result as target (paper section 3.4).
         """
         if isinstance(frames, (str, os.PathLike)):
             frames = video.read_frames(frames)
         pictures = enumerate(frames, start=1)
         if first is None and self._nearest:
-            raise ValueError("prompts by 'similarity' are no video's: use by 'score'")
+            raise ValueError(
+                "prompts chosen by 'similarity' cannot start a video: choose by 'score'"
+            )
         if first is None:
             return self._track(pictures, self._prompted(), memory)
         start = images.read_rgb(_first(pictures), "frame 1")
@@ -253,7 +257,7 @@ class Predictor:
     def _segment(
         self, prompts: Prompts, encoded: Any, pictures: Iterable[Picture]
     ) -> Iterator[Result]:
-        jobs: deque[_Job] = deque()  # images of which not every tile is painted
+        jobs: deque[_Job] = deque()  # images that still have tiles to be painted
 
         def paint(queries):
             return self._fns.predict(self._params, encoded, queries)
@@ -269,7 +273,7 @@ class Predictor:
     def _segment_each(
         self, nearest: prompt_pool.Nearest, pictures: Iterable[Picture]
     ) -> Iterator[Result]:
-        """Every image by prompts of its own."""
+        """Segments every image by prompts chosen for it."""
         for number, picture in enumerate(pictures, start=1):
             image = images.read_rgb(picture, f"image {number}")
             some, encoded, choice = nearest(images.resize_image(image, self.size))
@@ -277,9 +281,10 @@ class Predictor:
                 yield dataclasses.replace(result, choice=choice)
 
     def _batches(self, pictures: Iterable[Picture], jobs: deque[_Job]):
-        """Batches of tiles, and how many of each count. The last is filled up to a
-        power of two, so that few sizes are compiled. An image that cannot be read
-        raises after those before it."""
+        """Batches of tiles, each with its number of real tiles.
+
+        The last batch is padded to a power of two, so that few sizes are compiled. An
+        unreadable image raises only after all tiles of the images before it."""
         rows: list[np.ndarray] = []
         fault: Exception | None = None
         try:

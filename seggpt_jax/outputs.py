@@ -1,4 +1,4 @@
-"""Files of a folder run: which inputs there are, and what is written for each."""
+"""Input files of `seggpt segment`, and the files written for each of them."""
 
 import glob
 import json
@@ -40,9 +40,10 @@ def find_inputs(
 ) -> dict[str, Path]:
     """Files, globs and folders (searched through) -> output name -> input file.
 
-    A name is the file's path within its folder, or its name, without the suffix. What
-    folders and globs find below `out` is no input. Raises ValueError when nothing is
-    found, or two files would have one name.
+    An output name is the file's path within its folder, or its name, without the
+    suffix. Files below `out` are results of an earlier run and are left out, unless
+    named one by one. Raises ValueError when nothing is found, or two files would have
+    one name.
     """
     suffixes, made = set(suffixes), out.resolve()
     found: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""The axes of a mesh, and one ordered table of which of them cuts which array."""
+"""The axes of a mesh, and one ordered table: which axes cut which array."""
 
 import math
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # what the rows of a batch are cut over
 
 # Parameters and optimizer state: heads and MLP over `tensor`, the other large axis over
-# `fsdp`; what is small is kept whole. The first axis of a block's array is its layer.
-# Activations: rows over both, for XLA would else cut the width of tokens as that of a
-# kernel is; `...` stands for any number of axes.
+# `fsdp`; small arrays are kept whole. The first axis of a block's array is its layer.
+# Activations: rows over `data` and `fsdp`. Without these rules XLA would cut the width
+# of tokens over `fsdp`, as it is cut in kernels. `...`: any number of axes.
 RULES: list[tuple[str, tuple]] = [
     (r"activations/tokens", (ROWS, ...)),
     (r"activations/hidden", (ROWS, ..., "tensor")),
@@ -46,14 +46,14 @@ def spec(name: str, ndim: int) -> P:
 
 
 def ways(mesh_shape: Mapping[str, int], names: Any) -> int:
-    """Into how many parts an axis of a spec is cut."""
+    """Number of parts that the mesh axes `names` of a spec cut an array's axis into."""
     names = (names,) if isinstance(names, str) else names or ()
     return math.prod(mesh_shape[name] for name in names)
 
 
 def fitting(name: str, shape: tuple[int, ...]) -> P:
-    """As `spec`, on the mesh that is set (`jax.set_mesh`), without what does not divide
-    the shape: a batch of one row is every device's."""
+    """As `spec`, on the mesh that is set (`jax.set_mesh`). Mesh axes that do not divide
+    the shape are left out: every device then holds, say, a batch of one row."""
     sizes = jax.sharding.get_abstract_mesh().shape
     return P(*(
         names if length % ways(sizes, names) == 0 else None
@@ -62,7 +62,7 @@ def fitting(name: str, shape: tuple[int, ...]) -> P:
 
 
 def constrain(x: jax.Array, name: str) -> jax.Array:
-    """Cuts an activation as the table says; without a mesh, `x` as it is."""
+    """Cuts an activation as the table says; returns `x` unchanged without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     place = fitting(f"activations/{name}", x.shape)

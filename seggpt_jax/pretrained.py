@@ -1,4 +1,4 @@
-"""Parameters from wherever they lie: ours, a training run's, or PyTorch's."""
+"""Reads parameters of every form: a release, a training run, or files of PyTorch."""
 
 import json
 import os
@@ -21,15 +21,15 @@ DEFAULT = "mini"  # the bundled model for photographs
 _BUNDLED = Path(__file__).parent / "bundled"
 _TORCH = (".pth", ".pt", ".bin")
 _INDEX = "model.safetensors.index.json"
-# What tensors of unheard-of shapes end in, beside from_torch's own list.
+# Errors that tensors of unexpected shapes end in, beside from_torch's own list.
 _MISSHAPEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
 class Weights(NamedTuple):
     """A model's geometry and parameters.
 
-    params: nested dicts of NumPy arrays. step: of the training run that they are from,
-    if they are. notes: what a user should know of how they were read, a sentence each.
+    params: nested dicts of NumPy arrays. step: of the training run that wrote them, 0
+    if none did. notes: for the user, a sentence for each change made while reading.
     """
 
     config: SegGPTConfig
@@ -44,13 +44,13 @@ def bundled() -> list[str]:
 
 
 def load(path: str | os.PathLike, raw: bool = False) -> Weights:
-    """Reads parameters, whichever form they have.
+    """Reads parameters of any form.
 
     path: a bundled name; a release folder; a training run's workdir, its checkpoints or
     one of them; a folder or `.safetensors` file of transformers; a `.pth` file of
-    SegGPT, Painter or MAE, or a folder that holds one. raw: of a training run that kept
-    an average, the parameters themselves. Raises FileNotFoundError or ValueError,
-    naming the file.
+    SegGPT, Painter or MAE, or a folder that holds one. raw: take the parameters of a
+    training run, even if it kept their moving average too. Raises FileNotFoundError or
+    ValueError, naming the file.
     """
     path = Path(path)
     if not path.exists():
@@ -83,24 +83,26 @@ def _is_run(path: Path) -> bool:
     inside = (path / "checkpoints").is_dir() or any(
         p.name.isdecimal() for p in path.iterdir()
     )
-    # Or its checkpoints are elsewhere.
+    # `checkpoints` of the config may name a folder elsewhere.
     return inside or (path / CONFIG).is_file() and "stages" in _read_json(path / CONFIG)
 
 
 def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
-    """A training run, by its workdir or the checkpoints in it; the average if it has
-    one, unless `raw`."""
+    """Reads a training run, by its workdir or the checkpoints in it.
+
+    Takes the moving average of the parameters where the run kept one, unless `raw`.
+    """
     workdir = path if (path / CONFIG).is_file() else path.parent
     if not (workdir / CONFIG).is_file():
         raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")
     settings = _read_json(workdir / CONFIG)
     if "model" not in settings:
-        raise ValueError(f"{workdir / CONFIG} is of no training run: no 'model'")
+        raise ValueError(f"{workdir / CONFIG} is no training run's: it has no 'model'")
     if settings.get("mode") == "tune":
         raise ValueError(
-            f"{workdir} tuned a prompt (mode 'tune'), no model: take that of its "
-            f"checkpoint {settings.get('checkpoint')!r}, and {workdir}'s "
-            f"prompt.safetensors as the prompt"
+            f"{workdir} is a run that tuned a prompt (mode 'tune') and holds no model: "
+            f"take that of {settings.get('checkpoint')!r} as the model, and "
+            f"{workdir / 'prompt.safetensors'} as the prompt"
         )
     elsewhere = settings.get("checkpoints")
     folder = elsewhere or workdir / "checkpoints" if path == workdir else path
@@ -114,8 +116,11 @@ def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
 
 
 def _load_torch(path: Path, files: list[Path]) -> Weights:
-    """A folder of PyTorch's; its config.json, as transformers has it, says what tensors
-    do not: which blocks are tapped and merged."""
+    """Reads a folder of PyTorch's.
+
+    Tensors do not tell which blocks are tapped and merged: config.json of transformers
+    does.
+    """
     weights = _load_state(path, _merge(files))
     if not (path / CONFIG).is_file():
         return weights
@@ -142,7 +147,7 @@ def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
 
 
 def _torch_files(path: Path) -> list[Path]:
-    """The files of a folder that hold tensors: transformers', or one `.pth`."""
+    """The files with tensors in a folder: those of transformers, or one `.pth`."""
     if (path / _INDEX).is_file():
         where = _read_json(path / _INDEX).get("weight_map")
         if not isinstance(where, dict):
@@ -159,7 +164,7 @@ def _torch_files(path: Path) -> list[Path]:
 
 
 def _merge(files: list[Path]) -> dict[str, np.ndarray]:
-    """The tensors of several files; prefixes of wrappers are taken off."""
+    """The tensors of several files together."""
     state: dict[str, np.ndarray] = {}
     doubled = []
     for file in files:
@@ -178,7 +183,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         try:
             state = load_file(path)
         except (SafetensorError, OSError, AttributeError, KeyError) as error:
-            # The latter two: types of numbers that NumPy does not have.
+            # AttributeError and KeyError: number types that NumPy does not have.
             raise ValueError(f"{path} cannot be read: {error}") from error
         if any("/" in name for name in state):
             raise ValueError(f"{path} is a part of a release: give its folder")
@@ -189,7 +194,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _unwrap(path: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Takes the prefix `module.` of DistributedDataParallel off."""
+    """Removes the prefix `module.` of DistributedDataParallel from names."""
     names = [name.removeprefix("module.") for name in state]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:

@@ -1,4 +1,4 @@
-"""What the command's `--prompt` may be, and what is done with it."""
+"""Reads the values of `--prompt`, and gives a predictor these prompts."""
 
 import dataclasses
 import os
@@ -23,8 +23,8 @@ _AUTO = "auto"
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """images, masks: files; a tuned prompt is an image without a mask. count: so many
-    are chosen `by` one of `search.WAYS`; 0: all are shown."""
+    """images, masks: files; a tuned prompt stands in `images`, without a mask. count:
+    number of prompts to choose, `by` one of `search.WAYS`; 0 takes all."""
 
     images: list[str]
     masks: list[str]
@@ -37,9 +37,8 @@ class Given:
 
 
 def read(prompts: Sequence[str]) -> Given:
-    """The values of `--prompt`, together. Raises ValueError that names the one that is
-    wrong, or FileNotFoundError a folder that is missing."""
-    tuned = [prompt for prompt in prompts if _is_tuned(prompt)]
+    """Reads all values of `--prompt`. Raises ValueError that names the wrong one."""
+    tuned = [p for p in prompts if ":" not in p and p.endswith(SUFFIX)]
     if tuned and len(prompts) > 1:
         raise ValueError(f"--prompt {' '.join(prompts)}: a tuned prompt goes alone")
     if tuned:
@@ -59,9 +58,9 @@ def read(prompts: Sequence[str]) -> Given:
 
 
 def show(predictor: Predictor, given: Given, kind: str) -> dict[str, Any]:
-    """Sets a predictor's prompts and prints those that were chosen. Returns what the
-    results depend on beside the files."""
-    if not given.masks:  # a tuned one, whose kind is its own
+    """Sets a predictor's prompts and prints the chosen ones. Returns the settings that
+    results depend on, beside the files."""
+    if not given.masks:  # a tuned prompt; its file says its kind
         predictor.load_prompt(given.images[0])
         return {}
     if not given.count:
@@ -81,10 +80,6 @@ def describe(given: Given, choice: search.Choice) -> str:
     """The chosen prompts with their scores, on one line."""
     rows = zip(choice.places, choice.scores, strict=True)
     return ", ".join(f"{given.images[k]} ({score:.3f})" for k, score in rows)
-
-
-def _is_tuned(prompt: str) -> bool:
-    return ":" not in prompt and prompt.endswith(SUFFIX)
 
 
 def _read_search(prompt: str) -> tuple[int, str]:
@@ -121,7 +116,9 @@ def _pairs(prompt: str) -> Iterator[tuple[str, str]]:
 def _by_stem(prompt: str, folder: str) -> dict[str, str]:
     """Stem -> the picture of that name in a folder, by name."""
     if not Path(folder).is_dir():
-        raise ValueError(f"--prompt {prompt}: {folder} is no folder, and the other is")
+        raise ValueError(
+            f"--prompt {prompt}: FOLDER:MASKS takes two folders, and {folder} is none"
+        )
     known = Image.registered_extensions()
     found: dict[str, str] = {}
     for path in sorted(Path(folder).iterdir()):
@@ -129,7 +126,7 @@ def _by_stem(prompt: str, folder: str) -> dict[str, str]:
             continue
         if path.stem in found:
             raise ValueError(
-                f"--prompt {prompt}: {found[path.stem]} and {path} have one name"
+                f"--prompt {prompt}: {found[path.stem]} and {path} have the same name"
             )
         found[path.stem] = str(path)
     if not found:

@@ -1,7 +1,7 @@
-"""Tuned prompts as one small file: what is shown, what it means, whom it was made for.
+"""Tuned prompts as one small file: arrays, class names, and the model they belong to.
 
-A prompt that was learned is not a picture: its values go beyond 0..255, and it is only
-worth something to the weights that it was tuned for.
+A learned prompt is not a picture: its values go beyond 0..255, and it is useless to any
+weights but those that it was tuned for.
 """
 
 import json
@@ -20,7 +20,7 @@ from seggpt_jax.prompts import Prompts
 
 SUFFIX = ".safetensors"
 _FORMAT = "seggpt_jax prompt 1"
-# What half a file, or one that was altered, ends in.
+# Errors that half a file, or an altered one, ends in.
 _UNREADABLE = (SafetensorError, OSError, KeyError, TypeError, AttributeError,
                json.JSONDecodeError)  # fmt: skip
 _ABOUT = ("names", "model", "weights", "about")
@@ -31,8 +31,9 @@ _TYPES = {"images": "float32", "targets": "float32", "kind": "int32",
 class PromptFile(NamedTuple):
     """The content of a file.
 
-    names: label -> class. model: geometry of the model, as its config has it. weights:
-    `step` and `sha256` of the parameters that it was tuned for. about: how it was made.
+    names: label -> class. model: `SegGPTConfig.geometry` of the model. weights: `step`
+    and `sha256` of the parameters that the prompt was tuned for. about: how it was
+    made.
     """
 
     prompts: Prompts
@@ -43,13 +44,13 @@ class PromptFile(NamedTuple):
 
 
 def save_prompts(path: str | os.PathLike, content: PromptFile) -> None:
-    """Writes a file; one that is there is replaced, and never by half of another."""
+    """Writes a file; an older one is replaced only by a complete new one."""
     path = Path(path)
     arrays = {
         name: np.ascontiguousarray(getattr(content.prompts, name), kind)
         for name, kind in _TYPES.items()
     }
-    # One entry: of several safetensors shuffles the order, and files would differ.
+    # One entry: safetensors shuffles several, and equal prompts would differ in bytes.
     about = {name: getattr(content, name) for name in _ABOUT}
     metadata = {
         _FORMAT: json.dumps(about | {"size": content.prompts.images.shape[2:4]})
@@ -97,7 +98,7 @@ def load_prompts(path: str | os.PathLike, size: tuple[int, int]) -> PromptFile:
 
 
 def _fault(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """What is wrong with the arrays of a file."""
+    """The first fault of a file's arrays; None if there is none."""
     if set(arrays) != set(_TYPES):
         return f"it holds {sorted(arrays)} instead of {sorted(_TYPES)}"
     for name, kind in _TYPES.items():

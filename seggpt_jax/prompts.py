@@ -1,4 +1,4 @@
-"""Prompts as users give them -> what the model is shown, and what its colours mean."""
+"""A user's prompts -> the arrays that the model is given, and a label per colour."""
 
 import os
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from seggpt_jax.images import Picture
 
 
 class Prompts(NamedTuple):
-    """What is shown to the model, and what its colours mean.
+    """Arrays that the model is given, and the labels that its colours stand for.
 
     images, targets: ImageNet-normalised `[1, p, h, w, 3]`. kind: `[1]`. labels: `[c]`,
-    0 first, and their palette uint8 `[c, 3]`.
+    0 first. palette: the colour of each label, uint8 `[c, 3]`.
     """
 
     images: np.ndarray
@@ -27,7 +27,7 @@ class Prompts(NamedTuple):
     palette: np.ndarray
 
     def colors_by_label(self) -> dict[int, tuple[int, int, int]]:
-        """As a result carries it."""
+        """Label -> colour, in plain numbers."""
         rows = zip(self.labels.tolist(), self.palette.tolist(), strict=True)
         return {label: (r, g, b) for label, (r, g, b) in rows}
 
@@ -83,7 +83,10 @@ def read_prompts(
 
 
 def read_labels(target: Picture, prompts: Prompts, size: tuple[int, int]) -> np.ndarray:
-    """A target of the prompts as their labels, int32, at a size (h, w)."""
+    """A target in the labels of `prompts`, int32, at a size (h, w).
+
+    Every colour of a painting gets the label of the nearest colour of the prompts.
+    """
     labels = images.read_target(target)
     if labels.ndim == 3:
         found, index, _ = images.unique_colors(labels)

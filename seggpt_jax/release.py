@@ -43,9 +43,9 @@ def write_params(
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A folder to write into, which becomes `path` when all went well.
+    """A new folder to write into; it becomes `path` if no error was raised.
 
-    A release that is at `path` is replaced; anything else there raises FileExistsError.
+    A release at `path` is replaced; anything else there raises FileExistsError.
     """
     path = Path(path)
     if path.exists() and not is_release(path):

@@ -1,4 +1,4 @@
-"""What has to be told to jax before it starts."""
+"""Settings of jax that must be made before it starts."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ from resource import RUSAGE_SELF, getrusage
 import jax
 
 # Flags of XLA for NVIDIA GPUs that change speed or order of sums; benchmarks/train.py
-# measures each. What is not named here is as jax has it.
+# measures each.
 XLA_FLAGS = {
     "none": "",
     "latency_hiding": "--xla_gpu_enable_latency_hiding_scheduler=true",
@@ -27,8 +27,8 @@ def cut_cpu(devices: int):
 
 
 def peak_memory() -> int:
-    """Bytes: the most that any device of this process had in use, or where devices do
-    not say (CPUs), that the process itself had."""
+    """The most bytes that any device of this process had in use; of the process itself
+    where devices do not count (CPUs)."""
     found = [device.memory_stats() or {} for device in jax.local_devices()]
     known = [stats["peak_bytes_in_use"] for stats in found if stats]
     unit = 1 if sys.platform == "darwin" else 1024
@@ -36,8 +36,8 @@ def peak_memory() -> int:
 
 
 def cache_compiled() -> str:
-    """Keeps compiled programs on disk, unless jax has been told where already; returns
-    the folder."""
+    """Keeps compiled programs on disk, in the folder that jax was told or else in the
+    user's cache; returns the folder."""
     if not jax.config.values["jax_compilation_cache_dir"]:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(home / "seggpt_jax/xla"))

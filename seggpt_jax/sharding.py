@@ -21,9 +21,10 @@ def make_mesh(
     tensor: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """A mesh over all devices, or those given; one axis may be -1 and takes what is
-    left. ValueError where the sizes do not fit their number, or the way that they are
-    wired."""
+    """A mesh over all devices, or over those given.
+
+    One size may be -1: this axis takes all devices that the others leave. Raises
+    ValueError where the sizes fit neither the number of devices nor their wiring."""
     devices = jax.devices() if devices is None else devices
     sizes, count = [data, fsdp, tensor], len(devices)
     given = dict(zip(AXES, sizes, strict=True))
@@ -68,15 +69,14 @@ def place(tree, mesh: Mesh):
 
 
 def _for_each(tree, places):
-    """A tree of shardings as it is; one for all as a tree."""
+    """A tree of shardings: `places` itself, or one sharding repeated for each leaf."""
     if isinstance(places, NamedSharding):
         return jax.tree.map(lambda _: places, tree)
     return places
 
 
 def abstract(tree, places):
-    """Shapes and types of arrays that are placed as a tree of shardings, or one for
-    all, says."""
+    """Shapes and types of arrays, with their shardings: a tree, or one for all."""
     places = _for_each(tree, places)
     return jax.tree.map(
         lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own),
@@ -85,8 +85,8 @@ def abstract(tree, places):
 
 
 def describe(state, places) -> str:
-    """A table of how the parameters of an abstract training state are cut, and the
-    bytes that one device holds of each, and of every part of the state."""
+    """A table for the log: how the mesh cuts each parameter of an abstract training
+    state, and the bytes per device of each, and of each other part of the state."""
     sharded, lines, parts = named_leaves(places), [], dict[str, int]()
     for name, leaf in named_leaves(state).items():
         place = sharded[name]
@@ -102,7 +102,7 @@ def describe(state, places) -> str:
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> list[int]:
-    """The rows of a batch that this process feeds, for they are on its devices."""
+    """The rows of a batch that lie on this process's devices: it must feed them."""
     places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
     slices = [index[0].indices(batch_size) for index in places.values() if index]
     return sorted({row for start, stop, _ in slices for row in range(start, stop)})
@@ -111,7 +111,7 @@ def own_rows(mesh: Mesh, batch_size: int) -> list[int]:
 def put_batch(
     mesh: Mesh, batch: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, jax.Array]:
-    """The rows of a batch of `batch_size` that `own_rows` names -> global arrays."""
+    """This process's rows of a batch (`own_rows`) -> global arrays of `batch_size`."""
     sharding, rows = NamedSharding(mesh, BATCH), own_rows(mesh, batch_size)
 
     def put(own: np.ndarray) -> jax.Array:
@@ -126,7 +126,7 @@ def put_batch(
 
 
 def _make(shape, sharding: NamedSharding, part) -> jax.Array:
-    # It is asked for, which jax does not know: the train loop forbids what is not.
+    # The train loop forbids implicit transfers, and jax counts this one among them.
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_callback(shape, sharding, part)
 
@@ -137,8 +137,8 @@ def put_key(mesh: Mesh, seed: int) -> jax.Array:
 
 
 def put(tree, places):
-    """Host values, the same on every process -> arrays placed as a tree of shardings,
-    or one for all, says."""
+    """Host values, the same on every process -> arrays on devices. places: a tree of
+    shardings, or one for all."""
     places = _for_each(tree, places)
 
     def place(x, sharding):

@@ -1,4 +1,4 @@
-"""Files and folders that appear when they are whole, and not before."""
+"""Files and folders that appear only when they are complete."""
 
 import contextlib
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A file to write, beside `path`, which it becomes when all went well."""
+    """A temporary file beside `path`, to write; renamed to `path` if no error was
+    raised, so that a reader or a kill never meets half a file."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
@@ -20,8 +21,8 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `path`, or takes its place, when all went
-    well."""
+    """A temporary folder beside `path`, to write into; renamed to `path`, in place of
+    an older one, if no error was raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temp:
         new = Path(temp) / "new"

@@ -10,7 +10,7 @@ Path = Any  # a pathlib.Path, or an epath.Path: also of a bucket
 
 
 def files(folder: Path) -> list[str]:
-    """Names of all files below `folder`, relative to it, but for the sums."""
+    """Names of all files below `folder`, relative to it, except the sums."""
     found: list[str] = []
     for path in folder.iterdir():
         if path.is_dir():
@@ -30,16 +30,18 @@ def sha256(path: Path) -> str:
 
 
 def write(folder: Path, but: Collection[str] = ()) -> None:
-    """Writes the sums of all files below a folder, `but` for some."""
+    """Writes the sums of all files below a folder except those in `but`."""
     names = [name for name in files(folder) if name not in but]
     lines = [f"{sha256(folder / name)}  {name}" for name in names]
-    # The last line, a comment to sha256sum, tells a list that was cut short.
+    # The last line, a comment to sha256sum, shows whether the list is complete.
     (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
 
 
 def fault(folder: Path, required: Collection[str]) -> str | None:
-    """What is wrong with a folder that should have sums, the file and the reason, or
-    None. The `required` files must be listed."""
+    """The first fault of a folder that has sums, as file and reason; None if intact.
+
+    required: files that the sums must list.
+    """
     try:
         text = (folder / SUMS).read_text()
     except FileNotFoundError:

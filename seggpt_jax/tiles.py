@@ -20,7 +20,7 @@ class Box(NamedTuple):
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """What cuts the tile out of an image."""
+        """The index of the tile in an image."""
         return np.s_[self.top : self.bottom, self.left : self.right]
 
 
@@ -52,7 +52,8 @@ def blend(
     """Shares of labels per tile -> per pixel of the image of size (h, w): the number of
     the label of the largest share, int32 `[h, w]`, and that share, float32 `[h, w]`.
 
-    Shares are averaged; only labels that lead somewhere in a tile are looked at.
+    Overlapping tiles are averaged. A label that has the largest share in no pixel of
+    any tile is left out.
     """
     leading = np.unique(np.concatenate([each.leading for each in maps]))
     average = averaging(boxes, size)
@@ -67,9 +68,9 @@ def blend(
 def averaging(
     boxes: Sequence[Box], size: tuple[int, int]
 ) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """What makes of maps `[h, w]` of tiles their mean in every pixel of an image of
-    size (h, w), float32: they are resized to their tile (bilinear) and weigh less at
-    its edges."""
+    """A function: one map `[h, w]` per tile -> their mean in every pixel of an image of
+    size (h, w), float32. Maps are resized to their tile (bilinear) and weigh less at
+    the tile's edges."""
     weights, total = [_hat(box) for box in boxes], np.zeros(size, np.float32)
     for box, weight in zip(boxes, weights, strict=True):
         total[box.place] += weight

@@ -1,6 +1,6 @@
-"""Everything that needs PyTorch: its files, and the transformers port to check against.
+"""Everything that needs PyTorch: its files, and the transformers port as a reference.
 
-PyTorch is not needed for anything else; `pip install 'seggpt_jax[torch]'` brings it.
+`pip install 'seggpt_jax[torch]'` installs it; no other module needs it.
 """
 
 import argparse
@@ -23,15 +23,15 @@ def installed(*names: str) -> bool:
 
 
 def load_state(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth` file, which is never unpickled as code.
+    """The tensors of a `.pth` file; code in it is never run.
 
-    A state dict itself, or one under `model` or `state_dict`. ValueError for anything
-    else, and for a file that holds code.
+    The file holds a state dict, or has one under `model` or `state_dict`. Raises
+    ValueError for any other content, and for a file that holds code.
     """
     require(path)
     import torch
 
-    # Training scripts leave their arguments in checkpoints; these are only values.
+    # Training scripts store their arguments too: a Namespace of plain values.
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,7 +40,7 @@ def load_state(path: Path) -> dict[str, np.ndarray]:
                 f"{path} is damaged or holds code beside weights, and was not loaded; "
                 "save its state_dict alone, or as .safetensors"
             ) from error
-        except Exception as error:  # on damaged bytes its reader raises anything
+        except Exception as error:  # torch raises many types on damaged bytes
             reason = str(error).splitlines()[0] if str(error) else "it is empty"
             raise ValueError(f"{path} cannot be read: {reason}") from error
     for key in ("model", "state_dict"):
@@ -81,13 +81,13 @@ def port_config(config: SegGPTConfig) -> dict[str, Any]:
 
 
 def build_port(config: SegGPTConfig, state: Mapping[str, np.ndarray]):
-    """transformers' model with the very tensors of a state dict in `hf` layout."""
+    """transformers' model with the tensors of a state dict in `hf` layout."""
     import torch
     from transformers import SegGptConfig, SegGptForImageSegmentation
 
     with torch.device("meta"):
         port = SegGptForImageSegmentation(SegGptConfig(**port_config(config)))
-    # Torch warns of arrays that are read-only, as those of jax are.
+    # Torch warns of read-only arrays, and jax's are read-only.
     tensors = {
         n: torch.from_numpy(np.require(x, requirements="W")) for n, x in state.items()
     }
@@ -115,13 +115,13 @@ def run_port(port, images, targets, query) -> np.ndarray:
 def _to_numpy(tensor) -> np.ndarray:
     import torch
 
-    if tensor.dtype == torch.bfloat16:  # NumPy has no such type; float32 holds it all
+    if tensor.dtype == torch.bfloat16:  # NumPy lacks it; float32 holds every value
         tensor = tensor.float()
     return tensor.detach().numpy()
 
 
 def require(path: Path) -> None:
-    """Raises ValueError, with the remedy, where there is no PyTorch."""
+    """Raises ValueError, with the remedy, where PyTorch is not installed."""
     if not installed("torch"):
         raise ValueError(
             f"{path} needs PyTorch: {_REMEDY}, or use a .safetensors file instead"

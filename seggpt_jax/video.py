@@ -1,4 +1,4 @@
-"""Videos, a frame at a time: reading, and writing pictures of the result (PyAV)."""
+"""Reads and writes videos, one frame at a time (PyAV)."""
 
 import contextlib
 import importlib.util
@@ -16,15 +16,15 @@ _REMEDY = "pip install 'seggpt_jax[video]'"
 
 
 class VideoInfo(NamedTuple):
-    """fps: frames per second. frames: how many the file says it has; 0 if it does not
-    say."""
+    """fps: frames per second. frames: their number according to the file's header, 0 if
+    it gives none."""
 
     fps: Fraction
     frames: int
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-    """What a video file says of itself. Raises ValueError, naming the file."""
+    """Reads the header of a video file. Raises ValueError, naming the file."""
     with _opened(path) as (container, stream):
         fps = stream.average_rate or stream.guessed_rate or Fraction(25)
         count = stream.frames
@@ -62,7 +62,7 @@ def writer(
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """A function that appends frames uint8 `[h, w, 3]`, of one size, to an mp4 file.
 
-    The file appears when all went well.
+    The file appears when the `with` block ends without an error.
     """
     _require(path)
     import av

@@ -22,8 +22,8 @@ def prepare_workdir(
 ) -> None:
     """Checks the folder, and stores `config`, a JSON object, as file `name` in it.
 
-    Call it on process 0 only, when nothing can be wrong with the config any more: from
-    then on the workdir belongs to it.
+    Call it on process 0 only, and only after all checks of the config: from then on
+    the workdir belongs to this config.
     """
     check_workdir(workdir, config, may_change, name)
     path = Path(workdir) / name

@@ -1,4 +1,4 @@
-"""What a run writes about itself: metrics, pictures, progress and timings."""
+"""The records of a run: metrics, pictures, progress and timings."""
 
 import contextlib
 import json
@@ -23,10 +23,9 @@ _PICTURE_SIDE = 512  # longest side in TensorBoard; the PNG keeps every pixel
 class Writer:
     """Writes `metrics.jsonl`, `pictures/<step>/<name>.png` and TensorBoard events.
 
-    start: the step that training resumes from, 0 from scratch: what is there of later
-    steps (from scratch, of any step) goes, so that the files tell one history. None
-    only adds. active: false on all processes but the first, where every call does
-    nothing.
+    start: the step that training resumes from. Lines of later steps are removed, so
+    that the file tells one history; 0, from scratch, removes all, and None no line.
+    active: false on all processes but the first: every call then does nothing.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ def _is_before(step: int, line: str) -> bool:
 
 
 def history(workdir: str | os.PathLike, name: str) -> list[tuple[float, int]]:
-    """Every value of a number that `Writer` wrote, with its step, that is not NaN."""
+    """Every value, except NaN, that `Writer` wrote under a name, with its step."""
     metrics = Path(workdir) / "metrics.jsonl"
     if not metrics.exists():
         return []

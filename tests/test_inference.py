@@ -247,7 +247,7 @@ def test_bad_prompts_are_named_and_the_old_ones_stay(prompt, target, kind, said)
 def test_what_is_missing_or_out_of_range_is_named():
     with pytest.raises(ValueError, match="call set_prompts first"):
         Predictor(SMALL, PARAMS)(picture())
-    with pytest.raises(ValueError, match=r"overlap 1\.5: must be"):
+    with pytest.raises(ValueError, match=r"overlap = 1\.5: must be in \[0, 1\)"):
         Predictor(SMALL, PARAMS, overlap=1.5)
     with pytest.raises(ValueError, match="ensemble 'mean' is not one of"):
         Predictor(SMALL, PARAMS, ensemble="mean")

@@ -156,7 +156,9 @@ def test_each_query_gets_the_prompts_that_look_like_it(ours, monkeypatch):
     assert [result.choice.places for result in results] == [(3,), (1,), (3,)]
     assert results[0].choice.scores[0] == pytest.approx(1, abs=1e-4)
     assert len(calls) == 2  # one for each set
-    with pytest.raises(ValueError, match="use by 'score'"):
+    with pytest.raises(
+        ValueError, match="'similarity' cannot start a video: choose by 'score'"
+    ):
         next(ours.track([POOL[0]]))
     ours.set_prompts(POOL[1], MASKS[1])
     by_hand = ours(POOL[1])
@@ -275,7 +277,7 @@ def test_the_command_chooses_for_each_image(here, capsys):
         (["auto:0", "images:masks"], "K 1 or more"),
         (["auto:2:score:3", "images:masks"], "auto:K:score"),
         (["auto:2:scores", "images:masks"], "did you mean 'score'"),
-        (["images:masks/0.png"], "masks/0.png is no folder, and the other is"),
+        (["images:masks/0.png"], "takes two folders, and masks/0.png is none"),
         (["images:photos"], "no mask of the same name for images/0.jpg, images/1.jpg"),
         (["images"], "IMAGE:MASK is wanted"),
         (["a.safetensors", "auto:2"], "a tuned prompt goes alone"),
@@ -291,7 +293,7 @@ def test_images_and_masks_without_partner_or_of_one_name_are_named(here):
     with pytest.raises(ValueError, match="no image of the same name for masks/7.png"):
         prompt_args.read(["images:masks"])
     Image.fromarray(picture()).save("images/3.png")
-    with pytest.raises(ValueError, match="3.jpg and images/3.png have one name"):
+    with pytest.raises(ValueError, match="3.jpg and images/3.png have the same name"):
         prompt_args.read(["images:masks"])
 
 

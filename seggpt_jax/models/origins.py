@@ -1,7 +1,7 @@
-"""State dicts of the models that SegGPT starts from, completed to SegGPT's own.
+"""State dicts of Painter and MAE, SegGPT's ancestors, completed to one of SegGPT.
 
-Painter has no kind tokens; MAE has an encoder only. What they lack is filled in, so
-that `params.from_torch` can be as strict with them as with a SegGPT.
+Painter has no kind tokens; MAE has only an encoder. The missing tensors are filled in,
+so that `params.from_torch` checks them as strictly as those of a SegGPT.
 """
 
 import re
@@ -20,9 +20,10 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.norm1\.weight")
 
 
 def complete(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """A state dict of SegGPT, Painter or MAE -> one of SegGPT, and what was filled in.
+    """A state dict of SegGPT, Painter or MAE -> one of SegGPT, and a note for the user.
 
-    Only the names and shapes tell which one it is. The sentence is empty for SegGPT.
+    The model is told by names and shapes alone. The note says which tensors were filled
+    in, and how; it is empty for SegGPT.
     """
     state = dict(state)
     if any(name.startswith("model.") for name in state):
@@ -43,7 +44,7 @@ def _complete_mae(state: dict[str, np.ndarray]):
     numbers = [int(m[1]) for name in state if (m := _BLOCK.fullmatch(name))]
     patch_embed, pos = state.get("patch_embed.proj.weight"), state.get("pos_embed")
     if not numbers or patch_embed is None or pos is None:
-        return state, ""  # nothing known: from_torch says what is missing
+        return state, ""  # of no known model: from_torch names what is missing
     width, _, patch, _ = patch_embed.shape
     depth = max(numbers) + 1
     known = {(w, d): heads for w, d, heads in SIZES.values()}
