@@ -52,17 +52,18 @@ _EXAMPLES = """examples:
 Failed = tuple[Path, str]  # a file, and why it was left out
 _MODEL = "training run, release, .pth, .safetensors, folder of transformers, or one of"
 _DEFAULTED = (
-    f"no --model given: taking {pretrained.DEFAULT}, a small one that comes along, for "
-    "trying out and research only (its data's licences); for real work give it the "
-    "authors' weights"
+    f"no --model given: taking {pretrained.DEFAULT}, a small bundled model, for trials "
+    "and research only (its data's licences); for real work give the authors' weights"
 )
 _INPUTS = "image, quoted glob, or folder"
-_FORMS = f"of {','.join(outputs.FORMS)} (default: %(default)s)"
-_VIDEO_FORMS = "of overlay (an mp4), segments (a PNG per frame) (default: %(default)s)"
-_KIND = "what labels number (default: %(default)s)"
+_FORMS = f"some of {','.join(outputs.FORMS)} (default: %(default)s)"
+_VIDEO_FORMS = (
+    "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
+)
+_KIND = "what the labels tell apart (default: %(default)s)"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
-_ENSEMBLE = "of several prompts (default: %(default)s)"
-_MEMORY = "last frames that are prompts too (default: %(default)s)"
+_ENSEMBLE = "how several prompts are combined (default: %(default)s)"
+_MEMORY = "number of last frames used as prompts too (default: %(default)s)"
 _PROMPT: dict[str, Any] = {
     "action": "append",
     "metavar": "IMAGE:MASK",
@@ -71,8 +72,8 @@ _PROMPT: dict[str, Any] = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs a command. Exit status: 0 done; 1 done but for the files that are listed;
-    2 stopped, and one `error:` line says why; 130 interrupted."""
+    """Runs a command. Exit status: 0 done; 1 done, except for the files listed; 2
+    stopped, with one `error:` line; 130 interrupted."""
     args = _parser().parse_args(argv)
     logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
     logging.set_stderrthreshold("info")
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--verbose", action="store_true", help="say more; tracebacks")
+    parser.add_argument("--verbose", action="store_true", help="more log; tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, help: str) -> argparse.ArgumentParser:
@@ -123,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(segment)
     segment.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS)
     segment.add_argument("--prompt", "--prompts", required=True, **_PROMPT)
-    segment.add_argument("--out", required=True, help="folder; what is done is skipped")
+    segment.add_argument(
+        "--out", required=True, help="folder; finished images are skipped"
+    )
     segment.add_argument("--as", dest="forms", default="segments,overlay", help=_FORMS)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
     segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
@@ -288,7 +291,7 @@ def _video(args, failed: list[Failed]) -> None:
                     save_labels(save / f"{count:05d}.png", result.segments,
                                 result.palette)  # fmt: skip
                 count += 1
-        except ValueError as error:  # a damaged video: what there is of it is kept
+        except ValueError as error:  # a damaged video: the frames before are kept
             if not count:
                 raise
             failed.append((path, str(error)))
