@@ -22,11 +22,10 @@ import numpy as np
 from benchmarks.inference import random_params
 from benchmarks.rows import report
 from seggpt_jax import colors
-from seggpt_jax.build import build_model
 from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.data.sample import CATEGORY, INSTANCE, Sample
 from seggpt_jax.evaluators import examples, fewshot, vos
-from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import (
     PredictFns,
     TrackFns,
@@ -127,7 +126,7 @@ def plain_track(model: SegGPT, last: int) -> TrackFns:
 
 def build(kind: str, model: SegGPT, ours: bool, args) -> tuple[Any, int]:
     """An evaluator, and how many images it paints in a run."""
-    h, w = model.config.half
+    h, w = model.config.canvas[0] // 2, model.config.canvas[1]
     shared: dict[str, Any] = {"name": kind, "size": (h, w)}
     batched: dict[str, Any] = {"batch_size": args.batch if ours else 1}
     if kind == "vos":
@@ -153,7 +152,8 @@ def measure(args) -> Iterator[dict[str, Any]]:
     settings = {"size": args.size, "dtype": args.dtype}
     if args.canvas:
         settings["canvas"] = tuple(args.canvas)
-    model = build_model(settings)
+    config = SegGPTConfig.read(settings)
+    model = SegGPT(config)
     params = jax.device_put(random_params(model))
     for kind in args.kinds:
         sides = {ours: build(kind, model, ours, args) for ours in (True, False)}
@@ -173,7 +173,7 @@ def measure(args) -> Iterator[dict[str, Any]]:
         gaps = [abs(scores[True][name] - scores[False][name]) for name in scores[True]]
         yield {
             "benchmark": "evaluators", "evaluator": kind, "size": args.size,
-            "canvas": list(model.config.canvas), "dtype": args.dtype,
+            "canvas": list(config.canvas), "dtype": args.dtype,
             "prompts": args.prompts, "images": args.images, "batch": args.batch,
             "ours_images_per_s": round(rates[True], 4),
             "plain_images_per_s": round(rates[False], 4),

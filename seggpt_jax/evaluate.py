@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import importlib
 import itertools
 import json
@@ -14,7 +15,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from seggpt_jax import hosts, pretrained, report, sharding, sums
+from seggpt_jax import hosts, pretrained, report, sharding
 from seggpt_jax.build import build_model, place_params
 from seggpt_jax.config import construct, plain, read_settings, require, suggest
 from seggpt_jax.data.sources import open_groups
@@ -249,10 +250,7 @@ def score_group(
     seconds, first, folder = 0.0, hosts.is_first(), workdir / RESULTS
     settings = plain(config.evals)[group.name]
     words, tuned = settings.pop("about", ""), _tuned(settings)
-    about = {
-        **about,
-        **{f"{key}_sha256": sums.sha256(Path(p)) for key, p in tuned.items()},
-    }
+    about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in tuned.items()}}
     for place, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
         own = {**about, "settings": settings}
@@ -285,6 +283,11 @@ def score_group(
 def _tuned(settings: Mapping[str, Any]) -> dict[str, str]:
     """The files of tuned prompts that settings name, by setting."""
     return {key: settings[key] for key in _TUNED if settings.get(key)}
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stored_scores(
