@@ -42,15 +42,21 @@ def painting_loss(
     *,
     loss: str = "smooth_l1",
     beta: float = 0.01,
+    total: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """Mean loss over hidden, valid values: one global sum over one global count.
 
-    Never a mean of per-sample or per-device means. A batch that counts nothing has
-    loss 0 (the released code gives nan).
+    Never a mean of per-sample or per-device means: those would weigh a pair with few
+    counted pixels as much as one with many. A batch that counts nothing has loss 0
+    (the released code gives nan).
+
+    valid: as `counted_pixels` takes it. total: the count to divide by, where these rows
+    are only a part of a batch; the losses of the parts then add up to the batch's.
     """
     counted = counted_pixels(hidden, valid, painting.shape)
     each = pixel_loss(painting, targets, loss=loss, beta=beta)
-    return (each * counted).sum() / jnp.maximum(counted.sum(), 1)
+    total = counted.sum() if total is None else total
+    return (each * counted).sum() / jnp.maximum(total, 1)
 
 
 def foreground_weights(foreground, counted, max_weight: float):

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from seggpt_jax import colors
-from seggpt_jax.canvas import split
 from seggpt_jax.config import require
-from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, pixel_loss
+from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, painting_loss
 from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.optim import OptimSettings, hold_frozen, make_optimizer, schedule
 
@@ -145,7 +144,7 @@ def make_train_step(
         key = jax.random.fold_in(key, state.step)
         k_background, k_drop = jax.random.split(key)
         done = (state.step - start) / stage.steps
-        targets, weights = batch["targets"], None
+        targets = batch["targets"]
         if stage.background_prob:
             prob = stage.background_prob * jnp.clip(2 - 2 * done, 0, 1)
             targets = repaint_background(
@@ -156,17 +155,18 @@ def make_train_step(
             weights = foreground_weights(
                 batch["foreground"], weights, stage.max_foreground_weight
             )
-        total = jnp.maximum(weights.sum(), 1)
+        total = weights.sum()
 
         def loss_fn(params, rows, key):
             canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
             free = hold_frozen(params, optim)
             painting = paint(free, frozen, rows | canvases, key)
-            truth, weights = canvases["targets"], rows["weights"]
+            counted = canvases["targets"], rows["hidden"], rows["weights"]
             if query_only:
-                truth, weights = split(truth)[1], split(weights)[1]
-            each = pixel_loss(painting, truth, loss=stage.loss, beta=stage.beta)
-            return (each * weights).sum() / total
+                counted = tuple(x[:, x.shape[1] // 2 :] for x in counted)
+            return painting_loss(
+                painting, *counted, loss=stage.loss, beta=stage.beta, total=total
+            )
 
         rows = {n: batch[n] for n in ("images", "hidden", "kind")}
         rows |= {"targets": targets, "weights": weights}
