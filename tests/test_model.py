@@ -128,6 +128,32 @@ def test_drop_path_only_while_training():
     np.testing.assert_array_equal(still, paint(small(), params, *args)[0])
 
 
+def test_drop_path_rises_linearly_over_the_depth():
+    """Branches that only add a constant, 1 for attention and 10 for the MLP: what a
+    block adds to a row tells which of them were kept, and by how much they are scaled
+    up for it."""
+    model, rows = small(drop_path=0.6, merge_after=0, scan=False, canvas=(8, 4)), 500
+    params = jax.tree.map(jnp.zeros_like, random_params(model))
+    for layer, value in (("attn", "proj"), 1.0), (("mlp", "fc2"), 10.0):
+        biases = params["blocks"][layer[0]][layer[1]]
+        biases["bias"] = jnp.full_like(biases["bias"], value)
+    args = inputs(model.config, batch=rows)
+    rngs = {"dropout": jax.random.key(0)}
+    out = paint(model, params, *args, train=True, rngs=rngs)[1]
+    x = out["merged"]
+    for i, rate in enumerate([0.0, 0.2, 0.4, 0.6]):
+        before = out["embedded"] if i == 0 else x
+        x = out[f"block_{i}"]
+        added = (x - before)[:, 0, 0, 0] * (1 - rate)
+        kinds = np.round(added).astype(int)
+        np.testing.assert_allclose(added, kinds, atol=1e-4)  # float32 sums up to 30
+        assert set(kinds.tolist()) <= {0, 1, 10, 11}
+        # 500 rows or more: a standard deviation of 0.022 at most.
+        kept = np.mean(kinds % 10 == 1), np.mean(kinds >= 10)
+        np.testing.assert_allclose(kept, 1 - rate, atol=0.06)
+        x = out["merged"] if i == 0 else x
+
+
 def test_bfloat16_computes_in_bfloat16_and_returns_float32():
     args, params = inputs(), random_params(small(), scale=0.1)
     half, out = paint(small(dtype="bfloat16"), params, *args)
