@@ -1,7 +1,8 @@
 """Canvas geometry: a prompt stacked above a query, and its grid of patches.
 
-Every function works on NumPy and JAX arrays alike and imports neither framework
-for the data it is given.
+The model sees nothing but canvases: it completes the lower half of the target canvas,
+as in inpainting (paper section 3, figure 2). Every function works on NumPy and JAX
+arrays alike and imports neither framework for the data it is given.
 """
 
 import numpy as np

@@ -45,6 +45,7 @@ def random_palette(
     of `tries` keeps it, the farthest candidate is taken: a distance asked for too many
     colours degrades, it does not hang.
     """
+    # Rejection: the first candidate that keeps the distance to all chosen before it.
     chosen = [np.asarray(c, np.int32) for c in apart_from]
     for _ in range(count):
         candidates = rng.integers(0, 256, (tries, 3))
@@ -119,7 +120,7 @@ def paint(
     that are not listed take the `background` colour.
     """
     order = np.argsort(np.asarray(labels, np.int64), kind="stable")
-    keys = np.asarray(labels, np.int64)[order]
+    keys = np.asarray(labels, np.int64)[order]  # sorted, for the search below
     table = np.concatenate([np.asarray(palette, np.uint8).reshape(-1, 3)[order],
                             np.asarray([background], np.uint8)])  # fmt: skip
     at = np.searchsorted(keys, segments)

@@ -139,13 +139,15 @@ def make_optimizer(
     def decayed(params):
         return jax.tree.map(lambda a, b: a and b, decay_mask(params), free(params))
 
+    # Layer factors scale the learning rate, so they come after the decay, which is
+    # decoupled from the gradient but not from the rate.
     def scale_layers(updates, params):
         factors = layer_factors(params, settings.layer_decay)
         return jax.tree.map(lambda u, f: u * jnp.asarray(f, u.dtype), updates, factors)
 
     step = _direction(settings)
     clip = optax.clip_by_global_norm(settings.clip)
-    if not all_change:
+    if not all_change:  # frozen gradients do not count for the norm either
         step = optax.masked(step, free)
         clip = optax.chain(optax.masked(optax.set_to_zero(), frozen), clip)
     return optax.chain(

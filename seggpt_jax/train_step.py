@@ -141,15 +141,21 @@ def make_train_step(
     paint = paint or paint_model(model, query_only)
 
     def step(state: TrainState, batch, key, frozen=None):
+        # All randomness is a function of the run's key and the step: a run that was
+        # stopped goes on with the draws of one that was not.
         key = jax.random.fold_in(key, state.step)
         k_background, k_drop = jax.random.split(key)
         done = (state.step - start) / stage.steps
         targets = batch["targets"]
+        # Backgrounds are black, and a model from scratch first learns to paint all
+        # black. Where they have any colour, it must read the prompt from the start.
         if stage.background_prob:
             prob = stage.background_prob * jnp.clip(2 - 2 * done, 0, 1)
             targets = repaint_background(
                 k_background, targets, batch["foreground"], batch["background"], prob
             )
+        # The weight of every value, `[b, 2h, w, 3]`, and the sum over the whole batch:
+        # the loss must not depend on how micro-batches and devices share the batch.
         weights = counted_pixels(batch["hidden"], batch["valid"], targets.shape)
         if stage.max_foreground_weight > 1:
             weights = foreground_weights(
@@ -158,11 +164,12 @@ def make_train_step(
         total = weights.sum()
 
         def loss_fn(params, rows, key):
+            # Colours travel as uint8, a quarter of the bytes, and become floats here.
             canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
             free = hold_frozen(params, optim)
             painting = paint(free, frozen, rows | canvases, key)
             counted = canvases["targets"], rows["hidden"], rows["weights"]
-            if query_only:
+            if query_only:  # as the painting: the lower half
                 counted = tuple(x[:, x.shape[1] // 2 :] for x in counted)
             return painting_loss(
                 painting, *counted, loss=stage.loss, beta=stage.beta, total=total

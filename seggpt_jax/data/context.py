@@ -146,11 +146,13 @@ class Context:
         self, source: Source, index: int, query: Sample, rng: np.random.Generator
     ) -> _Layouts:
         """Draws which context it is, and reads the other images it takes."""
+        # 1. The record is its own prompt. Two views of it are cropped apart.
         alone = self._full(query)
         known = [c for c in query.classes if c in source.by_class]
         same = source.same_image_only or query.kind == INSTANCE or not known
         if same or rng.random() < self.same_image:
             return _Layouts(alone, alone)
+        # 2. Another image, which shows something that the query does not.
         wanted = int(rng.choice(known))
         if self.absent_prob and rng.random() < self.absent_prob:
             rivals = _rivals(source, wanted, query)
@@ -158,10 +160,12 @@ class Context:
                 members = source.by_class[int(rng.choice(rivals))]
                 other = source[int(members[int(rng.integers(len(members)))])]
                 return _Layouts(self._full(_without(other, query)), alone, _asks)
+        # 3. Mix-context: a grid of images of one class on both sides.
         members = source.by_class[wanted]
         if rng.random() < self.mix_prob:
             prompt = self._mix(source, members, None, rng)
             return _Layouts(prompt, self._mix(source, members, query, rng))
+        # 4. Another image of the same class.
         at = int(rng.integers(len(members)))
         if members[at] == index and len(members) > 1:  # then uniform over the others
             at = (at + int(rng.integers(1, len(members)))) % len(members)

@@ -41,6 +41,8 @@ class Masking:
         """Bool `[rows, cols]`, true where hidden."""
         if rng.random() < self.half_prob:
             return canvas.query_half(grid)
+        # Blocks, as in BEiT: a single hidden patch could be filled in from its
+        # neighbours, without a look at the other half.
         hidden = np.zeros(grid, bool)
         remaining = round(self.share * hidden.size)
         smallest, largest = (s * hidden.size for s in self.block_share)

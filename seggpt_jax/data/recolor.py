@@ -57,6 +57,8 @@ class Recolor:
     ) -> Recolored:
         """Draws labels out of `prompt.classes`, at least one of them in
         `query.classes` where they share any; all other labels become background."""
+        # One colour map for both: a colour means what the prompt shows with it, and
+        # nothing by itself, so the context must be read (paper, section 1.2).
         labels = self._choose(prompt.classes, query.classes, rng)
         palette, background = self._colors(labels, rng)
         prompt_target, prompt_painted = colors.paint(prompt.segments, labels, palette)
@@ -91,6 +93,8 @@ class Recolor:
     ) -> tuple[int, ...]:
         if not prompt:
             raise ValueError("the prompt shows no label: nothing can be asked for")
+        # One label that both show comes first. The others may be in the prompt alone:
+        # not every colour of a prompt has a place in the query.
         shared = [label for label in prompt if label in query]
         first = int(rng.choice(shared or prompt))
         rest = [label for label in prompt if label != first]

@@ -47,6 +47,7 @@ def relative_positions(
     length = 2 * size - 1
     if table.shape[0] != length:
         table = jnp.asarray(linear_matrix(table.shape[0], length), table.dtype) @ table
+    # Row `i - j + size - 1` of the table is for a query at i and a key at j.
     distance = np.arange(size)[:, None] - np.arange(size)[None, :] + size - 1
     return table[distance]
 

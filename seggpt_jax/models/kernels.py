@@ -125,6 +125,8 @@ def _logits(q, k, rel_h, rel_w):
 def _positional(q, rel_h, rel_w):
     """Terms of every query with the rows `[b, n, qh, qw, h]` and the columns of keys,
     `[b, n, qh, qw, w]`, in float32."""
+    # MViTv2 (arXiv 2112.01526): a table for rows and one for columns stand
+    # for a table of all pairs of places, h + w terms per query and not h * w.
     grid = q.reshape(*q.shape[:2], len(rel_h), len(rel_w), q.shape[-1])
     f32 = {"preferred_element_type": jnp.float32}
     by_row = jnp.einsum("bnijk,ihk->bnijh", grid, rel_h, **f32)

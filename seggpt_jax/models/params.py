@@ -86,6 +86,7 @@ def _block_rules() -> list[Rule]:
             f"{here}/attn/qkv/kernel",
             f"{official}.attn.qkv.weight",
             f"{hf}.attention.qkv.weight",
+            # torch keeps q, k and v of all heads in one axis, (3, heads, k)
             lambda x, c: x.T.reshape(c.width, 3, *heads(c)),
             lambda x, c: x.reshape(c.width, 3 * c.width).T,
         ),
@@ -202,7 +203,7 @@ def read_geometry(state: Mapping[str, np.ndarray]) -> tuple[str, SegGPTConfig]:
     numbers = [int(m[1]) for name in state if (m := re.fullmatch(pattern, name))]
     width, patch = patch_embed[0], patch_embed[2]
     depth = max(numbers, default=-1) + 1
-    count = embed[1] // width
+    count = embed[1] // width  # taps: the decoder reads them side by side
     if count < 1 or rel_h[1] > width:
         raise ValueError(
             f"the geometry cannot be read: width {width}, but {wanted[2]} is {embed} "

@@ -241,7 +241,11 @@ def position_embedding(table: Float[Array, "g g d"], grid) -> Float[Array, "h w 
 
 
 def decode(p, tapped, patch: int):
-    """Tapped features `[b, h, w, taps * d]` -> painting float32 `[b, H, W, 3]`."""
+    """Tapped features `[b, h, w, taps * d]` -> painting float32 `[b, H, W, 3]`.
+
+    A linear layer makes `decoder_width` features of every pixel of a patch; a 3x3
+    convolution over the pixels lets neighbouring patches agree.
+    """
     x = unpatchify(transformer.linear(p["embed"], tapped), patch)
     x = constrain(x, "pixels")
     x = jax.lax.conv_general_dilated(
@@ -283,13 +287,21 @@ class SegGPT(nn.Module):
         c = self.config
         p = {n: self.param(n, init, c) for n, init in INITIALIZERS.items()}
         dtype = jnp.dtype(c.dtype)
+        # Two streams of tokens: the image canvas and the target canvas, each `[b, h, w,
+        # d]`, share the patch embedding and all blocks. They lie on the batch axis, so
+        # x is `[2b, h, w, d]` up to the merge.
         with jax.named_scope("embed"):
             x = _embed(p, images, targets, hidden, kind, c.patch, dtype, prompts)
         out = {"embedded": x}
+        # Stochastic depth as in Painter: no block is dropped at the bottom, and the
+        # rate rises linearly to `drop_path` at the last block.
         use_drop = train and c.drop_path > 0
         keys = jax.random.split(self.make_rng("dropout"), c.depth) if use_drop else None
         rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
 
+        # The blocks run in pieces that end where their result is used: at the merge and
+        # at the taps. A run is one or more pieces of equal depth, compiled once; it
+        # lists the blocks before which its pieces end.
         tapped, start = [], 0
         runs = c.runs
         lasts = [run[-1] for run in runs]
@@ -303,15 +315,20 @@ class SegGPT(nn.Module):
                 )  # fmt: skip
             out |= {f"block_{start + i}": y for i, y in enumerate(each)}
             if last - 1 == c.merge_after:
+                # The streams become their mean, token by token: `[b, h, w, d]`. Now a
+                # token of the query can find those of the prompt that look like it, and
+                # read their target.
                 streams = jnp.split(_streams(ends[0], prompts), 2, axis=1)
                 merged = (streams[0] + streams[1]) * 0.5
                 ends = [merged.reshape(-1, *x.shape[1:])]
                 out["merged"] = ends[0]
             x = ends[-1]
             for stop, end in zip(run, ends, strict=True):
-                if stop - 1 in c.taps:
+                if stop - 1 in c.taps:  # one LayerNorm for all taps, as released
                     tapped.append(transformer.layer_norm(p["norm"], end))
             start = last
+        # Features of several depths side by side, `[b, h, w, taps * d]`: the decoder
+        # needs fine detail as well as meaning.
         out["tapped"] = jnp.concatenate(tapped, axis=-1)
         with jax.named_scope("decode"):
             tapped, halo = out["tapped"], 0
@@ -338,6 +355,8 @@ def _embed(p, images, targets, hidden, kind, patch, dtype, prompts):
         transformer.linear(p["patch_embed"], patchify(canvas.astype(dtype), patch))
         for canvas in (images, targets)
     )
+    # A hidden patch of the target is replaced before position and kind are added: the
+    # model knows where to paint, and nothing of what is there.
     y = jnp.where(hidden[..., None], p["mask_token"].astype(dtype), y)
     x, y = jnp.stack([x, y]) + added_tokens(p, x.shape[1:3], kind).astype(dtype)
     groups = [stream.reshape(-1, prompts, *x.shape[1:]) for stream in (x, y)]

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from seggpt_jax.models.attention import attend, relative_positions
 from seggpt_jax.partition import constrain
 
+# What the backward pass computes again of a block: nothing; all but the products of its
+# linear layers; everything, from the block's input.
 REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -143,13 +145,18 @@ def average_query_half(x: Float[Array, "b h w d"], prompts: int):
         return x
     b, h, w, d = x.shape
     groups = x.reshape(b // prompts, prompts, h, w, d)
+    # The prompts' own halves stay apart; the query is in every row, and one answer is
+    # wanted for it (paper section 3.4).
     mean = groups[:, :, h // 2 :].mean(1, keepdims=True)
     query = jnp.broadcast_to(mean, (*groups.shape[:2], h - h // 2, w, d))
     return jnp.concatenate([groups[:, :, : h // 2], query], 2).reshape(x.shape)
 
 
 def drop_path(x, rate, key):
-    """Stochastic depth per row of the batch; `key` None leaves x alone."""
+    """Stochastic depth per row of the batch; `key` None leaves x alone.
+
+    A branch that is kept is scaled up by 1 / (1 - rate), so that its mean stays.
+    """
     if key is None:
         return x
     shape = (x.shape[0],) + (1,) * (x.ndim - 1)
