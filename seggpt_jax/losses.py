@@ -1,4 +1,5 @@
-"""The painting loss (paper section 3.1: Painter's smooth-L1), also from scratch."""
+"""The painting loss: Painter's smooth-L1 (paper section 3.1), and L2 and weights for
+training from scratch."""
 
 import jax
 import jax.numpy as jnp
@@ -61,12 +62,14 @@ def painting_loss(
 
 
 def foreground_weights(foreground, counted, max_weight: float):
-    """Weights per channel value that let painted and background pixels count alike.
+    """Weights per channel value, `[b, H, W, 3]`, that balance object and background.
+
+    foreground: painted pixels, bool `[b, H, W]`. counted: as of `counted_pixels`.
 
     Painted values weigh (background count / painted count), at least 1 and at most
-    `max_weight`, each pair by its own counts: what is small counts as much as what is
-    large. Without it a small model trained from scratch paints everything black
-    (docs/training.md).
+    `max_weight`. Each pair has its own ratio, so that small objects count as much as
+    large ones. Without the weights a small model trained from scratch paints everything
+    black (docs/training.md).
     """
     foreground = foreground[..., None]
     painted = (counted * foreground).sum((1, 2, 3), keepdims=True)  # [b, 1, 1, 1]

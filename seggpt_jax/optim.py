@@ -72,7 +72,7 @@ def layer_factors(params, layer_decay: float):
 
     Block i of L: decay^(L - i); the embeddings below them: decay^(L + 1); tokens, final
     norm and decoder: 1. (Painter's util/lr_decay.py; for ViT-L the embeddings get
-    0.8^25 = 0.0038.) What has no blocks, a prompt that is tuned: 1.
+    0.8^25 = 0.0038.) A tuned prompt has no blocks: 1.
     """
     blocks = jax.tree.leaves(params.get("blocks", {}))
     depth = blocks[0].shape[0] if blocks else 0
@@ -108,7 +108,7 @@ def trainable_mask(params, settings: OptimSettings):
 
 
 def hold_frozen(params, settings: OptimSettings):
-    """Parameters, the frozen ones without a gradient, which is then never computed."""
+    """The same parameters; gradients of the frozen ones are never computed."""
     mask = trainable_mask(params, settings)
     stop = jax.lax.stop_gradient
     return jax.tree.map(lambda p, free: p if free else stop(p), params, mask)
@@ -126,7 +126,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clip, Adam or Muon, decoupled decay, layer factors, then the schedule.
 
-    What `trainable` leaves out stays as it is, and no moments of it are kept.
+    Parameters that `trainable` does not match stay as they are and have no moments.
     """
     all_change = settings.trainable == ".*"  # then the state is as it always was
 

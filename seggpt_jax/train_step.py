@@ -15,8 +15,8 @@ from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, painti
 from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.optim import OptimSettings, hold_frozen, make_optimizer, schedule
 
-# `(params, frozen, rows, key) -> painting`: what is trained, the parameters beside it,
-# the rows of a batch with normalised canvases.
+# `(params, frozen, rows, key) -> painting`. params: the trained leaves. frozen: the
+# parameters that no step changes. rows: a batch with normalised canvases.
 Paint = Callable[[Any, Any, dict[str, jax.Array], jax.Array], jax.Array]
 
 
@@ -31,7 +31,7 @@ class TrainState:
 
     @property
     def average(self):
-        """What is evaluated and handed on: the moving average if there is one."""
+        """The parameters to evaluate: the moving average if there is one."""
         return self.params if self.ema is None else self.ema
 
 
@@ -39,13 +39,15 @@ class TrainState:
 class Stage:
     """A stretch of training with its own loss and learning-rate schedule.
 
-    The paper has one stage: smooth-L1 from a pre-trained start. From scratch a stage
-    before it helps: L2, painted pixels weighed up to `max_foreground_weight`, and the
-    background of both targets repainted in a random colour for a share
-    `background_prob` of the samples, constant for half the stage and then falling
-    linearly to 0. weights: of sources, by name, in place of those that they have; 0
-    leaves a source out. A stage after the first starts from the EMA with a fresh
-    optimizer.
+    The paper has one stage: smooth-L1, from pre-trained parameters. From scratch,
+    another stage before it helps (docs/training.md). A stage after the first starts
+    from the EMA with a fresh optimizer.
+
+    loss, beta: as of `losses.painting_loss`. max_foreground_weight: painted pixels
+    weigh up to so much more than background. background_prob: share of the pairs whose
+    background is a random colour, in both targets; constant for half the stage, then
+    falling linearly to 0. weights: source -> sampling weight in this stage, instead of
+    the source's own; 0 leaves the source out.
     """
 
     steps: int
@@ -81,7 +83,7 @@ class Stage:
 
 
 def new_state(params, tx: optax.GradientTransformation, ema: bool) -> TrainState:
-    """The state of parameters before their first step."""
+    """The training state before the first step."""
     return TrainState(
         jnp.zeros((), jnp.int32),
         params,
@@ -100,14 +102,18 @@ def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainSta
 
 
 def repaint_background(key, targets, foreground, background, prob):
-    """Gives a share `prob` of the rows their random background colour, not black."""
+    """Repaints the background of a share `prob` of the rows.
+
+    targets: uint8 `[b, 2h, w, 3]`. foreground: bool `[b, 2h, w]`. background: the
+    colour of each row, uint8 `[b, 3]`.
+    """
     chosen = jax.random.bernoulli(key, prob, (targets.shape[0],))
     where = chosen[:, None, None, None] & ~foreground[..., None]
     return jnp.where(where, background[:, None, None, :], targets)
 
 
 def paint_model(model: SegGPT, query_only: bool) -> Paint:
-    """How a model that is itself trained paints the canvases of a batch."""
+    """The `Paint` of a model whose own parameters are trained."""
 
     def paint(params, frozen, rows, key):
         return model.apply(
@@ -131,11 +137,11 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, dict]]:
     """One stage's pure step `(state, batch, key, frozen=None) -> (state, metrics)`.
 
-    batch: what data.context makes, stacked. start: the stage's first step. accumulate:
-    micro-batches per step; their gradients are of one global sum over one global
-    count, so the number of them changes memory and not the result. query_only: every
-    `hidden` is the query half, so only that is painted, at less cost. paint: how, where
-    what is trained is not the model; `frozen` is handed on to it.
+    batch: the pairs of `data.context`, stacked. start: the stage's first step.
+    accumulate: micro-batches per step. Their losses are parts of one global sum over
+    one global count, so their number changes the memory and not the result. query_only:
+    every `hidden` is the query half, so only that half is painted, at less cost. paint:
+    in place of the model's own, for a tuned prompt; it is given `frozen`.
     """
     tx = stage.optimizer(optim)
     paint = paint or paint_model(model, query_only)

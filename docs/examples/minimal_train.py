@@ -50,11 +50,11 @@ model = SegGPT(
     )
 )  # fmt: skip
 
-# Training: painted pixels weigh more than black ones, and backgrounds are often
-# repainted; otherwise a small model finds out that all black is nearly right.
+# Training: painted pixels weigh more than black ones; otherwise a small model finds
+# out that all black is nearly right.
 stage = Stage(
     steps=args.steps, lr=2e-3, warmup=args.steps // 10, loss="l2",
-    max_foreground_weight=8.0, background_prob=0.7,
+    max_foreground_weight=8.0,
 )  # fmt: skip
 optim = OptimSettings(algorithm="muon", betas=(0.9, 0.98), clip=1.0, layer_decay=1.0)
 step = jax.jit(

@@ -27,8 +27,8 @@ IMPLEMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({
     "splash": kernels.attend_splash,
 })  # fmt: skip
 CHOICES = ("auto", *IMPLEMENTATIONS)
-# What `auto` takes on a platform, and why (measured: benchmarks/results). Any other
-# platform takes the definition.
+# The choice of `auto` on each platform, and why (measured: benchmarks/results). Other
+# platforms get the definition.
 _AUTO = {
     "cpu": ("heads", "the fastest measured"),
     "tpu": ("splash", "the one that keeps no logits; not measured"),
@@ -90,15 +90,18 @@ def attend(
 
 
 def platform() -> str:
-    """What a program is made for: "cpu", "gpu" or "tpu". The devices of the mesh that
-    is set say it, which may be of hardware that is not here; else jax does."""
+    """The platform that is compiled for: "cpu", "gpu" or "tpu".
+
+    That of the current mesh, whose hardware need not be here; without a mesh, jax's.
+    """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
 
 
 @functools.cache
 def choose(platform: str) -> str:
-    """What `auto` stands for on a platform ("cpu", "gpu", "tpu"); logged once."""
+    """The implementation that `auto` takes on a platform ("cpu", "gpu", "tpu"); logged
+    once."""
     impl, why = _AUTO.get(platform, ("xla", "none measured yet"))
     logging.info("attention on %s: %s (%s)", platform, impl, why)
     return impl

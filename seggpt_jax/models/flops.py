@@ -1,6 +1,8 @@
-"""Floating-point operations of the paper's function, counted: 2 for a multiplication
-and addition, products only. What a kernel or rematerialisation does besides is not
-counted, so that shares of a device's peak compare (MFU)."""
+"""Floating-point operations of the paper's function, for model FLOPs utilisation (MFU).
+
+Matrix products only, 2 for a multiplication and an addition. Further work of a kernel
+or of remat does not count, so that the MFU of different settings can be compared.
+"""
 
 from seggpt_jax.models.seggpt import SegGPTConfig
 
@@ -24,8 +26,8 @@ def peak_flops(kind: str) -> float | None:
 
 
 def painting_flops(c: SegGPTConfig, prompts: int) -> float:
-    """To paint one query by prompts that are encoded (paper section 3.4). The plain
-    model takes 2.8e12 at ViT-L and 8 prompts."""
+    """Operations to paint one query with encoded prompts in a feature ensemble (paper
+    section 3.4). The plain model takes 2.8e12 at ViT-L and 8 prompts."""
     rows, cols = c.grid[0] // 2, c.grid[1]
     half, d = rows * cols, c.width
     painted = half + cols  # tokens that the decoder reads
@@ -37,8 +39,8 @@ def painting_flops(c: SegGPTConfig, prompts: int) -> float:
 
 
 def training_flops(c: SegGPTConfig, query_only: bool = False) -> float:
-    """To train on one pair: forward, and twice that backward. query_only: as of the
-    model's call."""
+    """Operations to train on one pair: forward, and twice as many backward. query_only:
+    as of `SegGPT.__call__`."""
     rows, cols = c.grid
     tokens, d = rows * cols, c.width
     embed = 2 * 2 * 3 * c.patch**2 * d * tokens

@@ -79,8 +79,8 @@ class SegGPTConfig:
 
     @classmethod
     def read(cls, settings) -> "SegGPTConfig":
-        """Of the settings that a config or a release stores: a `size` of `SIZES` with
-        others on top, or every one of them."""
+        """From the settings of a config or of a release: a `size` of `SIZES` with some
+        settings replaced, or every setting."""
         settings = plain(settings)
         if "size" in settings:
             return cls.of(settings.pop("size"), **settings)
@@ -151,10 +151,12 @@ class SegGPTConfig:
 
     @property
     def runs(self) -> list[list[int]]:
-        """Ends of equally deep pieces of the blocks, those together that are compiled
-        once: the first group, up to the merge, then neighbours of one policy. A tap is
-        always such an end, but not every end is tapped. Each costs the memory of its
-        result, so groups are never cut into single blocks.
+        """The blocks as runs: lists of the ends of pieces of equal depth.
+
+        The pieces of a run are compiled once, as a loop. The first run is the group up
+        to the merge; then each run joins neighbouring groups of one remat policy. Every
+        tap is the end of a piece, but not every end is tapped. Each piece costs the
+        memory of its result, so groups are never cut into single blocks.
         """
         depths = np.diff([0, *self.stops]).tolist()
         runs = [[depths[0]]]
@@ -348,9 +350,12 @@ def init_params(model: SegGPT, key):
 
 
 def _embed(p, images, targets, hidden, kind, patch, dtype, prompts):
-    """Image and target tokens, `[2b, h, w, d]`: those of the images of one group of
-    `prompts` rows, then those of its targets. So both are where the row is on a mesh,
-    and groups stay whole for the feature ensemble."""
+    """Image and target tokens, `[2b, h, w, d]`.
+
+    The order: the images of one group of `prompts` rows, the targets of that group, the
+    images of the next group. So a mesh keeps both streams of a row on one device, and
+    groups stay whole for the feature ensemble.
+    """
     x, y = (
         transformer.linear(p["patch_embed"], patchify(canvas.astype(dtype), patch))
         for canvas in (images, targets)
