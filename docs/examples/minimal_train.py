@@ -1,6 +1,6 @@
 """In-context segmentation from scratch: all of SegGPT's training in one loop.
 
-    python docs/examples/minimal_train.py --steps=300 --out=minimal.png
+    python docs/examples/minimal_train.py --steps=240 --out=minimal.png
 
 The prompt and the query are two scenes with objects of one class. These objects have
 the same random colour in both targets. So only the prompt says which objects of the
@@ -28,7 +28,7 @@ from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.train_step import Stage, make_train_step, new_state
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=300)
+parser.add_argument("--steps", type=int, default=240)
 parser.add_argument("--out", default="minimal.png")
 args = parser.parse_args()
 
