@@ -22,14 +22,14 @@ from PIL import Image
 
 from benchmarks.rows import report
 from configs import common
-from seggpt_jax.config import construct, plain
+from seggpt_jax.config import plain
 from seggpt_jax.data import pipeline
-from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.sample import Source
 from seggpt_jax.data.sources import make_layout, open_sources
-from seggpt_jax.mixture import pop_views, split_weights
+from seggpt_jax.mixture import own_view, pop_views, split_weights
+from seggpt_jax.settings import read_settings
 from tests import miniatures
 
 
@@ -113,7 +113,7 @@ def make_mixture(data: Path, size: int) -> tuple[dict[str, Source], Mapping, Map
     """The paper's sources, their shares and what makes their pairs."""
     specs = plain(common.paper_sources())
     weights = {name: spec.pop("weight") for name, spec in specs.items()}
-    views, base = pop_views(specs), plain(common.base())
+    views, base = pop_views(specs), read_settings(common.base())
     sources = open_sources(specs, data)
     groups = {
         name: {n: sources[n] for n in spec.get("members", {name: spec})}
@@ -121,9 +121,8 @@ def make_mixture(data: Path, size: int) -> tuple[dict[str, Source], Mapping, Map
     }
     contexts = {
         name: Context(
-            view=construct(View, "view", base["view"] | views.get(name, {}),
-                           size=(size, size)),
-            **base["context"],
+            base.context, own_view(base.view, name, views.get(name, {})),
+            size=(size, size),
         )
         for name in sources
     }  # fmt: skip
@@ -144,7 +143,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
                 yield {**where, "source": name, **how, **result}
             mixture = pipeline.make_dataset(
                 list(sources.values()), [shares[name] for name in sources],
-                Context(), seed=0, contexts=contexts,
+                Context(), seed=0, own=contexts,
             )  # fmt: skip
             where["source"] = "mixture"
             for how in ({"threads": 1}, {"threads": 2}, {"threads": 1, "workers": 2}):

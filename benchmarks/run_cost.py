@@ -14,6 +14,7 @@ import dataclasses
 from configs import vitl
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.settings import read_settings
 from seggpt_jax.trees import table
 
 PARAMETERS = 370_723_203  # of ViT-L at 896 x 448 (docs/parity.md)
@@ -55,10 +56,10 @@ class Run:
 
 def run_of(config) -> Run:
     """The training that a config says, as counted products; none of its scores'."""
-    steps = sum(stage.steps for stage in config.stages.values())
-    query_only = config.masking.half_prob == 1
-    flops = training_flops(SegGPTConfig.read(config.model), query_only)
-    return Run(steps, config.loader.batch_size, flops)
+    settings = read_settings(config)
+    model = SegGPTConfig.read(settings.model)
+    flops = training_flops(model, settings.masking.query_only)
+    return Run(settings.steps, settings.loader.batch_size, flops)
 
 
 def cost(run: Run, cluster: Cluster, share: float) -> dict[str, float]:

@@ -32,11 +32,11 @@ from benchmarks.rows import report
 from configs import vitl
 from seggpt_jax import sharding, torch_bridge
 from seggpt_jax.build import build_model
-from seggpt_jax.config import read_settings
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runtime import XLA_FLAGS, peak_memory
+from seggpt_jax.settings import read_settings
 from seggpt_jax.train import Loop, Whole
 
 WARM = 2  # steps that are not timed

@@ -8,7 +8,7 @@
 
 from configs import common
 from seggpt_jax.config import parse_argument
-from seggpt_jax.tune_command import learning
+from seggpt_jax.tune import learning
 
 
 def get_config(argument=None):
@@ -21,8 +21,9 @@ def get_config(argument=None):
     steps = 150 if arg["tiny"] else arg["steps"]
     c = common.base()
     c.mode = "tune"
-    for name, value in learning(steps, arg["batch"]).items():
-        c[name] = common.ordered(**value) if isinstance(value, dict) else value
+    how = learning(steps, arg["batch"])
+    c.stages = common.ordered(tune=common.stage(**how.pop("stages")["tune"]))
+    c.update(how)
     c.model = common.ordered()  # the checkpoint's own
     if arg["tiny"] and not arg["set"]:
         scenes = {"type": "shapes", "size": (64, 64), "tasks": {"texture": 1}}

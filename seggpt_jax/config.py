@@ -4,8 +4,9 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 
 def suggest(name: object, choices: Iterable[object]) -> str:
@@ -73,62 +74,15 @@ def _argument(name: str, text: str, default: Any) -> Any:
     return value
 
 
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """Every top-level setting of a config; configs/common.py says what each is for."""
-
-    mode: str
-    seed: int
-    data_dir: str
-    checkpoint: str
-    init_from: str
-    model: Mapping[str, Any]
-    sources: Mapping[str, Any]
-    skip_missing: bool
-    group_power: float | int
-    bad_share: float | int
-    fixed_pairs: int
-    view: Mapping[str, Any]
-    context: Mapping[str, Any]
-    recolor: Mapping[str, Any]
-    masking: Mapping[str, Any]
-    loader: Mapping[str, Any]
-    accumulate: int
-    optim: Mapping[str, Any]
-    stages: Mapping[str, Any]
-    ema: float | int
-    mesh: Mapping[str, Any]
-    cpu_devices: int
-    log_every: int
-    save_every: int
-    keep: int
-    best: str
-    checkpoints: str
-    eval_every: int
-    evals: Mapping[str, Any]
-    tune: Mapping[str, Any]
-
-    def __post_init__(self):
-        for name in ("accumulate", "cpu_devices", "log_every", "save_every", "keep"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("seed", "fixed_pairs", "eval_every", "group_power"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        require(0 <= self.bad_share <= 1, "bad_share", self.bad_share, "in [0, 1]")
-        require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")
-
-
-def read_settings(config: Any) -> RunSettings:
-    """The settings of a config, all there and none misspelt."""
-    return construct(RunSettings, "", config)
-
-
 def construct(cls, where: str, settings: Any, **given):
     """`cls(**settings, **given)`; every message says `where` the settings stand.
 
     Raises ValueError for unknown and for missing settings, by name, and for what the
-    constructor refuses.
+    constructor refuses. A constructor of which a config has several speaks of
+    `stages.*`: in the message it is the one at hand, `stages.paint`.
     """
     settings = plain(settings)
+    require(isinstance(settings, Mapping), where, settings, "settings by name")
     parameters = inspect.signature(cls).parameters
     names = set(parameters) - set(given)
     check_names(where, settings, names)
@@ -138,9 +92,11 @@ def construct(cls, where: str, settings: Any, **given):
     try:
         return cls(**settings, **given)
     except (TypeError, ValueError) as error:
-        if where and where not in str(error):
-            raise ValueError(f"settings of {where}: {error}") from error
-        raise ValueError(str(error)) from error
+        group, dot, _ = where.rpartition(".")
+        message = str(error).replace(f"{group}.*", where) if dot else str(error)
+        if where not in message:
+            message = f"settings of {where}: {message}"
+        raise ValueError(message) from error
 
 
 def check_names(where: str, settings: Iterable[str], names: Iterable[str]):
@@ -149,6 +105,30 @@ def check_names(where: str, settings: Iterable[str], names: Iterable[str]):
         raise ValueError(
             f"setting {_dotted(where, name)} is unknown{suggest(name, names)}"
         )
+
+
+def check_types(where: str, settings: Mapping[str, Any], cls: type):
+    """Raises ValueError for a plain value that has not the type of its field in the
+    dataclass `cls`; fields that are dataclasses themselves are left out."""
+    for field in dataclasses.fields(cls):
+        kind, value = field.type, settings.get(field.name)
+        if field.name in settings and not dataclasses.is_dataclass(kind):
+            shown = kind.__name__ if type(kind) is type else kind
+            require(_fits(value, kind), _dotted(where, field.name), value, str(shown))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is types.UnionType:
+        return any(_fits(value, one) for one in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        args = args[:1] * len(value) if args[-1] is ... else args
+        return len(value) == len(args) and all(map(_fits, value, args))
+    if isinstance(value, bool) and kind in (int, float):
+        return False
+    return isinstance(value, (int, float) if kind is float else origin or kind)
 
 
 def _dotted(where: str, name: str) -> str:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from seggpt_jax import hosts, pretrained, report, sharding
 from seggpt_jax.build import build_model, place_params
-from seggpt_jax.config import construct, plain, read_settings, require, suggest
+from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import fetch
@@ -33,6 +33,7 @@ from seggpt_jax.predict import (
 )
 from seggpt_jax.prompt_file import load_prompts
 from seggpt_jax.search import Functions
+from seggpt_jax.settings import read_settings
 from seggpt_jax.sheets import Row, contact_sheet
 from seggpt_jax.workdir import check_workdir, prepare_workdir
 from seggpt_jax.writer import Writer
@@ -70,7 +71,9 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
     given = {}
     if any(group.get("type") == "pairs" for group in plain(config.evals).values()):
-        given["dataset"] = build_dataset(config, model)[1]
+        rows, cols = model.config.canvas
+        size, patch = (rows // 2, cols), model.config.patch
+        given["dataset"] = build_dataset(config, size, patch)[1]
     groups = build_groups(config.evals, config.data_dir, model, mesh, pairs=given)
     params, step = place_params(weights, config.checkpoint, model, mesh), weights.step
     hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))

@@ -21,6 +21,7 @@ from seggpt_jax import hosts
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runtime import cache_compiled, cut_cpu
+from seggpt_jax.settings import read_settings
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.tune import tune
 
@@ -67,11 +68,12 @@ def run(config, workdir: str | None) -> dict[str, float] | None:
     """Does what `config.mode` says; returns the scores, or None after a SIGTERM."""
     if not workdir:
         raise ValueError("--workdir is missing: the folder for everything a run writes")
-    if config.mode not in MODES:
+    settings = read_settings(config)
+    if settings.mode not in MODES:
         raise ValueError(
-            f"mode {config.mode!r} is unknown{suggest(config.mode, MODES)}"
+            f"mode {settings.mode!r} is unknown{suggest(settings.mode, MODES)}"
         )
-    return MODES[config.mode](config, workdir)
+    return MODES[settings.mode](settings, workdir)
 
 
 def main(argv: list[str]) -> int:
@@ -85,12 +87,13 @@ def main(argv: list[str]) -> int:
             raise ValueError(
                 f"unexpected argument {argv[1]!r}: settings are --NAME=VALUE"
             )
-        cut_cpu(_CONFIG.value.cpu_devices)
+        settings = read_settings(_CONFIG.value)
+        cut_cpu(settings.cpu_devices)
         hosts.join(
             _DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value,
             _PROCESS_ID.value, _HEARTBEAT.value,
         )  # fmt: skip
-        scores = run(_CONFIG.value, _WORKDIR.value)
+        scores = run(settings, _WORKDIR.value)
         hosts.leave(0)
         return _STOPPED.value if scores is None else 0
     except (ValueError, OSError, NonFinite) as error:
@@ -106,7 +109,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, and the config file with it."""
     try:
         rest = flags.FLAGS(argv)
-        _CONFIG.value.mode  # noqa: B018  a config file that failed to load raises here
+        _CONFIG.value.items  # noqa: B018  a config file that failed to load raises here
     except (
         flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError
     ) as error:  # fmt: skip

@@ -1,5 +1,6 @@
 """The training mixture: a config's sources, weighed, as one endless set of pairs."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -10,30 +11,20 @@ from absl import logging
 from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
-from seggpt_jax.data.masking import Masking
 from seggpt_jax.data.pipeline import in_turn, make_dataset
-from seggpt_jax.data.recolor import Recolor
 from seggpt_jax.data.sources import open_groups
-from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.settings import RunSettings
 
 
-def build_dataset(config: Any, model: SegGPT):
+def build_dataset(config: RunSettings, size: tuple[int, int], patch: int):
     """The training mixture of a config: its sources by name, and the endless pairs.
 
     Stages with their own `weights` have mixtures of their own, one after the other.
+    size: rows and columns of one image. patch: pixels along a patch of the model.
     """
-    rows, cols = model.config.canvas
-    parts = {
-        "recolor": construct(Recolor, "recolor", config.recolor),
-        "masking": construct(Masking, "masking", config.masking),
-        "patch": model.config.patch,
-    }
-
-    def make_context(where: str, own: Mapping[str, Any]) -> Context:
-        settings = plain(config.view) | own
-        view = construct(View, where, settings, size=(rows // 2, cols))
-        return construct(Context, "context", config.context, view=view, **parts)
-
+    common = Context(
+        config.context, config.view, config.recolor, config.masking, size, patch
+    )
     specs = plain(config.sources)
     weights = {name: spec.pop("weight", None) for name, spec in specs.items()}
     check_weights(weights)
@@ -41,21 +32,20 @@ def build_dataset(config: Any, model: SegGPT):
     groups = open_groups(specs, config.data_dir, config.skip_missing)
     sources = {n: source for group in groups.values() for n, source in group.items()}
     contexts = {
-        name: make_context(f"sources.{where}.view", own)
+        name: dataclasses.replace(common, view=own_view(config.view, where, own))
         for where, own in views.items()
         for name in (groups.get(where) or {where: None})
         if name in sources
     }
-    common = make_context("view", {})
     mixtures, ends = [], list[int]()
-    for k, (own, end) in enumerate(stretches(config.stages, weights)):
+    for k, (own, end) in enumerate(stretches(config, weights)):
         shares = split_weights({**weights, **own}, groups, config.group_power)
         since = f" from step {ends[-1]} on" if k else ""
         logging.info("mixture%s: %s", since, table(shares, sources))
         dataset = make_dataset(
             list(sources.values()), [shares[name] for name in sources], common,
             f"{config.seed}/{k}" if k else config.seed, config.bad_share,
-            contexts=contexts,
+            own=contexts,
         )  # fmt: skip
         if config.fixed_pairs:  # memorise these very pairs
             dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
@@ -63,12 +53,12 @@ def build_dataset(config: Any, model: SegGPT):
             )
         mixtures.append(dataset)
         ends.append(end)
-    size = config.loader["batch_size"]
-    return sources, in_turn(mixtures, [end * size for end in ends[:-1]])
+    batch_size = config.loader.batch_size
+    return sources, in_turn(mixtures, [end * batch_size for end in ends[:-1]])
 
 
 def stretches(
-    stages: Mapping[str, Any], weights: Mapping[str, Any]
+    config: RunSettings, weights: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], int]]:
     """Weights that take the place of the sources' own, and the step where that ends,
     for every row of stages that agree on them.
@@ -76,8 +66,9 @@ def stretches(
     Raises ValueError for weights of no source, and for those that leave none.
     """
 
-    def own(name: str) -> dict[str, Any]:
-        found = dict(plain(stages[name]).get("weights") or {})
+    def own(stage: tuple[str, range]) -> Mapping[str, Any]:
+        name = stage[0]
+        found = config.stages[name].weights
         for source, weight in found.items():
             where = f"stages.{name}.weights.{source}"
             if source not in weights:
@@ -92,10 +83,15 @@ def stretches(
                 "above 0 for one source or more")  # fmt: skip
         return found
 
-    end = 0
-    for given, names in itertools.groupby(stages, key=own):
-        end += sum(stages[name]["steps"] for name in names)
-        yield given, end
+    stages = zip(config.stages, config.spans, strict=True)
+    for given, alike in itertools.groupby(stages, key=own):
+        *_, (_, last) = alike
+        yield given, last.stop
+
+
+def own_view(view: View, source: str, own: Mapping[str, Any]) -> View:
+    """The view of a source that has some settings of its own."""
+    return construct(View, f"sources.{source}.view", plain(view) | own)
 
 
 def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -17,22 +17,14 @@ from absl import logging
 from seggpt_jax import evaluate, hosts, optim, report, sharding
 from seggpt_jax.build import build_model, load_params
 from seggpt_jax.checkpoint import Checkpoints
-from seggpt_jax.config import (
-    RunSettings,
-    construct,
-    plain,
-    read_settings,
-    require,
-    suggest,
-)
+from seggpt_jax.config import plain, suggest
 from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPT, init_params
-from seggpt_jax.optim import OptimSettings
 from seggpt_jax.runtime import peak_memory
+from seggpt_jax.settings import RunSettings, complete, read_settings
 from seggpt_jax.train_step import (
-    Stage,
     TrainState,
     all_finite,
     enter_stage,
@@ -60,24 +52,6 @@ Unread = tuple[int, dict[str, jax.Array], Records]
 
 class NonFinite(RuntimeError):
     """A loss, gradient or state that is not finite; the message names the step."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Loader:
-    """How batches are made; `data.pipeline.make_iterator` says what each means."""
-
-    batch_size: int
-    threads: int = 2
-    workers: int = 0
-    prefetch: int = 2
-
-    def __post_init__(self):
-        require(
-            self.batch_size >= 1, "loader.batch_size", self.batch_size, "at least 1"
-        )
-        for name in ("threads", "workers", "prefetch"):
-            value = getattr(self, name)
-            require(value >= 0, f"loader.{name}", value, "at least 0")
 
 
 @runtime_checkable
@@ -125,13 +99,15 @@ class Whole:
 
     def __init__(self, config: RunSettings):
         self.config, self.model = config, build_model(config.model)
-        self.query_only = config.masking["half_prob"] == 1
+        self.query_only = config.masking.query_only
         self.paint = paint_model(self.model, self.query_only)
         self.flops = training_flops(self.model.config, self.query_only)
         self.groups: list[evaluate.Group] = []
 
     def open_data(self, mesh):
-        sources, dataset = build_dataset(self.config, self.model)
+        rows, cols = self.model.config.canvas
+        patch = self.model.config.patch
+        sources, dataset = build_dataset(self.config, (rows // 2, cols), patch)
         self.groups = evaluate.build_groups(
             self.config.evals, self.config.data_dir, self.model, mesh,
             pairs={"dataset": dataset},
@@ -167,7 +143,9 @@ def follow(loop: "Loop") -> dict[str, float] | None:
     """
     settings, workdir = loop.config, loop.workdir
     stored = json.dumps(plain(settings))
-    hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
+    # The cheapest checks come first: a wrong workdir is known at once, missing data in
+    # seconds, and parameters that do not fit only when all are read.
+    hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE, complete))
     loop.open_data()
     folder = settings.checkpoints or loop.workdir / "checkpoints"
     with (
@@ -176,7 +154,8 @@ def follow(loop: "Loop") -> dict[str, float] | None:
         Checkpoints(folder, keep=settings.keep) as checkpoints,
     ):
         loop.prepare(checkpoints)
-        hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))
+        # Only now: a config that failed above can be put right in the same workdir.
+        hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE, complete))
         scores = loop.run(checkpoints, stop)
     if loop.step < loop.steps:
         logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
@@ -200,17 +179,9 @@ class Loop:
         devices: Sequence[Any] | None = None,
     ):
         self.config, self.workdir, self.trained = config, workdir, trained
-        self.stages = [
-            construct(Stage, f"stages.{name}", settings)
-            for name, settings in config.stages.items()
-        ]
-        require(bool(self.stages), "stages", config.stages, "one stage or more")
-        ends = np.cumsum([stage.steps for stage in self.stages]).tolist()
-        self.starts, self.steps = [0, *ends[:-1]], ends[-1]
-        self.optim = construct(OptimSettings, "optim", config.optim)
-        self.loader = construct(Loader, "loader", config.loader)
-        self.mesh = construct(sharding.make_mesh, "mesh", config.mesh, devices=devices)
-        sharding.check_batch(self.mesh, self.loader.batch_size, config.accumulate)
+        self.stages, self.steps = list(config.stages.values()), config.steps
+        self.mesh = sharding.make_mesh(**vars(config.mesh), devices=devices)
+        sharding.check_batch(self.mesh, config.loader.batch_size, config.accumulate)
         self.step = 0
         self.key: jax.Array
         self.state: TrainState
@@ -221,7 +192,7 @@ class Loop:
 
     def init(self, key) -> TrainState:
         """The state before the first step; runs under jit."""
-        tx, ema = self.stages[0].optimizer(self.optim), self.config.ema > 0
+        tx, ema = self.stages[0].optimizer(self.config.optim), self.config.ema > 0
         return new_state(self.trained.init(key), tx, ema)
 
     @functools.cached_property
@@ -243,7 +214,7 @@ class Loop:
             self.state, _, self.step = restored
             logging.info("resumed at step %d of %d", self.step, self.steps)
             return
-        table = optim.describe(self.abstract.params, self.optim)
+        table = optim.describe(self.abstract.params, self.config.optim)
         logging.info("parameters:\n%s", table)
         logging.info("placement:\n%s", sharding.describe(self.abstract, self.places))
         params = self.trained.start(self.mesh)
@@ -254,60 +225,75 @@ class Loop:
 
     def begin_stage(self, index: int):
         """The jitted step of a stage; at its very start, the state enters it."""
-        stage = self.stages[index]
+        stage, start = self.stages[index], self.config.spans[index].start
         step = make_train_step(
-            self.trained.model, stage, self.optim, start=self.starts[index],
+            self.trained.model, stage, self.config.optim, start=start,
             accumulate=self.config.accumulate, ema=self.config.ema,
             query_only=self.trained.query_only, paint=self.trained.paint,
         )  # fmt: skip
-        if index and self.step == self.starts[index]:
-            enter = functools.partial(enter_stage, tx=stage.optimizer(self.optim))
+        if index and self.step == start:
+            tx = stage.optimizer(self.config.optim)
+            enter = functools.partial(enter_stage, tx=tx)
             self.state = jax.jit(enter, out_shardings=self.places)(self.state)
         return jax.jit(step, out_shardings=(self.places, None), donate_argnums=0)
 
     def run(
         self, checkpoints: Checkpoints, stop: Callable[[int], bool]
     ) -> dict[str, float]:
-        """Steps to the end, or to where `stop` says so, which saves and returns."""
+        """Steps to the end, or to where `stop` says so, which saves and returns.
+
+        Three things keep the devices busy: batches are made ahead by other threads, a
+        step is dispatched without waiting for it, and its numbers are read while the
+        next one runs. Every process takes the same turns: `stop` agrees on one step.
+        """
         config, first = self.config, hosts.is_first()
-        # None as well where a kill came between a save and its evaluation.
+        # Scores of the step that the run goes on from. None where it has none yet: also
+        # after a kill between a save and its evaluation, which is then made up for.
         stored = functools.partial(self.trained.stored_scores, self.workdir, self.step)
         scores = hosts.on_first(stored)
+        # Before any save: a save deletes the oldest checkpoints but for the best one.
         self.find_best(checkpoints)
         stopped, stage, unread = stop(self.step), None, collections.deque[Unread]()
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
             Progress(self.steps, self.step, active=first) as progress,
             contextlib.closing(self.batches()) as batches,
+            # A copy to the devices that nobody asked for would wait for the step.
             jax.transfer_guard("disallow"),
         ):
             if scores is None and self.due(config.eval_every):
                 scores = self.evaluate(writer)
                 self.find_best(checkpoints, scores)
-            clock = Clock(self.loader.batch_size)
+            clock = Clock(config.loader.batch_size)
             while self.step < self.steps and not stopped:
-                index = int(np.searchsorted(self.starts, self.step, "right")) - 1
-                if index != stage:
+                index = config.stage_at(self.step)
+                if index != stage:  # a stage has its own loss: another program
                     stage, step_fn = index, self.begin_stage(index)
                 with clock.waiting():
                     batch = next(batches)
+                # Which records these are stays here, to name them if the step fails.
                 records = batch.pop("source"), batch.pop("record")
-                placed = sharding.put_batch(self.mesh, batch, self.loader.batch_size)
+                placed = sharding.put_batch(self.mesh, batch, config.loader.batch_size)
+                # The old state is donated: from here on only the new one exists.
                 self.state, metrics = step_fn(
                     self.state, placed, self.key, self.trained.frozen
                 )
                 self.step += 1
                 unread.append((self.step, metrics, records))
                 stopped = stop(self.step)
+                # After a SIGTERM there is time to save, not to score. A score that may
+                # be the best needs a checkpoint of the same step.
                 look = not stopped and self.due(config.eval_every)
                 save = stopped or self.due(config.save_every) or look and config.best
-                # A step's numbers are read while the next one runs; at once where the
-                # state is kept or used.
+                # Reading waits for a step. So the numbers of one are read while the
+                # next one runs, but at once where the state is saved or scored: before
+                # that, a number that is not finite must stop the run.
                 while len(unread) > (0 if save or look else 1):
                     self.report(unread.popleft(), writer, clock, progress)
                 if save:
-                    self.refuse_broken(records)
+                    self.refuse_broken(records)  # the last good checkpoint must stay
                     checkpoints.save(self.step, self.state, {"step": self.step})
+                # After the save: a kill while scoring loses no step.
                 if look:
                     scores = self.evaluate(writer)
                     self.find_best(checkpoints, scores)
@@ -319,8 +305,8 @@ class Loop:
         return make_iterator(
             self.dataset,
             start_step=self.step,
-            rows=sharding.own_rows(self.mesh, self.loader.batch_size),
-            **dataclasses.asdict(self.loader),
+            rows=sharding.own_rows(self.mesh, self.config.loader.batch_size),
+            **vars(self.config.loader),
         )
 
     def due(self, every: int) -> bool:

@@ -26,18 +26,10 @@ from seggpt_jax import (
     staging,
 )
 from seggpt_jax.build import build_model, place_params
-from seggpt_jax.config import (
-    RunSettings,
-    construct,
-    plain,
-    read_settings,
-    require,
-    suggest,
-)
+from seggpt_jax.config import plain, require, suggest
 from seggpt_jax.data import augment
-from seggpt_jax.data.augment import View
 from seggpt_jax.data.pipeline import make_dataset
-from seggpt_jax.data.queries import Queries, Task, choose
+from seggpt_jax.data.queries import Queries, TuneTask, choose
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Source
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.metrics import (
@@ -50,47 +42,27 @@ from seggpt_jax.models.flops import training_flops
 from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.prompt_file import SUFFIX, PromptFile, save_prompts
 from seggpt_jax.prompts import Prompts
+from seggpt_jax.settings import RunSettings, read_settings
 from seggpt_jax.train import Loop, follow
 
 PROMPT, SCORES = f"prompt{SUFFIX}", "scores.json"
-INITS = ("example", "noise")
-PALETTES = ("spread", "painter", "locations")
 _NOISE = 0.02  # as tokens and positions are initialised
 _THREADS = 4  # that read what is scored
 
 
-@dataclasses.dataclass(frozen=True)
-class TuneSettings:
-    """What a prompt is tuned for; docs/training.md says why.
-
-    classes: names or labels of the source; none: all. palette: their colours, far apart
-    (`colors.spread_palette`) or Painter's of closed sets; "locations" paints instances
-    by where they are, as Painter does. prompts: how many are learned together. init: a
-    random example of the source, or noise. heldout: the source that the prompt is
-    scored on; none: it is not. images: most that are scored, 0: all.
-    """
-
-    classes: tuple[str | int, ...]
-    palette: str
-    prompts: int
-    init: str
-    heldout: Mapping[str, Any]
-    images: int
-
-    def __post_init__(self):
-        require(self.prompts >= 1, "tune.prompts", self.prompts, "at least 1")
-        require(self.images >= 0, "tune.images", self.images, "at least 0")
-        for name, choices in (("init", INITS), ("palette", PALETTES)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(
-                    f"setting tune.{name} = {value!r} is unknown"
-                    f"{suggest(value, choices)}"
-                )
-        if self.palette == "locations":
-            require(not self.classes, "tune.classes", self.classes,
-                    "empty where instances are painted by their locations")  # fmt: skip
-            require(not self.heldout, "tune.heldout", dict(self.heldout),
-                    "empty: instances are scored by configs/eval.py")  # fmt: skip
+def learning(steps: int, batch: int, lr: float = 0.1) -> dict[str, Any]:
+    """How a prompt is learned, as settings of a config (docs/training.md says why);
+    the others have their defaults."""
+    return {
+        "view": {"crop_scale": (0.5, 1.0), "jitter_prob": 0.3},
+        "loader": {"batch_size": batch, "threads": 2},
+        "optim": {"weight_decay": 0.0, "clip": 1.0, "layer_decay": 1.0},
+        "stages": {"tune": {"steps": steps, "lr": lr, "warmup": steps // 20}},
+        "ema": 0.99,
+        "save_every": 100,
+        "keep": 2,
+        "eval_every": max(1, steps // 4),
+    }
 
 
 def tune(config, workdir: str) -> dict[str, float] | None:
@@ -105,7 +77,7 @@ def tune(config, workdir: str) -> dict[str, float] | None:
     weights = pretrained.load(settings.checkpoint)
     trained = TunedPrompt(settings, weights)
     loop = Loop(settings, Path(workdir), trained)
-    for name, stage in zip(settings.stages, loop.stages, strict=True):
+    for name, stage in settings.stages.items():
         prob = stage.background_prob
         require(not prob, f"stages.{name}.background_prob", prob,
                 "0: the colours of a tuned prompt are fixed")  # fmt: skip
@@ -162,7 +134,7 @@ class TunedPrompt:
 
     def __init__(self, config: RunSettings, weights: pretrained.Weights):
         self.config, self.weights = config, weights
-        self.settings = construct(TuneSettings, "tune", config.tune)
+        self.settings = config.tune
         self.model = build_model(config.model, weights)
         rows, cols = self.model.config.canvas
         self.size = rows // 2, cols
@@ -170,7 +142,7 @@ class TunedPrompt:
         # Nothing flows back into frozen weights, a third of the work.
         each = 2 / 3 * training_flops(self.model.config, self.query_only)
         self.flops = each * self.settings.prompts
-        self.heldout: Task | None = None
+        self.heldout: TuneTask | None = None
         self.frozen: Any = None
 
     def open_data(self, mesh):
@@ -183,9 +155,8 @@ class TunedPrompt:
         self.palette = self.task.palette
         if self.settings.heldout:
             self.heldout = self._open_heldout(self.task.class_names.values())
-        view = construct(View, "view", config.view, size=self.size)
-        more = {n: config.context[n] for n in ("tries", "min_share")}
-        queries = Queries(view, self.model.config.patch, **more)
+        patch = self.model.config.patch
+        queries = Queries(config.view, config.context, self.size, patch)
         dataset = make_dataset(
             [self.task], [1.0], queries, config.seed, config.bad_share
         )
@@ -195,12 +166,12 @@ class TunedPrompt:
         self.placed_kind = sharding.put_replicated(mesh, self.kind)
         return [self.task.name], dataset
 
-    def _open_task(self, source: Source) -> Task:
+    def _open_task(self, source: Source) -> TuneTask:
         if self.settings.palette == "locations":
             require(source[0].kind == INSTANCE, "sources", source.name,
                     "one of instances")  # fmt: skip
             white = np.full((1, 3), 255, np.uint8)
-            return Task(source, (), white, np.arange(len(source)))
+            return TuneTask(source, (), white, np.arange(len(source)))
         require(not source.same_image_only, "sources", source.name,
                 "a source whose labels mean the same in every image")  # fmt: skip
         labels = sorted(chosen(source.class_names, self.settings.classes, source.name))
@@ -213,7 +184,7 @@ class TunedPrompt:
                 f"classes that {source.name} shows")  # fmt: skip
         return task
 
-    def _open_heldout(self, names: Iterable[str]) -> Task:
+    def _open_heldout(self, names: Iterable[str]) -> TuneTask:
         spec = {"heldout": plain(self.settings.heldout)}
         (source,) = open_sources(spec, self.config.data_dir).values()
         # In the order of the colours, whatever their numbers are in this source.
@@ -306,7 +277,7 @@ class TunedPrompt:
                 self.fns.predict(self.frozen, encoded, self.place(queries))
             )
 
-        batch_size = self.config.loader["batch_size"]
+        batch_size = self.config.loader.batch_size
         return score(paint, self.heldout, self.size, batch_size)
 
     def prompts(self, leaves: Mapping[str, np.ndarray]) -> Prompts:
@@ -337,7 +308,7 @@ def chosen(
 
 def score(
     paint: Callable[[np.ndarray], np.ndarray],
-    task: Task,
+    task: TuneTask,
     size: tuple[int, int],
     batch_size: int,
 ) -> np.ndarray:

@@ -16,31 +16,6 @@ from seggpt_jax.prompt_file import SUFFIX
 _HELDOUT = ("val", "test")  # what is scored, where the folder has it
 
 
-def learning(steps: int, batch: int, lr: float = 0.1) -> dict[str, Any]:
-    """The settings of a config that say how a prompt is learned (docs/training.md)."""
-    return {
-        "view": {
-            "crop_scale": (0.5, 1.0), "crop_ratio": (3 / 4, 4 / 3), "flip": 0.5,
-            "vertical_flip": 0.0, "jitter": (0.4, 0.4, 0.2, 0.1), "jitter_prob": 0.3,
-        },
-        "loader": {"batch_size": batch, "threads": 2, "workers": 0, "prefetch": 2},
-        "optim": {
-            "weight_decay": 0.0, "betas": (0.9, 0.999), "eps": 1e-8, "clip": 1.0,
-            "layer_decay": 1.0, "trainable": ".*",
-        },
-        "stages": {
-            "tune": {
-                "steps": steps, "lr": lr, "warmup": steps // 20, "end_lr": 0.0,
-                "loss": "smooth_l1", "beta": 0.01, "max_foreground_weight": 1.0,
-                "background_prob": 0.0,
-            },
-        },
-        "ema": 0.99, "log_every": 10, "save_every": 100, "keep": 2, "best": "",
-        "checkpoints": "",
-        "eval_every": max(1, steps // 4),
-    }  # fmt: skip
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command beside the model."""
     add = parser.add_argument
@@ -58,14 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Tunes a prompt, or goes on with it; prints where it is."""
-    from seggpt_jax.tune import PROMPT, tune  # training: no other command waits for it
+    # Training: no other command waits for it.
+    from seggpt_jax.tune import PROMPT, learning, tune
 
     out, data = Path(args.out), Path(os.path.abspath(args.data))
     if out.suffix != SUFFIX:
         raise ValueError(f"--out {out}: a file that ends in {SUFFIX} is wanted")
     logging.set_verbosity(logging.INFO)  # minutes of silence would be long
     workdir = out.with_suffix(".run")
-    tune(settings(args, data), str(workdir))
+    how = learning(args.steps, args.batch, args.lr)
+    tune(settings(args, data) | how, str(workdir))
     if not (workdir / PROMPT).exists():
         return  # stopped, and saved
     with staging.new_file(out) as new:
@@ -74,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
-    """The config that the options stand for, every setting of it."""
+    """The settings that the options stand for."""
     one = {"type": "indexed", "folder": data.name}
     splits = splits_in(Indexed, data)
     scored = [s for s in _HELDOUT if s in splits and s != args.split]
@@ -83,18 +60,15 @@ def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     if os.path.exists(model) or not bundled:
         model = os.path.abspath(model)
     return {
-        "mode": "tune", "seed": args.seed, "data_dir": str(data.parent),
-        "checkpoint": model, "init_from": "",
+        "mode": "tune",
+        "seed": args.seed,
+        "data_dir": str(data.parent),
+        "checkpoint": model,
         "model": {"dtype": args.dtype, "attention": args.attention},
         "sources": {data.name: one | {"split": args.split}},
-        "skip_missing": False, "group_power": 1.0, "bad_share": 0.01, "fixed_pairs": 0,
-        "context": {"tries": 8, "min_share": 0.002}, "recolor": {}, "masking": {},
-        "accumulate": 1, "mesh": {}, "cpu_devices": 1, "evals": {},
         "tune": {
             "classes": tuple(int(c) if c.isdecimal() else c for c in classes),
-            "palette": "spread", "prompts": args.prompts, "init": "example",
-            "images": 0,
+            "prompts": args.prompts,
             "heldout": one | {"split": scored[0]} if scored else {},
         },
-        **learning(args.steps, args.batch, args.lr),
-    }  # fmt: skip
+    }

@@ -4,7 +4,7 @@ import fnmatch
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ def prepare_workdir(
     workdir: str | os.PathLike,
     config: str,
     may_change: Sequence[str] = (),
+    complete: Callable[[str], str] = str,
     name: str = CONFIG,
 ) -> None:
     """Checks the folder, and stores `config`, a JSON object, as file `name` in it.
@@ -25,7 +26,7 @@ def prepare_workdir(
     Call it on process 0 only, and only after all checks of the config: from then on
     the workdir belongs to this config.
     """
-    check_workdir(workdir, config, may_change, name)
+    check_workdir(workdir, config, may_change, complete, name)
     path = Path(workdir) / name
     with staging.new_file(path) as new:
         new.write_text(json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n")
@@ -35,19 +36,20 @@ def check_workdir(
     workdir: str | os.PathLike,
     config: str,
     may_change: Sequence[str] = (),
+    complete: Callable[[str], str] = str,
     name: str = CONFIG,
 ) -> None:
     """Creates the folder, or refuses it; call it before anything is built.
 
     A workdir that has a file `name` already belongs to a run: ValueError lists the
     settings that differ. may_change: shell patterns of dotted names that may differ on
-    resume, `log_every` or `checkpoint.*`; these are then stored anew. OSError when the
-    folder cannot be written.
+    resume, `log_every` or `checkpoint.*`; these are then stored anew. complete: adds
+    what a stored config leaves out. OSError when the folder cannot be written.
     """
     _check_writable(Path(workdir))
     path = Path(workdir) / name
     if path.exists():
-        _check_same_run(path, json.loads(config), may_change)
+        _check_same_run(path, json.loads(config), may_change, complete)
 
 
 def _check_writable(workdir: Path) -> None:
@@ -62,9 +64,11 @@ def _check_writable(workdir: Path) -> None:
         ) from error
 
 
-def _check_same_run(path: Path, new: Any, may_change: Sequence[str]) -> None:
+def _check_same_run(
+    path: Path, new: Any, may_change: Sequence[str], complete: Callable[[str], str]
+) -> None:
     try:
-        old = json.loads(path.read_text())
+        old = json.loads(complete(path.read_text()))
     except ValueError as error:
         raise ValueError(
             f"{path} is not JSON ({error}): restore it, or use a new workdir"

@@ -10,7 +10,8 @@ import pytest
 from benchmarks import ablate
 from benchmarks.run_cost import run_of
 from seggpt_jax.build import build_model
-from seggpt_jax.config import plain, read_settings
+from seggpt_jax.config import plain
+from seggpt_jax.settings import read_settings
 from tests import tiny
 
 

@@ -5,11 +5,17 @@ import pytest
 
 from seggpt_jax import canvas
 from seggpt_jax.data.augment import View
-from seggpt_jax.data.context import Context, NothingToAsk
+from seggpt_jax.data.context import Context, ContextSettings, NothingToAsk
 from seggpt_jax.data.masking import Masking
 from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE, Sample
 
-PLAIN = View(size=(32, 32), jitter_prob=0.0)
+PLAIN = View(jitter_prob=0.0)
+
+
+def make_context(view=PLAIN, size=(32, 32), patch=16, masking=None, **settings):
+    masking = masking or Masking()
+    settings = ContextSettings(**settings)
+    return Context(settings, view, masking=masking, size=size, patch=patch)
 
 
 class Squares:
@@ -53,7 +59,7 @@ def colors_of(target) -> set:
 
 
 def test_element_is_as_documented():
-    pair = Context(view=View(size=(32, 48)))(Squares(), 4, np.random.default_rng(0))
+    pair = make_context(View(), (32, 48))(Squares(), 4, np.random.default_rng(0))
     shapes = {k: (v.shape, v.dtype.name) for k, v in pair.items()}
     assert shapes == {
         "images": ((64, 48, 3), "uint8"),
@@ -73,7 +79,7 @@ def test_element_is_as_documented():
 
 @pytest.mark.parametrize("mix_prob", [0.0, 1.0])
 def test_pairs_share_colours_and_leave_ignored_pixels_black(mix_prob):
-    context = Context(view=PLAIN, mix_prob=mix_prob)
+    context = make_context(mix_prob=mix_prob)
     source = Squares()
     rng = np.random.default_rng(1)
     maps = set()
@@ -90,15 +96,15 @@ def test_pairs_share_colours_and_leave_ignored_pixels_black(mix_prob):
 
 
 def test_ignored_pixels_are_invalid():
-    view = View(size=(40, 60), crop_scale=(1.0, 1.0), crop_ratio=(1.5, 1.5))
-    context = Context(view=view, patch=20, mix_prob=0.0)
+    view = View(crop_scale=(1.0, 1.0), crop_ratio=(1.5, 1.5))
+    context = make_context(view, (40, 60), patch=20, mix_prob=0.0)
     pair = context(Squares(), 0, np.random.default_rng(0))
     ignored = Squares()[0].segments == IGNORE  # symmetric: flips do not matter
     np.testing.assert_array_equal(~pair["valid"], np.concatenate([ignored, ignored]))
 
 
 def test_same_image_as_often_as_asked_and_partners_share_a_class():
-    source, context = Squares(), Context(view=PLAIN, mix_prob=0.0)
+    source, context = Squares(), make_context(mix_prob=0.0)
     rng = np.random.default_rng(2)
     partners = collections.Counter()
     for _ in range(600):
@@ -118,7 +124,7 @@ def test_same_image_as_often_as_asked_and_partners_share_a_class():
     "source", [Squares(kind=INSTANCE), Squares(same_image_only=True)]
 )
 def test_instances_and_regions_are_always_their_own_prompt(source):
-    context = Context(view=PLAIN, same_image=0.0, mix_prob=1.0)
+    context = make_context(same_image=0.0, mix_prob=1.0)
     rng = np.random.default_rng(3)
     for k in range(30):
         pair = context(source, k % 9, rng)
@@ -127,7 +133,7 @@ def test_instances_and_regions_are_always_their_own_prompt(source):
 
 
 def test_absent_prompts_ask_for_what_the_query_does_not_show():
-    context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0, absent_prob=0.5)
+    context = make_context(same_image=0.0, mix_prob=0.0, absent_prob=0.5)
     source, rng, absent = Squares(), np.random.default_rng(6), 0
     for _ in range(400):
         pair = context(source, 0, rng)  # shows classes 1 and 4
@@ -143,7 +149,7 @@ def test_absent_prompts_ask_for_what_the_query_does_not_show():
 def test_absent_prompts_stay_within_a_family_of_classes():
     source, families = Squares(), {"a": (1, 4), "b": (2, 3)}
     source.families = families
-    context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0, absent_prob=1.0)
+    context = make_context(same_image=0.0, mix_prob=0.0, absent_prob=1.0)
     for seed in range(30):  # record 0 shows all of its family, record 1 half of both
         rng = np.random.default_rng(seed)
         assert context(source, 0, rng)["foreground"][32:].any()
@@ -152,13 +158,13 @@ def test_absent_prompts_stay_within_a_family_of_classes():
 
 
 def test_the_only_image_of_a_class_is_its_own_prompt():
-    context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0)
+    context = make_context(same_image=0.0, mix_prob=0.0)
     pair = context(Squares(count=1), 0, np.random.default_rng(0))
     assert records(pair) == ({0}, {0})
 
 
 def test_mix_context_stitches_several_images_of_one_class():
-    context = Context(view=PLAIN, same_image=0.0, mix_prob=1.0, mix_grid=(2, 3))
+    context = make_context(same_image=0.0, mix_prob=1.0, mix_grid=(2, 3))
     source, rng = Squares(30), np.random.default_rng(4)
     shown = []
     for k in range(100):
@@ -181,10 +187,10 @@ def test_small_labels_fall_back_to_whole_images():
             segments[:3, :3] = 4
             return Sample(sample.image, segments, CATEGORY, (4,))
 
-    view = View(size=(32, 32), crop_scale=(0.3, 0.4), jitter_prob=0.0)
+    view = View(crop_scale=(0.3, 0.4), jitter_prob=0.0)
     rng = np.random.default_rng(5)
     for same_image in (0.0, 1.0):
-        context = Context(view=view, tries=1, same_image=same_image, mix_prob=0.0)
+        context = make_context(view, tries=1, same_image=same_image, mix_prob=0.0)
         for k in range(40):
             prompt, query = canvas.split(
                 context(Corner(), k % 9, rng)["foreground"][..., None]
@@ -202,10 +208,10 @@ def test_a_partner_without_the_label_falls_back_to_the_same_image():
             return Sample(sample.image, segments, CATEGORY, (4, 10 + index))
 
     for k in range(9):
-        context = Context(view=PLAIN, same_image=0.0, mix_prob=0.0)
+        context = make_context(same_image=0.0, mix_prob=0.0)
         pair = context(Wrong(), k, np.random.default_rng(k))
         assert records(pair) == ({k}, {k}) and pair["foreground"].all()
-        context = Context(view=PLAIN, same_image=0.0, mix_prob=1.0)
+        context = make_context(same_image=0.0, mix_prob=1.0)
         prompt, query = records(context(Wrong(), k, np.random.default_rng(k)))
         assert prompt & query
 
@@ -228,11 +234,11 @@ def test_a_record_without_labels_is_refused():
 
     for source, message in ((Empty(), "no labelled pixel"), (Speck(), "below one")):
         with pytest.raises(NothingToAsk, match=r"squares\[3\].*" + message):
-            Context(view=PLAIN)(source, 3, np.random.default_rng(0))
+            make_context()(source, 3, np.random.default_rng(0))
 
 
 def test_the_same_generator_gives_the_same_element():
-    context = Context(view=View(size=(32, 32)), masking=Masking(half_prob=0.3))
+    context = make_context(View(), masking=Masking(half_prob=0.3))
     for seed in range(20):
         first, again = (
             context(Squares(), seed % 9, np.random.default_rng(seed)) for _ in range(2)
@@ -251,8 +257,9 @@ def test_the_same_generator_gives_the_same_element():
         ("tries", 0),
         ("min_share", 2.0),
         ("patch", 15),
+        ("size", (0, 16)),
     ],
 )
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(ValueError, match=setting):
-        Context(**{setting: value})
+        make_context(**{setting: value})

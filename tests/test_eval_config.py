@@ -7,8 +7,8 @@ import pytest
 from configs import eval as eval_config
 from configs import mini
 from seggpt_jax import build, evaluate, pretrained
-from seggpt_jax.config import read_settings
 from seggpt_jax.data.sources import open_sources
+from seggpt_jax.settings import read_settings
 from seggpt_jax.sharding import make_mesh
 
 

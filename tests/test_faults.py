@@ -6,7 +6,6 @@ import logging
 import numpy as np
 import pytest
 
-from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
 from seggpt_jax.data.pipeline import make_dataset, make_iterator
 from seggpt_jax.data.prepare import prepare
@@ -15,7 +14,7 @@ from seggpt_jax.data.sources import make_layout, open_sources
 from tests.layouts import mask, photo, write_lines
 
 COUNT, BATCH = 100, 8
-CONTEXT = Context(view=View(size=(32, 32)))
+CONTEXT = Context(size=(32, 32))
 
 
 def damage(path, how):

@@ -9,12 +9,12 @@ import pytest
 
 from configs import common, vitl
 from seggpt_jax import train
-from seggpt_jax.build import build_model
-from seggpt_jax.config import plain, read_settings
+from seggpt_jax.config import plain
 from seggpt_jax.data import pipeline
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.mixture import build_dataset, pop_views, split_weights
+from seggpt_jax.settings import read_settings
 from tests import miniatures, tiny
 
 
@@ -30,8 +30,7 @@ def config(data, **settings):
 
 
 def build(c):
-    settings = read_settings(plain(c))
-    return build_dataset(settings, build_model(settings.model))
+    return build_dataset(read_settings(c), (32, 32), 8)
 
 
 def expected(sources) -> dict[str, float]:

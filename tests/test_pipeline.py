@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from seggpt_jax.data import pipeline
-from seggpt_jax.data.augment import View
-from seggpt_jax.data.context import Context
+from seggpt_jax.data.context import Context, ContextSettings
 from seggpt_jax.data.sample import CATEGORY, BadRecord, Sample
 
-CONTEXT = Context(view=View(size=(32, 32)), mix_prob=0.5)
+CONTEXT = Context(ContextSettings(mix_prob=0.5), size=(32, 32))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ import pytest
 from configs import shapes, vitl
 from seggpt_jax import canvas, train_step
 from seggpt_jax.build import build_model
-from seggpt_jax.config import construct, plain, read_settings
 from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.mixture import build_dataset
+from seggpt_jax.settings import read_settings
 from seggpt_jax.sheets import Row
-from seggpt_jax.train_step import Stage, make_train_step
+from seggpt_jax.train_step import make_train_step
 from tools import show_batch
 
 
@@ -26,9 +26,9 @@ def drawn(monkeypatch):
 
 
 def batch_of(config, step: int):
-    config = read_settings(plain(config))
-    sources, dataset = build_dataset(config, build_model(config.model))
-    batches = make_iterator(dataset, config.loader["batch_size"], start_step=step)
+    config = read_settings(config)
+    sources, dataset = build_dataset(config, (48, 48), 8)
+    batches = make_iterator(dataset, config.loader.batch_size, start_step=step)
     batch = next(batches)
     batches.close()
     return list(sources.values()), batch
@@ -83,10 +83,10 @@ def test_invalid_pixels_are_hatched():
 def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
     """The step's own draw, caught where it paints, at a step of the second stage."""
     config = shapes.get_config("steps=20")
-    settings = plain(config)
-    stages = [construct(Stage, n, s) for n, s in settings["stages"].items()]
-    stage = dataclasses.replace(stages[1], background_prob=0.9)
-    start, step, b = stages[0].steps, stages[0].steps + 2, 64
+    settings = read_settings(config)
+    stage = dataclasses.replace(settings.stages["compare"], background_prob=0.9)
+    start = settings.spans[1].start
+    step, b = start + 2, 64
 
     class Caught(Exception):
         pass
@@ -97,9 +97,9 @@ def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train_step, "repaint_background", catch)
         one = make_train_step(
-            build_model(settings["model"]),
+            build_model(settings.model),
             stage,
-            construct(train_step.OptimSettings, "optim", settings["optim"]),
+            settings.optim,
             start=start,
             accumulate=1,
             ema=0.0,

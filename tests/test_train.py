@@ -9,6 +9,7 @@ import pytest
 from seggpt_jax import build, checkpoint, evaluate, mixture, release, sharding
 from seggpt_jax import train as module
 from seggpt_jax.models.seggpt import init_params
+from seggpt_jax.settings import read_settings
 from seggpt_jax.train import NonFinite, train
 from tests import tiny
 
@@ -111,7 +112,7 @@ def test_start_from_released_parameters(tmp_path):
     model = build.build_model(tiny.config().model)
     params = init_params(model, jax.random.key(7))
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
-    config = module.read_settings(tiny.config(init_from=str(tmp_path / "release")))
+    config = read_settings(tiny.config(init_from=str(tmp_path / "release")))
     loop = module.Loop(config, tmp_path / "run", module.Whole(config))
     with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         loop.prepare(checkpoints)

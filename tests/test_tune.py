@@ -11,12 +11,12 @@ from safetensors.numpy import save_file
 
 from configs import tune as tune_config
 from seggpt_jax import canvas, cli, colors, painter, release, report, tune
-from seggpt_jax.config import read_settings
 from seggpt_jax.data import augment
 from seggpt_jax.inference import Predictor
 from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.pretrained import load
 from seggpt_jax.prompt_file import load_prompts, save_prompts
+from seggpt_jax.settings import read_settings
 from seggpt_jax.sharding import put_replicated
 from seggpt_jax.train import Loop, NonFinite, follow
 from tests import miniatures, tiny

@@ -40,10 +40,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks.cost import encoding_flops
 from benchmarks.rows import report
 from seggpt_jax import sharding
-from seggpt_jax.config import read_settings, require, suggest
+from seggpt_jax.config import require, suggest
 from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
 from seggpt_jax.partition import ROWS, ways
 from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.settings import read_settings
 from seggpt_jax.train import Loop, Whole
 from seggpt_jax.trees import table
 from tools.hlo import Collective, collectives
@@ -158,7 +159,7 @@ def _too_large(error: Exception) -> TooLarge | None:
 
 def abstract_batch(loop: Loop) -> dict[str, jax.ShapeDtypeStruct]:
     """A training batch as the data pipeline makes it, and where it is put."""
-    config, rows = loop.trained.model.config, loop.loader.batch_size
+    config, rows = loop.trained.model.config, loop.config.loader.batch_size
     kinds = {
         "images": ((*config.canvas, 3), np.uint8),
         "targets": ((*config.canvas, 3), np.uint8),
@@ -167,7 +168,7 @@ def abstract_batch(loop: Loop) -> dict[str, jax.ShapeDtypeStruct]:
         "background": ((3,), np.uint8),
         "hidden": (config.grid, np.bool_),
         "kind": ((), np.int32),
-        "labels": ((loop.config.recolor["max_colors"],), np.int32),
+        "labels": ((loop.config.recolor.max_colors,), np.int32),
     }
     batch = {
         name: jax.ShapeDtypeStruct((rows, *shape), dtype)
@@ -305,7 +306,7 @@ def measure(config, target: Target, fit: bool, painted: int) -> Iterator[dict]:
         loop, made, more = fitting(config, loop, target)
     else:
         made = compile_step(loop)
-    rows = loop.loader.batch_size // parts
+    rows = loop.config.loader.batch_size // parts
     more |= {"accumulate": loop.config.accumulate}
     flops = training_flops(model.config, loop.trained.query_only)
     yield describe("train", loop, rows, flops, target, made) | more
@@ -318,7 +319,7 @@ def measure(config, target: Target, fit: bool, painted: int) -> Iterator[dict]:
 def fitting(config, loop: Loop, target: Target) -> tuple[Loop, Compiled, dict]:
     """The loop with the least `accumulate` that fits, its step, and the most rows that
     a chip takes at once, as predicted."""
-    total = loop.loader.batch_size // ways(loop.mesh.shape, ROWS)
+    total = loop.config.loader.batch_size // ways(loop.mesh.shape, ROWS)
     tried = dict[int, tuple[Loop, Compiled]]()
 
     def needs(rows: int) -> int:

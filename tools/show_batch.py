@@ -6,7 +6,6 @@ Prompt and query with their targets, in the colours of that step. Hidden patches
 the model must paint, are greyed; pixels that the loss leaves out are hatched in red.
 """
 
-import itertools
 import pathlib
 import sys
 
@@ -20,10 +19,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from seggpt_jax import canvas, sheets
 from seggpt_jax.build import build_model
-from seggpt_jax.config import construct, plain, read_settings, require
+from seggpt_jax.config import require
 from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.mixture import build_dataset
-from seggpt_jax.train_step import Stage, repaint_background
+from seggpt_jax.settings import Stage, read_settings
+from seggpt_jax.train_step import repaint_background
 
 HEADINGS = ("prompt", "its target", "query", "its target")
 _GREY, _RED, _WHITE = (128, 128, 128), (255, 0, 0), (255, 255, 255)
@@ -33,26 +33,21 @@ _HATCH = 3  # px: width of the stripes on pixels that do not count
 
 def draw_batch(config, step: int = 0, rows: int = 8) -> np.ndarray:
     """Sheet uint8 `[H, W, 3]` of the first `rows` rows of the batch of `step`."""
-    config = read_settings(plain(config))
-    stages = [construct(Stage, f"stages.{n}", s) for n, s in config.stages.items()]
-    ends = list(itertools.accumulate(stage.steps for stage in stages))
-    require(bool(ends) and 0 <= step < ends[-1], "--step", step,
-            f"in [0, {ends[-1] if ends else 0})")  # fmt: skip
-    batch_size = config.loader["batch_size"]
+    config = read_settings(config)
+    require(0 <= step < config.steps, "--step", step, f"in [0, {config.steps})")
+    batch_size = config.loader.batch_size
     require(1 <= rows <= batch_size, "--rows", rows, f"in [1, {batch_size}]")
-    model = build_model(config.model)
-    sources, dataset = build_dataset(config, model)
-    sources = list(sources.values())
-    index = next(i for i, end in enumerate(ends) if step < end)
-    done = (step - ends[index] + stages[index].steps) / stages[index].steps
-    repainted = _repainted_rows(config.seed, stages[index], step, done, batch_size)
+    model = build_model(config.model).config
+    height, width = model.canvas
+    opened, dataset = build_dataset(config, (height // 2, width), model.patch)
+    sources, index = list(opened.values()), config.stage_at(step)
+    stage = list(config.stages.values())[index]
+    done = (step - config.spans[index].start) / stage.steps
+    repainted = _repainted_rows(config.seed, stage, step, done, batch_size)
     # Batches are consecutive pieces of the stream: no other row need be made.
     pairs = [dataset[step * batch_size + row] for row in range(rows)]
     return sheets.contact_sheet(
-        [
-            _row(p, model.config.patch, sources, repainted[i])
-            for i, p in enumerate(pairs)
-        ],
+        [_row(p, model.patch, sources, repainted[i]) for i, p in enumerate(pairs)],
         HEADINGS,
     )
 

@@ -46,14 +46,13 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A random view of a sample, exactly `size` (rows, columns) large.
+    """How random views of samples are drawn.
 
     crop_scale: share of the image's area. crop_ratio: width / height of the crop.
     flip, vertical_flip: probabilities. jitter: strengths of brightness, contrast,
     saturation (factor 1 +- strength) and hue (turn by +- strength of a circle).
     """
 
-    size: tuple[int, int] = (448, 448)
     crop_scale: tuple[float, float] = (0.3, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
@@ -62,8 +61,6 @@ class View:
     jitter_prob: float = 0.8
 
     def __post_init__(self):
-        if min(self.size) < 1:
-            raise ValueError(f"size={self.size}: rows and columns must be >= 1")
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_scale={self.crop_scale}: need 0 < low <= high <= 1")
@@ -77,16 +74,6 @@ class View:
                 f"jitter={self.jitter}: need brightness, contrast and saturation in "
                 "[0, 1] and hue in [0, 0.5]"
             )
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        window = self.window(sample.segments.shape, rng)
-        segments = cut_segments(sample.segments, window, self.size)
-        return dataclasses.replace(
-            sample,
-            image=self.cut_image(sample.image, window, self.size, rng),
-            segments=segments,
-            classes=visible(segments),
-        )
 
     def window(self, shape: tuple[int, ...], rng: np.random.Generator) -> Window:
         """Draws the crop and the flips for an image of `shape` (rows, columns)."""

@@ -62,8 +62,8 @@ class _Layouts(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Context:
-    """Makes the in-context pair of one record of a source.
+class ContextSettings:
+    """Which image the prompt of a training pair shows.
 
     same_image: probability that a category sample is its own prompt, in another view
     (0.5 in the paper). Instance samples, and sources whose labels mean nothing across
@@ -73,23 +73,19 @@ class Context:
     absent_prob: of the pairs of two images, probability that the prompt asks for what
     the query does not show, whose answer is all background; never in the paper.
     tries: draws of the crops until both sides show one label on at least min_share of
-    their pixels. patch: pixels along a patch, for the grid of `hidden`.
+    their pixels.
 
     The paper discloses neither probability nor grid of mix-context nor the retries.
     By default one category pair in ten is mixed: it reads five images, the others one
     and a half on average.
     """
 
-    view: View = View()
-    recolor: Recolor = Recolor()
-    masking: Masking = Masking()
     same_image: float = 0.5
     absent_prob: float = 0.0
     mix_prob: float = 0.2
     mix_grid: tuple[int, int] = (2, 2)
     tries: int = 8
     min_share: float = 0.002
-    patch: int = 16
 
     def __post_init__(self):
         for name in ("same_image", "absent_prob", "mix_prob", "min_share"):
@@ -98,10 +94,28 @@ class Context:
             raise ValueError(f"mix_grid={self.mix_grid}: needs two cells or more")
         if self.tries < 1:
             raise ValueError(f"tries={self.tries}: must be >= 1")
-        if self.patch < 1 or any(n % self.patch for n in self.view.size):
-            raise ValueError(
-                f"patch={self.patch}: must divide view.size={self.view.size}"
-            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Makes the in-context pair of one record of a source.
+
+    size: rows and columns of one image. patch: pixels along a patch of the model, for
+    the grid of `hidden`.
+    """
+
+    settings: ContextSettings = ContextSettings()
+    view: View = View()
+    recolor: Recolor = Recolor()
+    masking: Masking = Masking()
+    size: tuple[int, int] = (448, 448)
+    patch: int = 16
+
+    def __post_init__(self):
+        if min(self.size) < 1:
+            raise ValueError(f"size={self.size}: rows and columns must be >= 1")
+        if self.patch < 1 or any(n % self.patch for n in self.size):
+            raise ValueError(f"patch={self.patch}: must divide size={self.size}")
 
     def __call__(
         self, source: Source, index: int, rng: np.random.Generator
@@ -150,11 +164,11 @@ class Context:
         alone = self._full(query)
         known = [c for c in query.classes if c in source.by_class]
         same = source.same_image_only or query.kind == INSTANCE or not known
-        if same or rng.random() < self.same_image:
+        if same or rng.random() < self.settings.same_image:
             return _Layouts(alone, alone)
         # 2. Another image, which shows something that the query does not.
         wanted = int(rng.choice(known))
-        if self.absent_prob and rng.random() < self.absent_prob:
+        if self.settings.absent_prob and rng.random() < self.settings.absent_prob:
             rivals = _rivals(source, wanted, query)
             if rivals:
                 members = source.by_class[int(rng.choice(rivals))]
@@ -162,7 +176,7 @@ class Context:
                 return _Layouts(self._full(_without(other, query)), alone, _asks)
         # 3. Mix-context: a grid of images of one class on both sides.
         members = source.by_class[wanted]
-        if rng.random() < self.mix_prob:
+        if rng.random() < self.settings.mix_prob:
             prompt = self._mix(source, members, None, rng)
             return _Layouts(prompt, self._mix(source, members, query, rng))
         # 4. Another image of the same class.
@@ -173,7 +187,7 @@ class Context:
         return _Layouts(self._full(partner), alone)
 
     def _full(self, sample: Sample) -> list[Tile]:
-        rows, cols = self.view.size
+        rows, cols = self.size
         return [Tile(sample, slice(0, rows), slice(0, cols))]
 
     def _mix(
@@ -188,16 +202,16 @@ class Context:
         The crop is drawn first and each cell rendered at its final scale, so pixels are
         interpolated once and unseen images never read. The query takes one cell.
         """
-        view, most = self.view, self.mix_grid
+        view, most = self.view, self.settings.mix_grid
         shape = rng.integers(1, most, endpoint=True)
         if shape.prod() == 1:  # one cell is no mix: split the longer way
             shape[np.argmax(most)] = 2
-        box = augment.random_box(view.size, view.crop_scale, view.crop_ratio, rng)
+        box = augment.random_box(self.size, view.crop_scale, view.crop_ratio, rng)
         left, top, width, height = box
         cells = [
             (rows, cols, (x0, y0, x1, y1))
-            for rows, y0, y1 in _cells(int(shape[0]), view.size[0], top, height)
-            for cols, x0, x1 in _cells(int(shape[1]), view.size[1], left, width)
+            for rows, y0, y1 in _cells(int(shape[0]), self.size[0], top, height)
+            for cols, x0, x1 in _cells(int(shape[1]), self.size[1], left, width)
         ]
         picks = [int(members[k]) for k in rng.integers(len(members), size=len(cells))]
         own = int(rng.integers(len(cells)))
@@ -215,7 +229,7 @@ class Context:
         """Draws crops until both sides show what they should; after `tries` takes the
         whole images, and where these do not either, the whole query twice."""
         prompt, query, shows = layouts
-        for _ in range(self.tries):
+        for _ in range(self.settings.tries):
             sides = self._crop(prompt, rng), self._crop(query, rng)
             if shows(*sides):
                 return sides
@@ -227,25 +241,27 @@ class Context:
 
     def _crop(self, tiles: list[Tile], rng: np.random.Generator) -> Side:
         """Draws a window for every tile and cuts the segments."""
-        windows, frame = [], np.empty(self.view.size, np.int32)
+        windows, frame = [], np.empty(self.size, np.int32)
         for tile in tiles:
             segments = tile.sample.segments
             window = self.view.window(segments.shape, rng).part(*tile.part)
             place = frame[tile.rows, tile.cols]
             place[:] = augment.cut_segments(segments, window, place.shape)
             windows.append(window)
-        return Side(tiles, windows, frame, augment.visible(frame, self.min_share))
+        return Side(
+            tiles, windows, frame, augment.visible(frame, self.settings.min_share)
+        )
 
     def _whole(self, sample: Sample, min_share: float | None = None) -> Side:
-        min_share = self.min_share if min_share is None else min_share
+        min_share = self.settings.min_share if min_share is None else min_share
         window = augment.whole(sample.segments.shape)
-        frame = augment.cut_segments(sample.segments, window, self.view.size)
+        frame = augment.cut_segments(sample.segments, window, self.size)
         classes = augment.visible(frame, min_share)
         return Side(self._full(sample), [window], frame, classes)
 
     def _render(self, side: Side, rng: np.random.Generator) -> Sample:
         """Resizes and jitters the images of a side."""
-        frame = np.empty((*self.view.size, 3), np.uint8)
+        frame = np.empty((*self.size, 3), np.uint8)
         for tile, window in zip(side.tiles, side.windows, strict=True):
             place = frame[tile.rows, tile.cols]
             image = tile.sample.image

@@ -37,6 +37,12 @@ class Masking:
         if not 0 < low <= high < math.inf:
             raise ValueError(f"aspect={self.aspect}: need 0 < low <= high")
 
+    @property
+    def query_only(self) -> bool:
+        """Whether every pair has exactly its query half hidden: then the model need
+        paint nothing else."""
+        return self.half_prob == 1
+
     def __call__(self, grid: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Bool `[rows, cols]`, true where hidden."""
         if rng.random() < self.half_prob:

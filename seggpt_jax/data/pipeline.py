@@ -27,7 +27,7 @@ _MAX_LISTED = 100  # of the bad records in the error that stops a run
 _MAX_REDRAWS = 20  # in a row: a source that yields nothing must not hang the run
 
 # What makes a pair of a record, as `data.context` describes it.
-Context = Callable[[Any, int, np.random.Generator], Mapping[str, Any]]
+MakePair = Callable[[Any, int, np.random.Generator], Mapping[str, Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 def make_dataset(
     sources: Sequence[Source],
     weights: Sequence[float | int],
-    context: Context,
+    make_pair: MakePair,
     seed: int | str,
     bad_share: float = 0.01,
-    contexts: Mapping[str, Context] | None = None,
+    own: Mapping[str, MakePair] | None = None,
 ) -> grain.MapDataset:
-    """The endless mixture of pairs, as `context` makes them, plus `source` (int32, the
-    place in `sources`).
+    """The endless mixture of pairs, as `make_pair` makes them, plus `source`: int32,
+    the place in `sources`.
 
-    contexts: source name -> what makes its pairs instead of `context`.
+    own: source name -> what makes its pairs instead of `make_pair`.
 
     Each source is shuffled anew every epoch, by `seed` and its own name: adding a
     source leaves the order of the others alone. Weights are relative, and 0 leaves a
@@ -58,9 +58,9 @@ def make_dataset(
             continue
         order, pairs = _seeds(seed, source.name)
         stream = grain.MapDataset.range(len(source)).shuffle(seed=order).repeat()
-        own = (contexts or {}).get(source.name, context)
+        make = (own or {}).get(source.name, make_pair)
         streams.append(
-            stream.random_map(_Pairs(source, number, own, bad_share), seed=pairs)
+            stream.random_map(_Pairs(source, number, make, bad_share), seed=pairs)
         )
     return grain.MapDataset.mix(streams, weights=[share for share in shares if share])
 
@@ -147,20 +147,22 @@ class _Rows:
 class _Pairs:
     """Index -> pair, for one source; replaces records of which none can be made."""
 
-    def __init__(self, source: Source, number: int, context: Context, bad_share: float):
-        self.source, self.number, self.context = source, number, context
+    def __init__(
+        self, source: Source, number: int, make_pair: MakePair, bad_share: float
+    ):
+        self.source, self.number, self.make_pair = source, number, make_pair
         self.bad_share = bad_share
         self.limit = max(1, int(bad_share * len(source)))
         self.bad: list[str] = []
         self.lock = threading.Lock()
 
     def __reduce__(self):  # every process counts for itself
-        return _Pairs, (self.source, self.number, self.context, self.bad_share)
+        return _Pairs, (self.source, self.number, self.make_pair, self.bad_share)
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         for _ in range(_MAX_REDRAWS):
             try:
-                pair = self.context(self.source, int(index), rng)
+                pair = self.make_pair(self.source, int(index), rng)
                 return {**pair, "source": np.int32(self.number)}
             except BadRecord as error:
                 self._count(error)

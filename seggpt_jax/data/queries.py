@@ -10,12 +10,12 @@ import numpy as np
 from seggpt_jax import canvas, colors, painter
 from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View
-from seggpt_jax.data.context import NothingToAsk
+from seggpt_jax.data.context import ContextSettings, NothingToAsk
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class TuneTask:
     """The part of a source that shows some labels, as a source, and their colours.
 
     labels: of the source; none where it has instances, which are painted by where they
@@ -62,11 +62,11 @@ class Task:
         return self.source[int(self.records[operator.index(index)])]
 
 
-def choose(source: Source, labels: Sequence[int], palette: np.ndarray) -> Task:
+def choose(source: Source, labels: Sequence[int], palette: np.ndarray) -> TuneTask:
     """The task of labels of a source, over all records that are known to show one."""
     members = [records for _, records in _members(source, labels)]
     records = np.unique(np.concatenate(members)) if members else np.zeros(0, np.int64)
-    return Task(source, tuple(labels), palette, records)
+    return TuneTask(source, tuple(labels), palette, records)
 
 
 def _members(source: Source, labels: Iterable[int]) -> list[tuple[int, np.ndarray]]:
@@ -76,20 +76,21 @@ def _members(source: Source, labels: Iterable[int]) -> list[tuple[int, np.ndarra
 
 @dataclasses.dataclass(frozen=True)
 class Queries:
-    """Makes of a record what `data.context` makes, with nothing in the prompt's half,
-    where the learned prompt goes, and all of the query's half hidden.
+    """Makes of a record what `data.context.Context` makes, with nothing in the prompt's
+    half, where the learned prompt goes, and all of the query's half hidden.
 
-    tries, min_share: crops are drawn until one shows a label on that share of its
-    pixels, then the whole image is taken, as in `data.context.Context`.
+    settings: of these only `tries` and `min_share`: crops are drawn until one shows a
+    label on that share of its pixels, then the whole image is taken. size, patch: as of
+    `Context`.
     """
 
     view: View
+    settings: ContextSettings
+    size: tuple[int, int]
     patch: int
-    tries: int = 8
-    min_share: float = 0.002
 
     def __call__(
-        self, task: Task, index: int, rng: np.random.Generator
+        self, task: TuneTask, index: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray | np.generic]:
         """The query of the task's record `index`. Raises `BadRecord` for an unreadable
         record, `NothingToAsk` for one that shows no label after all."""
@@ -97,7 +98,7 @@ class Queries:
         if not task.shows(sample.classes):
             raise NothingToAsk(f"{task.name}[{task.records[index]}] shows no label")
         window, segments = self._crop(task, sample, rng)
-        image = self.view.cut_image(sample.image, window, self.view.size, rng)
+        image = self.view.cut_image(sample.image, window, self.size, rng)
         target, painted = task.paint(segments)
         rows, cols = segments.shape
         grid = 2 * rows // self.patch, cols // self.patch
@@ -112,15 +113,15 @@ class Queries:
             "record": np.int64(task.records[index]),
         }
 
-    def _crop(self, task: Task, sample: Sample, rng: np.random.Generator):
-        for _ in range(self.tries):
+    def _crop(self, task: TuneTask, sample: Sample, rng: np.random.Generator):
+        for _ in range(self.settings.tries):
             window = self.view.window(sample.segments.shape, rng)
-            segments = augment.cut_segments(sample.segments, window, self.view.size)
-            seen = augment.visible(segments, self.min_share)
+            segments = augment.cut_segments(sample.segments, window, self.size)
+            seen = augment.visible(segments, self.settings.min_share)
             if task.shows(seen):
                 return window, segments
         window = augment.whole(sample.segments.shape)
-        return window, augment.cut_segments(sample.segments, window, self.view.size)
+        return window, augment.cut_segments(sample.segments, window, self.size)
 
 
 def _below(query: np.ndarray) -> np.ndarray:
