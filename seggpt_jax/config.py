@@ -113,8 +113,10 @@ def check_types(where: str, settings: Mapping[str, Any], cls: type):
     for field in dataclasses.fields(cls):
         kind, value = field.type, settings.get(field.name)
         if field.name in settings and not dataclasses.is_dataclass(kind):
-            shown = kind.__name__ if type(kind) is type else kind
-            require(_fits(value, kind), _dotted(where, field.name), value, str(shown))
+            shown = kind.__name__ if type(kind) is type else str(kind)
+            if get_origin(kind) is Mapping:
+                shown = "settings by name"
+            require(_fits(value, kind), _dotted(where, field.name), value, shown)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -5,10 +5,7 @@ import re
 
 import pytest
 
-from configs import common
 from seggpt_jax import config
-from seggpt_jax.settings import RunSettings, read_settings
-from tests import tiny
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,46 +51,3 @@ def test_argument_errors(argument, message):
 def test_construct_names_the_setting(settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         config.construct(Thing, "thing", settings)
-
-
-def test_run_settings_are_those_of_the_base_config():
-    names = [field.name for field in dataclasses.fields(RunSettings)]
-    assert sorted(names) == sorted(common.base())
-
-
-def test_read_settings_keeps_the_order_of_stages():
-    c = common.base()
-    c.stages = common.ordered(
-        z=common.stage(steps=1, lr=1), a=common.stage(steps=2, lr=1)
-    )
-    assert list(read_settings(c).stages) == ["z", "a"]
-
-
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("accumulate", 0),
-        ("log_every", 0),
-        ("save_every", -1),
-        ("keep", 0),
-        ("eval_every", -1),
-        ("seed", -1),
-        ("fixed_pairs", -1),
-        ("group_power", float("nan")),
-        ("bad_share", 1.5),
-        ("ema", 1.0),
-    ],
-)
-def test_ranges(name, value):
-    with pytest.raises(ValueError, match=rf"setting {name} = {value}: must be (at|in)"):
-        read_settings(tiny.config(**{name: value}))
-
-
-def test_misspelt_and_missing_top_level_settings():
-    c = common.base()
-    c.save_evry = 5
-    with pytest.raises(ValueError, match="save_evry is unknown; did you mean 'save_"):
-        read_settings(c)
-    del c.save_evry, c.stages.paint.lr
-    with pytest.raises(ValueError, match="setting stages.paint.lr is missing"):
-        read_settings(c)
