@@ -35,6 +35,30 @@ def test_misspelt_setting_on_the_command_line(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_config_may_leave_settings_out(tmp_path):
+    """One line where a setting has no default; else the run goes its way."""
+    path = tmp_path / "short.py"
+    path.write_text(
+        "from tests import tiny\n"
+        "def get_config(argument=None):\n"
+        "    c = tiny.get_config()\n"
+        "    del c.masking, c.mode, c.cpu_devices, c.context.tries\n"
+        "    del c.stages.paint.lr\n"
+        "    return c\n"
+    )
+    status, lines = call(f"--config={path}", f"--workdir={tmp_path / 'x'}")
+    assert (status, lines) == (2, ["error: setting stages.paint.lr is missing"])
+
+
+def test_training_without_sections(tmp_path, monkeypatch, cache):
+    config = tiny.config("evals")
+    del config.masking, config.context, config.recolor, config.mesh, config.tune
+    del config.mode, config.optim, config.view.flip
+    with tiny.quick(monkeypatch, cache):
+        scores = main.run(config, str(tmp_path))
+    assert "heldout/shapes/1shot/miou" in scores
+
+
 CAUSES = [
     (FileNotFoundError(2, "No such file", "a.py"), "No such file: 'a.py'"),
     (AttributeError(KeyError("'a'\nDid you mean b?")), "unknown setting 'a'. Did you"),

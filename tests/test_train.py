@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import build, checkpoint, evaluate, mixture, release, sharding
+from seggpt_jax import build, canvas, checkpoint, evaluate, mixture, release, sharding
 from seggpt_jax import train as module
+from seggpt_jax.config import plain
 from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.settings import read_settings
 from seggpt_jax.train import NonFinite, train
@@ -50,6 +51,34 @@ def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
         dispatch[4], read[3], read[4],  # before the state is saved
         dispatch[5], dispatch[6], read[5], read[6],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_hidden_patches_of_the_prompt_are_learned_too(tmp_path, prob):
+    """Their targets, which the model does not see, are part of the loss, but where the
+    query half is all that is ever hidden."""
+    stage = {"stages__find__background_prob": 0.0}
+    config = read_settings(tiny.config(masking__half_prob=prob, **stage))
+    loop = module.Loop(config, tmp_path, module.Whole(config))
+    loop.open_data()
+    with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        loop.prepare(checkpoints)
+    step, batches = loop.begin_stage(0), loop.batches()
+    batch = next(batches)
+    batches.close()
+    del batch["source"], batch["record"]
+    hidden = canvas.to_pixels(batch["hidden"], 8)
+    hidden[:, 32:] = False
+    other = 255 - batch["targets"]
+    targets = np.where(hidden[..., None], other, batch["targets"])
+    losses = []
+    for rows in (batch, batch | {"targets": targets}):
+        state = jax.tree.map(jax.numpy.copy, loop.state)  # a step takes it
+        placed = sharding.put_batch(loop.mesh, rows, 2)
+        with jax.set_mesh(loop.mesh):
+            losses.append(float(step(state, placed, loop.key, None)[1]["loss"]))
+    assert hidden.any() == (prob == 0)
+    assert (losses[0] != losses[1]) == (prob == 0)
 
 
 @pytest.mark.parametrize("place", ["batch", "episodes"])
@@ -128,6 +157,22 @@ def test_start_from_parameters_of_another_model(tmp_path):
         train(config, str(tmp_path / "other"))
     # Nothing binds the workdir to that config: with the model put right it works.
     train(tiny.config(**settings), str(tmp_path / "other"))
+
+
+def test_a_workdir_of_a_config_that_leaves_settings_out_goes_on(tmp_path):
+    """Stored before a setting was added, or by a shorter config of the same run."""
+    config = plain(tiny.config())
+    train(config, str(tmp_path))
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored == json.loads(json.dumps(config))  # as it was given, every setting
+    for section in ("context", "view", "tune"):
+        del stored[section], config[section]
+    del stored["optim"]["algorithm"], stored["masking"]["aspect"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert train(config, str(tmp_path)) == {}
+    config["context"] = {"mix_prob": 0.5}
+    with pytest.raises(ValueError, match=r"context.mix_prob: 0.2 -> 0.5\nUse"):
+        train(config, str(tmp_path))
 
 
 def test_non_finite_start_stops_at_the_first_step(tmp_path):
