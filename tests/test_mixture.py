@@ -43,12 +43,6 @@ def expected(sources) -> dict[str, float]:
     return shares
 
 
-def test_the_papers_ten_weights():
-    assert len(common.WEIGHTS) == 10
-    assert sum(common.WEIGHTS.values()) == pytest.approx(0.99)
-    assert common.MEMBERS["vessels"] == ("chase_db1", "drive", "hrf", "stare")
-
-
 def test_observed_ratios_over_ten_thousand_draws(data, monkeypatch):
     """grain takes turns, by weights quantised to a hundredth of the smallest."""
     monkeypatch.setattr(  # only the source of a pair is looked at
