@@ -17,7 +17,7 @@ from PIL import Image
 
 from seggpt_jax import canvas, colors
 from seggpt_jax.data.augment import View
-from seggpt_jax.data.context import Context
+from seggpt_jax.data.context import Context, ContextSettings
 from seggpt_jax.data.masking import Masking
 from seggpt_jax.data.pipeline import make_dataset, make_iterator
 from seggpt_jax.data.recolor import Recolor
@@ -34,9 +34,9 @@ args = parser.parse_args()
 
 # Data: a pair is made of crops of two scenes; the target of the query is hidden.
 context = Context(
-    view=View(size=(48, 48), crop_scale=(0.8, 1.0), flip=0.0, jitter_prob=0.0),
-    recolor=Recolor(max_colors=1), masking=Masking(half_prob=1.0),
-    same_image=0.0, mix_prob=0.0, patch=4,
+    ContextSettings(same_image=0.0, mix_prob=0.0),
+    View(crop_scale=(0.8, 1.0), flip=0.0, jitter_prob=0.0),
+    Recolor(max_colors=1), Masking(half_prob=1.0), size=(48, 48), patch=4,
 )  # fmt: skip
 scenes = {"tasks": {"colour": 1}, "lighting": 0.0, "plain": True}
 dataset = make_dataset([Shapes(seed=1, **scenes)], [1.0], context, seed=0)
