@@ -24,7 +24,7 @@ from seggpt_jax import build, colors, prompt_pool, search
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample
 from seggpt_jax.data.sources import open_groups
-from seggpt_jax.evaluators import pool as pools
+from seggpt_jax.evaluators import pool as candidates
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.metrics import episode_iou, interval, resample
 from seggpt_jax.predict import make_features_fn, make_predict_fns
@@ -114,8 +114,8 @@ def arms(functions, episode: Episode, args) -> dict[str, float]:
     """IoU by `<arm>/<k>`."""
     found = {}
     drawn = np.arange(args.pool)
-    for how in pools.SEARCHES:
-        ordered = pools.sort_prompts(episode, how, functions, args.batch_size)
+    for how in candidates.SEARCHES:
+        ordered = candidates.sort_prompts(episode, how, functions, args.batch_size)
         for k in args.prompts:
             groups = drawn[: args.pool // k * k].reshape(-1, k)
             groups, arm = (groups, "random") if how == "none" else (groups[:1], how)
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parser.parse_args()
     for k in args.prompts:
-        pools.check("score", args.pool, k)
+        candidates.check("score", args.pool, k)
     report("benchmarks.search", rows(args), args.out)
 
 

@@ -29,7 +29,7 @@ class PredictFns(NamedTuple):
     prompts of one row (b = 1) serve any number of queries.
     """
 
-    encode_prompts: Callable[..., prompted.Prompts]
+    encode_prompts: Callable[..., prompted.EncodedPrompts]
     predict: Callable[..., jax.Array]
 
 
@@ -71,7 +71,7 @@ def _encode(
     images: Float[Array, "b p h w 3"],
     targets: Float[Array, "b p h w 3"],
     kind: Int[Array, " b"],
-) -> prompted.Prompts:
+) -> prompted.EncodedPrompts:
     count = images.shape[1]
     if count > 1 and ensemble == "none":
         raise ValueError(
@@ -87,7 +87,10 @@ def _encode(
 
 
 def _paint(
-    model: SegGPT, params, prompts: prompted.Prompts, queries: Float[Array, "b h w 3"]
+    model: SegGPT,
+    params,
+    prompts: prompted.EncodedPrompts,
+    queries: Float[Array, "b h w 3"],
 ) -> Float[Array, "b h w 3"]:
     return prompted.paint(params, model.config, prompts, queries)
 
@@ -135,7 +138,7 @@ class Memory(NamedTuple):
     encoded: `[1, first + last, ...]`. seen: frames remembered since the start.
     """
 
-    encoded: prompted.Encoded
+    encoded: prompted.PromptTokens
     seen: Int[Array, ""]
 
 

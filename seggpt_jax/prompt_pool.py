@@ -30,14 +30,14 @@ def by_score(
     prompts: Prompts, count: int, functions: search.Functions, batch_size: int
 ) -> tuple[Prompts, search.Choice]:
     """The prompts that do best on each other (`search.leave_one_out`), best first."""
-    pool = search.Pool(
+    candidates = search.Candidates(
         prompts.images[0],
         prompts.targets[0],
         prompts.kind,
         prompts.palette,
         np.zeros(prompts.images.shape[1:4], bool),
     )
-    choice = search.best(search.leave_one_out(functions, pool, batch_size), count)
+    choice = search.best(search.leave_one_out(functions, candidates, batch_size), count)
     return pick(prompts, choice.places), choice
 
 
@@ -64,11 +64,11 @@ def pick(prompts: Prompts, places: tuple[int, ...]) -> Prompts:
 
 
 class Nearest:
-    """`nearest(image) -> prompts, encoded, choice`: those of a pool that look most like
-    an image uint8 `[h, w, 3]` of the model's size.
+    """`nearest(image) -> prompts, encoded, choice`: the candidates that look most
+    like an image uint8 `[h, w, 3]` of the model's size.
 
-    The features of the pool are made once, and a set of prompts that comes again while
-    it is remembered is not encoded again.
+    The features of the candidates are made once, and a set of prompts that comes again
+    while it is remembered is not encoded again.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Which examples of a pool to show: those that look like the query, or those that do
-best as prompts of the others.
+"""Which of many candidates to show as prompts: those that look like the query, or those
+that do best as prompts of the others.
 
 The paper's supplementary asks what makes a good example. Both ways are given the model
 as functions, and hold no parameters.
@@ -31,10 +31,13 @@ class Functions(NamedTuple):
     paint: Callable[..., np.ndarray]
 
 
-class Pool(NamedTuple):
-    """Candidates: images and targets `[n, h, w, 3]`, ImageNet-normalised; kind `[1]`;
-    the palette of the targets uint8 `[c, 3]`, background first; ignore bool
-    `[n, h, w]`, pixels that are not scored."""
+class Candidates(NamedTuple):
+    """Examples to choose prompts from.
+
+    images, targets: `[n, h, w, 3]`, ImageNet-normalised. kind: `[1]`. palette: of the
+    targets, uint8 `[c, 3]`, background first. ignore: bool `[n, h, w]`, pixels that are
+    not scored.
+    """
 
     images: np.ndarray
     targets: np.ndarray
@@ -44,7 +47,7 @@ class Pool(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Places of candidates in their pool, best first, and the score of each."""
+    """Places among the candidates, best first, and the score of each."""
 
     places: tuple[int, ...]
     scores: tuple[float, ...]
@@ -73,12 +76,12 @@ def best(scores: np.ndarray, count: int) -> Choice:
     return Choice(tuple(places.tolist()), tuple(float(scores[i]) for i in places))
 
 
-def similar(query: np.ndarray, pool: np.ndarray, count: int) -> Choice:
+def similar(query: np.ndarray, candidates: np.ndarray, count: int) -> Choice:
     """The `count` of features `[n, c]` nearest to those of a query `[c]`, by the cosine
     of their angle."""
-    lengths = np.linalg.norm(pool, axis=1) * np.linalg.norm(query)
+    lengths = np.linalg.norm(candidates, axis=1) * np.linalg.norm(query)
     # To float32's accuracy, so that equal images tie whatever was added in what order.
-    cosines = np.round(pool @ query / np.maximum(lengths, 1e-12), 6)
+    cosines = np.round(candidates @ query / np.maximum(lengths, 1e-12), 6)
     return best(cosines, count)
 
 
@@ -92,28 +95,30 @@ def features(functions: Functions, images, kind, batch_size: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def leave_one_out(functions: Functions, pool: Pool, batch_size: int) -> np.ndarray:
+def leave_one_out(
+    functions: Functions, candidates: Candidates, batch_size: int
+) -> np.ndarray:
     """How well each of n candidates does as the only prompt of all others: the mean of
     their IoU over the labels they show, `[n]`. Each is encoded once."""
-    scores = np.full(len(pool.images), np.nan)
+    scores = np.full(len(candidates.images), np.nan)
     truths = [
-        colors.decode(colors.denormalize(target), pool.palette)
-        for target in pool.targets
+        colors.decode(colors.denormalize(target), candidates.palette)
+        for target in candidates.targets
     ]
     for i in range(len(scores)):
         own = slice(i, i + 1)
         prompts = functions.encode(
-            pool.images[None, own], pool.targets[None, own], pool.kind
+            candidates.images[None, own], candidates.targets[None, own], candidates.kind
         )
         others = np.delete(np.arange(len(scores)), i)
         size = min(batch_size, len(others))
         answers = (
-            colors.decode(painting, pool.palette)
-            for count, rows in _batches(pool.images[others], size)
+            colors.decode(painting, candidates.palette)
+            for count, rows in _batches(candidates.images[others], size)
             for painting in functions.paint(prompts, rows)[:count]
         )
         ious = [
-            episode_iou(answer, truths[j], pool.ignore[j])
+            episode_iou(answer, truths[j], candidates.ignore[j])
             for j, answer in zip(others, answers, strict=True)
         ]
         scores[i] = mean_known(np.array(ious))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from seggpt_jax import cli, colors, prompt_args, search
 from seggpt_jax.data.sample import Sample
-from seggpt_jax.evaluators import pool as pools
+from seggpt_jax.evaluators import pool as candidates
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.inference import Predictor
 from seggpt_jax.predict import make_features_fn
@@ -57,16 +57,18 @@ class Copying:
         return np.repeat(colors.denormalize(prompts)[None], len(queries), 0)
 
 
-def pool_of(rows):
+def candidates_of(rows):
     targets = colors.normalize(np.stack([stripe(r) for r in rows]))
     ignore = np.zeros(targets.shape[:3], bool)
-    return search.Pool(np.zeros_like(targets), targets, KIND, PALETTE, ignore)
+    return search.Candidates(np.zeros_like(targets), targets, KIND, PALETTE, ignore)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_the_prompt_that_suits_the_others_scores_best(batch_size):
     model = Copying()
-    scores = search.leave_one_out(model.functions, pool_of([1, 4, 5, 4]), batch_size)
+    scores = search.leave_one_out(
+        model.functions, candidates_of([1, 4, 5, 4]), batch_size
+    )
     np.testing.assert_allclose(scores[1], (1 / 4 + 4 / 5 + 1) / 3)
     np.testing.assert_allclose(scores[0], (1 / 4 + 1 / 5 + 1 / 4) / 3)
     assert search.best(scores, 1).places == (1,)  # of a tie, the first
@@ -76,7 +78,7 @@ def test_the_prompt_that_suits_the_others_scores_best(batch_size):
 
 
 def test_ignored_pixels_are_not_scored():
-    pool = pool_of([2, 4])
+    pool = candidates_of([2, 4])
     pool.ignore[:, 2:] = True
     np.testing.assert_array_equal(
         search.leave_one_out(Copying().functions, pool, 2), [1, 1]
@@ -203,8 +205,8 @@ def test_episodes_show_the_best_of_their_pool_first(how):
     episodes = Episodes(Scenes(), (SIDE, SIDE), shots=6)
     drawn = episodes.draw(0)[0]
     model = Copying()
-    found = pools.sort_prompts(drawn, how, model.functions, 4)
-    again = pools.sort_prompts(episodes.draw(0)[0], how, Copying().functions, 3)
+    found = candidates.sort_prompts(drawn, how, model.functions, 4)
+    again = candidates.sort_prompts(episodes.draw(0)[0], how, Copying().functions, 3)
     assert found.records == again.records and found.records[0] == drawn.records[0]
     assert sorted(found.records) == sorted(drawn.records)
     assert found.records[0] not in found.records[1:]
@@ -220,11 +222,11 @@ def test_episodes_show_the_best_of_their_pool_first(how):
 
 
 def test_settings_of_a_pool_are_checked():
-    pools.check("none", 0, 4)
+    candidates.check("none", 0, 4)
     with pytest.raises(ValueError, match="search 'luck' is unknown"):
-        pools.check("luck", 8, 1)
+        candidates.check("luck", 8, 1)
     with pytest.raises(ValueError, match="pool is 4, must be more than shots, 4"):
-        pools.check("score", 4, 4)
+        candidates.check("score", 4, 4)
 
 
 @pytest.fixture

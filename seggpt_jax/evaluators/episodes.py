@@ -19,7 +19,7 @@ _CROP = 3 / 4  # of each side, in further views of one image
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pool:
+class _Drawable:
     """Where related views come from: images that share one of `classes`, or, without
     classes, several views of one image among `records`. None shows a `forbidden` label.
 
@@ -130,17 +130,17 @@ class Episodes:
         at_least(0, seed=self.seed, min_distance=self.min_distance)
         if not len(self.source):
             raise ValueError(f"source {self.source.name!r} is empty")
-        for task, pool in self.pools.items():
-            asked = self.max_classes if pool.classes else 1
-            if len(pool) <= asked and not self.wrong_sources:
+        for task, drawable in self.drawables.items():
+            asked = self.max_classes if drawable.classes else 1
+            if len(drawable) <= asked and not self.wrong_sources:
                 raise ValueError(
-                    f"{self.describe(task)} has {len(pool)} classes or images and an "
+                    f"{self.describe(task)} has {len(drawable)} classes or images and an "
                     f"episode may ask for {asked}, which leaves no wrong prompts: pass "
                     "wrong_sources of other classes"
                 )
 
     @functools.cached_property
-    def pools(self) -> Mapping[str, _Pool]:
+    def drawables(self) -> Mapping[str, _Drawable]:
         """Task -> its classes or records. One task, "", for sources without tasks."""
         source = self.source
         if source.same_image_only:
@@ -155,7 +155,7 @@ class Episodes:
                 f"tasks has {sorted(unknown)}, source {source.name!r} has "
                 f"{sorted(found)}"
             )
-        return {task: self._pool(task, found[task]) for task in self.tasks or found}
+        return {task: self._drawable(task, found[task]) for task in self.tasks or found}
 
     def draw(self, index: int) -> tuple[Episode, Episode]:
         """An episode, and the same query with wrong prompts: they show none of the
@@ -165,11 +165,11 @@ class Episodes:
         Raises: ValueError that names source and classes when there is no such episode;
         `BadRecord` of the source passes through.
         """
-        task = list(self.pools)[index % len(self.pools)]
+        task = list(self.drawables)[index % len(self.drawables)]
         rng = np.random.default_rng([self.seed, index])
-        found = self._search(rng, self.pools[task], self.shots + 1)
+        found = self._search(rng, self.drawables[task], self.shots + 1)
         if found is None:
-            names = [self.class_name(c) for c in self.pools[task].classes]
+            names = [self.class_name(c) for c in self.drawables[task].classes]
             raise ValueError(
                 f"{self.describe(task)} gives no episode {index} in {_DRAWS} draws: "
                 f"too few images show a class of {_some(names)} on "
@@ -193,9 +193,9 @@ class Episodes:
         return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
 
     def _wrong(self, right: Episode, rng: np.random.Generator) -> Episode:
-        for pool, tries in self._wrong_pools(right, rng):
+        for drawable, tries in self._wrong_drawables(right, rng):
             number = len(right.class_ids)
-            found = self._search(rng, pool, self.shots, number, tries)
+            found = self._search(rng, drawable, self.shots, number, tries)
             if found is not None:
                 records, prompts, labels = found
                 return dataclasses.replace(
@@ -211,32 +211,32 @@ class Episodes:
             f"min_pixels={self.min_pixels} pixels; pass wrong_sources of other classes"
         )
 
-    def _wrong_pools(
+    def _wrong_drawables(
         self, right: Episode, rng: np.random.Generator
-    ) -> Iterator[tuple[_Pool, int]]:
-        """Pools to draw wrong prompts from, and how often to try each."""
-        own, asked = self.pools[right.task], right.class_ids
+    ) -> Iterator[tuple[_Drawable, int]]:
+        """What to draw wrong prompts from, and how often to try each."""
+        own, asked = self.drawables[right.task], right.class_ids
         if own.classes:
             rest = tuple(c for c in own.classes if c not in asked)
             if rest:
-                pool = dataclasses.replace(
+                drawable = dataclasses.replace(
                     own, classes=rest, forbidden=asked, repeat=True
                 )
-                yield pool, _DRAWS
+                yield drawable, _DRAWS
         elif len(own.records) > 1:
             others = own.records[own.records != right.records[0]]
             yield dataclasses.replace(own, records=others), _DRAWS
         names = {self.class_name(c).casefold() for c in asked if own.classes}
         for i in rng.permutation(len(self.wrong_sources)).tolist():
             tries = math.ceil(_DRAWS / len(self.wrong_sources))
-            for pool in self._foreign_pool(self.wrong_sources[i], names):
-                yield pool, tries
+            for drawable in self._foreign_drawable(self.wrong_sources[i], names):
+                yield drawable, tries
 
-    def _foreign_pool(self, source: Source, names: set[str]) -> Iterator[_Pool]:
+    def _foreign_drawable(self, source: Source, names: set[str]) -> Iterator[_Drawable]:
         """The classes of another source, without those of the same names: two data sets
         may well have a class in common."""
         if source.same_image_only:
-            yield _Pool(source, (), np.arange(len(source)))
+            yield _Drawable(source, (), np.arange(len(source)))
             return
         same = [c for c, n in source.class_names.items() if n.casefold() in names]
         classes = tuple(
@@ -244,12 +244,12 @@ class Episodes:
         )
         if classes:
             none = np.zeros(0, np.int64)
-            yield _Pool(source, classes, none, tuple(same), repeat=True)
+            yield _Drawable(source, classes, none, tuple(same), repeat=True)
 
     def _search(
         self,
         rng: np.random.Generator,
-        pool: _Pool,
+        drawable: _Drawable,
         count: int,
         classes: int | None = None,
         tries: int = _DRAWS,
@@ -258,14 +258,14 @@ class Episodes:
         shows them all: `classes` of them, if there are as many. By default the number
         is random and the first sample a query, then the second shows them all too."""
         for _ in range(tries):
-            views = pool.draw(rng, count, self.size, self.min_pixels)
+            views = drawable.draw(rng, count, self.size, self.min_pixels)
             if views is None:
                 continue
             records, samples, first = views
             seen_in = samples[:2] if classes is None else samples[:1]
             shown = set.intersection(*[self._visible(s) for s in seen_in])
-            if pool.classes:
-                shown &= set(pool.classes)
+            if drawable.classes:
+                shown &= set(drawable.classes)
             if not shown:
                 continue
             rest = rng.permutation(sorted(shown - {first})).tolist()
@@ -279,14 +279,14 @@ class Episodes:
         shown = set(labels[areas >= self.min_pixels].tolist())
         return shown - {BACKGROUND, IGNORE}
 
-    def _pool(self, task: str, labels: Sequence[int]) -> _Pool:
+    def _drawable(self, task: str, labels: Sequence[int]) -> _Drawable:
         source, count = self.source, self.shots + 1
         if not labels:
             indices_of = getattr(source, "indices_of", lambda _: np.arange(len(source)))
             records = np.asarray(indices_of(task), np.int64)
             if not len(records):
                 raise ValueError(f"{self.describe(task)} has no records")
-            return _Pool(source, (), records)
+            return _Drawable(source, (), records)
         images = {c: len(source.by_class.get(c, ())) for c in labels}
         classes = tuple(c for c in labels if images[c] >= count)
         if not classes:
@@ -302,7 +302,7 @@ class Episodes:
                 "%s: %d of %d classes have fewer than %d images and give no episodes: "
                 "%s", self.describe(task), len(few), len(labels), count, _some(few)
             )  # fmt: skip
-        return _Pool(source, classes, np.zeros(0, np.int64))
+        return _Drawable(source, classes, np.zeros(0, np.int64))
 
     def class_name(self, label: int) -> str:
         return self.source.class_names.get(label, f"instance {label}")

@@ -89,15 +89,15 @@ class Evaluator:
         self._episodes = (
             HsnetEpisodes(*drawn, protocol, episodes) if protocol else Episodes(*drawn)
         )
-        at_least(len(self._episodes.pools), episodes=episodes)
-        for task in range(len(self._episodes.pools)):
+        at_least(len(self._episodes.drawables), episodes=episodes)
+        for task in range(len(self._episodes.drawables)):
             self._episodes.draw(task)  # what cannot be drawn is said before training
         self.count = episodes
         self._predict_fn, self._put = predict_fn, put
         self._name, self._batch_size = name, batch_size
         self._shots, self._seed, self._threads = tuple(shots), seed, threads
         self._search, self._make_search = search, make_search
-        pools = self._episodes.pools
+        pools = self._episodes.drawables
         # An index per class; all instances of a task are one class, as their numbers
         # mean nothing across images.
         keys = [(t, c) for t, p in pools.items() for c in p.classes or (None,)]
@@ -130,7 +130,7 @@ class Evaluator:
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The scores of the last run `[n]`, case j counted `weights[:, j]` times."""
-        tasks = list(self._episodes.pools)
+        tasks = list(self._episodes.drawables)
         found: dict[str, np.ndarray] = {}
         own = np.array([record["task"] for record in self._records])
         for shots in self._shots:
@@ -222,7 +222,7 @@ class Evaluator:
                 key: colors.decode(painting[row], episode.palette)
                 for key, painting in paintings.items()
             }
-            named = bool(self._episodes.pools[episode.task].classes)
+            named = bool(self._episodes.drawables[episode.task].classes)
             indices = [
                 self._index[episode.task, c if named else None]
                 for c in episode.class_ids

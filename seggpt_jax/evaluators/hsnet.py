@@ -56,7 +56,7 @@ class HsnetEpisodes(Episodes):
     def _check_folds(self):
         """Folds of LVIS-92i are of the classes with enough images for the shots."""
         folds_of = self.source.store.layout.shots
-        few = self.source.class_names.keys() - set(self.pools[""].classes)
+        few = self.source.class_names.keys() - set(self.drawables[""].classes)
         if folds_of != self.shots or few:
             raise ValueError(
                 f"shots is {self.shots}: source {self.source.name!r} has folds for "
@@ -69,7 +69,7 @@ class HsnetEpisodes(Episodes):
         """All episodes, in order."""
         rng = np.random.RandomState(self.seed)  # its legacy draws are the protocol
         by_class = self.source.by_class
-        members = {c: [int(i) for i in by_class[c]] for c in self.pools[""].classes}
+        members = {c: [int(i) for i in by_class[c]] for c in self.drawables[""].classes}
         if self.protocol == "fss1000":  # draws numbers: 2 comes before 10
             for label in members:
                 members[label].sort(key=self._number)

@@ -57,11 +57,11 @@ def _sorted(
         shown = np.concatenate([images, colors.normalize(episode.query)[None]])
         found = search.features(functions, shown, kind, batch_size)
         return search.similar(found[-1], found[:-1], count)
-    pool = search.Pool(
+    candidates = search.Candidates(
         images,
         colors.normalize(episode.targets),
         kind,
         episode.palette,
         np.zeros(episode.images.shape[:3], bool),  # a target does not tell the ignored
     )
-    return search.best(search.leave_one_out(functions, pool, batch_size), count)
+    return search.best(search.leave_one_out(functions, candidates, batch_size), count)

@@ -1,9 +1,10 @@
 """The forward pass with its prompts factored out: the same function, at less cost.
 
-What the plain model computes over and over is computed once (docs/design.md section 6):
-the target stream never sees the query before the streams merge, so it belongs to the
-prompts; in a feature ensemble the query's tokens are the same for every prompt; the
-last block and the decoder only make what the query's painting is read from.
+The plain model computes the same things over and over; here each is computed once
+(docs/design.md section 6). The target stream never sees the query before the streams
+merge, so the target stream belongs to the prompts. In a feature ensemble (paper,
+section 3.4) the query's tokens are the same for every prompt. The last block and the
+decoder only make the rows that the query's painting is read from.
 
 Tokens are `[b, p + 1, h, w, d]`: the halves of p prompts, then that of the query.
 """
@@ -21,12 +22,12 @@ from seggpt_jax.models.attention import attend, relative_positions
 from seggpt_jax.models.seggpt import SegGPTConfig, added_tokens, decode
 
 
-class Encoded(NamedTuple):
+class PromptTokens(NamedTuple):
     """Prompts, each encoded for itself, on a grid of h x w patches.
 
     image: their embedded images. target: the target stream after the first block, on
-    their own half. drawn: what attention draws from each of them there for the query's
-    half, before it is mixed. kind: as given.
+    the prompt's half. drawn: the output of the first block's attention on the query's
+    half with this prompt alone, before the ensemble. kind: as given.
     """
 
     image: Float[Array, "b p h w d"]
@@ -38,12 +39,12 @@ class Encoded(NamedTuple):
 PER_PROMPT = ("image", "target", "drawn")  # the fields with an axis of prompts
 
 
-class Prompts(NamedTuple):
-    """Prompts encoded together, ready for queries.
+class EncodedPrompts(NamedTuple):
+    """Prompts joined into one ensemble, ready for queries.
 
-    image: their embedded images. target: the target stream at the merge: theirs and,
-    last, that of the query's hidden target. weight: of each in the feature ensemble;
-    sums to 1. kind: as given.
+    image: their embedded images. target: the target stream at the merge: that of every
+    prompt and, last, that of the query's hidden target. weight: of each prompt in the
+    feature ensemble; sums to 1. kind: as given.
     """
 
     image: Float[Array, "b p h w d"]
@@ -52,7 +53,7 @@ class Prompts(NamedTuple):
     kind: Int[Array, " b"]
 
 
-def encode(p, c: SegGPTConfig, images, targets, kind) -> Encoded:
+def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
     """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`.
 
     A prompt's own half never sees the others in the first block, so this much can be
@@ -63,33 +64,43 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> Encoded:
     target = _patches(p, targets, c) + above[1][:, None]
     x = jnp.concatenate([target, _hidden(p, below, c)], axis=1)
     block = _block(p, 0)
+    # Of the query's half only the attention's output is kept: it is averaged over
+    # prompts first, and the rest of the block is `join`'s.
     y, drawn = _attention(block["attn"], transformer.layer_norm(block["norm1"], x), c)
     target = target + transformer.project(block["attn"], y)
     target = target + transformer.mlp(block, target)
-    return Encoded(image + above[0][:, None], target, drawn.reshape(target.shape), kind)
+    return PromptTokens(
+        image + above[0][:, None], target, drawn.reshape(target.shape), kind
+    )
 
 
-def join(p, c: SegGPTConfig, prompts: Encoded, weight) -> Prompts:
+def join(p, c: SegGPTConfig, prompts: PromptTokens, weight) -> EncodedPrompts:
     """The ensemble of encoded prompts by weights `[b, p]`, which are 1 / p each in the
     paper; one whose weight is 0 is as if it were not there."""
     b, _, h, w, d = prompts.target.shape
     block = _block(p, 0)
     below = _added(p, prompts.target, prompts.kind)[1]
     drawn = _mean(prompts.drawn, weight).reshape(b, 1, h, w, c.heads, d // c.heads)
+    # The rest of the first block for the query's half: one for all prompts.
     query = _hidden(p, below, c) + transformer.project(block["attn"], drawn)
     query = query + transformer.mlp(block, query)
     x = jnp.concatenate([prompts.target, query], axis=1)
     x = _run(p, range(1, c.merge_after + 1), x, c, weight)
-    return Prompts(prompts.image, x, weight, prompts.kind)
+    return EncodedPrompts(prompts.image, x, weight, prompts.kind)
 
 
-def paint(p, c: SegGPTConfig, prompts: Prompts, queries) -> Float[Array, "b H W 3"]:
+def paint(
+    p, c: SegGPTConfig, prompts: EncodedPrompts, queries
+) -> Float[Array, "b H W 3"]:
     """Paints queries `[b, H, W, 3]` by prompts of as many rows, or of one for all."""
     b = len(queries)
     prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (b, *x.shape[1:])), prompts)
     query = _patches(p, queries[:, None], c)
     _, below = _added(p, query, prompts.kind)
     x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
+    # Blocks in runs that end at the merge and at each tap, whose tokens the decoder
+    # reads. The last tap's block is made for the query's rows alone, if it is not
+    # needed for the merge.
     tapped, start, merge, last = [], 0, c.merge_after + 1, c.taps[-1]
     stops = sorted({merge, max(last, merge), *(tap + 1 for tap in c.taps)})
     for stop in stops:
