@@ -30,6 +30,7 @@ from seggpt_jax import build, evaluate, pretrained
 from seggpt_jax.config import plain
 from seggpt_jax.metrics import interval, resample
 from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.predict import Engine
 from seggpt_jax.report import commit, means
 from seggpt_jax.runtime import cache_compiled
 from seggpt_jax.sharding import make_mesh
@@ -145,7 +146,8 @@ def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndar
         # Told to stop, training saves and returns.
         raise SystemExit(f"{checkpoint} is at step {weights.step} of {steps}")
     model, mesh = build.build_model(config.model), make_mesh()
-    (group,) = evaluate.build_groups(config.evals, config.data_dir, model, mesh)
+    engine = Engine(model, mesh)
+    (group,) = evaluate.build_groups(config.evals, config.data_dir, engine)
     params = build.place_params(weights, str(checkpoint), model, mesh)
     scores: dict[str, float] = {}
     replicates: dict[str, np.ndarray] = {}

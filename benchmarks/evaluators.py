@@ -26,13 +26,8 @@ from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.data.sample import CATEGORY, INSTANCE, Sample
 from seggpt_jax.evaluators import examples, fewshot, vos
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
-from seggpt_jax.predict import (
-    PredictFns,
-    TrackFns,
-    make_predict_fn,
-    make_predict_fns,
-    make_track_fns,
-)
+from seggpt_jax.predict import Engine, PredictFns, TrackFns
+from seggpt_jax.sharding import make_mesh
 
 _CLASSES = 2
 
@@ -124,27 +119,31 @@ def plain_track(model: SegGPT, last: int) -> TrackFns:
     return TrackFns(lambda params, *state: state, step)
 
 
-def build(kind: str, model: SegGPT, ours: bool, args) -> tuple[Any, int]:
+class Plain(Engine):
+    """`predict.Engine` by the plain model; its only ensemble is of features."""
+
+    def __init__(self, model: SegGPT, mesh):
+        super().__init__(model, mesh)
+        self.predict_fn = lambda ensemble: plain_fn(model)
+        self.prompt_fns = lambda ensemble: plain_fns(model)
+        self.track_fns = functools.partial(plain_track, model)
+
+
+def build(kind: str, engine: Engine, batch: int, args) -> tuple[Any, int]:
     """An evaluator, and how many images it paints in a run."""
-    h, w = model.config.canvas[0] // 2, model.config.canvas[1]
-    shared: dict[str, Any] = {"name": kind, "size": (h, w)}
-    batched: dict[str, Any] = {"batch_size": args.batch if ours else 1}
     if kind == "vos":
-        make = functools.partial(make_track_fns if ours else plain_track, model)
-        source = Pictures(args.images, (h, w), INSTANCE)
-        settings = {"memories": (args.prompts - 1,), "source": source}
-        return vos.Evaluator(make, **shared, **settings), args.images - 1
-    source = Pictures(_CLASSES * (args.prompts + 1), (h, w))
+        source = Pictures(args.images, engine.size, INSTANCE)
+        memories = (args.prompts - 1,)
+        one = vos.Evaluator(engine, name=kind, source=source, memories=memories)
+        return one, args.images - 1
+    source = Pictures(_CLASSES * (args.prompts + 1), engine.size)
+    shared: dict[str, Any] = {"name": kind, "source": source, "batch_size": batch}
     if kind == "examples":
-        fns = make_predict_fns(model) if ours else plain_fns(model)
         settings = {"examples": (args.prompts,), "images": args.images}
-        one = examples.Evaluator(
-            fns, source=source, prompts=source, **settings, **shared, **batched
-        )
+        one = examples.Evaluator(engine, prompts=lambda: source, **settings, **shared)
         return one, args.images * _CLASSES
-    fn = make_predict_fn(model) if ours else plain_fn(model)
     settings = {"shots": (args.prompts,), "episodes": args.images}
-    one = fewshot.Evaluator(fn, source=source, **settings, **shared, **batched)
+    one = fewshot.Evaluator(engine, **settings, **shared)
     return one, 2 * args.images  # by right and by wrong prompts
 
 
@@ -154,9 +153,14 @@ def measure(args) -> Iterator[dict[str, Any]]:
         settings["canvas"] = tuple(args.canvas)
     config = SegGPTConfig.read(settings)
     model = SegGPT(config)
-    params = jax.device_put(random_params(model))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    engines = {True: Engine(model, mesh), False: Plain(model, mesh)}
+    params = engines[True].put_everywhere(random_params(model))
     for kind in args.kinds:
-        sides = {ours: build(kind, model, ours, args) for ours in (True, False)}
+        sides = {
+            ours: build(kind, engine, args.batch if ours else 1, args)
+            for ours, engine in engines.items()
+        }
         seconds: dict[bool, list[float]] = {True: [], False: []}
         scores = {}
         for turn in range(args.repeats + 1):  # the first compiles

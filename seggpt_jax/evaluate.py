@@ -4,35 +4,24 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 
 from seggpt_jax import hosts, pretrained, report, sharding
 from seggpt_jax.build import build_model, place_params
 from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators.cases import Cases
-from seggpt_jax.evaluators.common import fetch
+from seggpt_jax.evaluators.common import Evaluator
 from seggpt_jax.metrics import resample
 from seggpt_jax.mixture import build_dataset
-from seggpt_jax.models.seggpt import SegGPT
-from seggpt_jax.partition import ROWS, ways
-from seggpt_jax.predict import (
-    make_features_fn,
-    make_predict_fn,
-    make_predict_fns,
-    make_track_fns,
-)
-from seggpt_jax.prompt_file import load_prompts
-from seggpt_jax.search import Functions
+from seggpt_jax.predict import Engine
 from seggpt_jax.settings import read_settings
 from seggpt_jax.sheets import Row, contact_sheet
 from seggpt_jax.workdir import check_workdir, prepare_workdir
@@ -54,8 +43,6 @@ MAY_CHANGE = (
 )  # between two evaluations in one workdir
 RESULTS = "results"  # the folder of a workdir for what was scored, case by case
 _PICTURES = 8  # rows of a contact sheet
-_TUNED = ("prompt", "semantic", "instance")  # settings that name a tuned prompt's file
-_EXAMPLE = ("prompts", "example")  # what stands in for one
 
 
 def evaluate(config, workdir: str) -> dict[str, float]:
@@ -69,12 +56,11 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
     stored, first = json.dumps(plain(config)), hosts.is_first()
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
-    given = {}
-    if any(group.get("type") == "pairs" for group in plain(config.evals).values()):
-        rows, cols = model.config.canvas
-        size, patch = (rows // 2, cols), model.config.patch
-        given["dataset"] = build_dataset(config, size, patch)[1]
-    groups = build_groups(config.evals, config.data_dir, model, mesh, pairs=given)
+    engine, patch = Engine(model, mesh), model.config.patch
+    groups = build_groups(
+        config.evals, config.data_dir, engine,
+        dataset=functools.cache(lambda: build_dataset(config, engine.size, patch)[1]),
+    )  # fmt: skip
     params, step = place_params(weights, config.checkpoint, model, mesh), weights.step
     hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))
     about = {
@@ -99,46 +85,12 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     return scores
 
 
-def _functions(kind: str, settings: dict, mesh: Mesh, model: SegGPT) -> dict[str, Any]:
-    """What an evaluator of a kind is given of the model and the devices."""
-    rows, cols = model.config.canvas
-    functions: dict[str, Any] = {"size": (rows // 2, cols)}
-    everywhere = functools.partial(sharding.put_replicated, mesh)
-    if kind == "vos":
-        tracking = functools.partial(make_track_fns, model)
-        return functions | {"make_track_fns": tracking, "put": everywhere}
-    functions["put"] = functools.partial(sharding.put_rows, mesh)
-    ensemble = settings.pop("ensemble", "feature")
-    if kind in ("examples", "closed", "panoptic"):
-        functions["predict_fns"] = make_predict_fns(model, ensemble)
-        return functions | {"put_everywhere": everywhere}
-    if settings.get("search", "none") != "none":
-        functions["make_search"] = _make_search(model, ensemble, everywhere)
-    return functions | {"predict_fn": make_predict_fn(model, ensemble)}
-
-
-def _make_search(model: SegGPT, ensemble: str, put):
-    """What a few-shot evaluator looks for prompts with, of given parameters."""
-    (encode, predict), features = (
-        make_predict_fns(model, ensemble), make_features_fn(model),
-    )  # fmt: skip
-
-    def make_search(params) -> Functions:
-        return Functions(
-            lambda *shown: hosts.fetch(features(params, *put(shown))),
-            lambda *shown: encode(params, *put(shown)),
-            lambda prompts, queries: fetch(predict(params, prompts, put(queries))),
-        )
-
-    return make_search
-
-
 @dataclasses.dataclass(frozen=True)
 class Group:
     """Evaluators that share settings, one per source, and whose scores are averaged."""
 
     name: str
-    evaluators: Mapping[str, Any]
+    evaluators: Mapping[str, Evaluator]
 
     def file(self, key: str) -> str:
         """An evaluator's name as that of a file."""
@@ -146,21 +98,21 @@ class Group:
 
 
 def build_groups(
-    evals: Any, data_dir: str, model: SegGPT, mesh: Mesh, **given
+    evals: Any, data_dir: str, engine: Engine, **offers: Callable[[], Any]
 ) -> list[Group]:
     """The evaluator groups of `config.evals`.
 
     Each entry names a `type` of `EVALUATORS`, its `sources` as `open_groups` takes
-    them, and settings of that evaluator. given: what an evaluator of a type may need
-    besides, by type.
+    them, and settings of that evaluator. offers: functions that make what evaluators of
+    some types need besides, by the names in their `needs`.
     """
     return [
-        _build_group(name, dict(settings), data_dir, mesh, model, given)
+        _build_group(name, dict(settings), data_dir, engine, offers)
         for name, settings in plain(evals).items()
     ]
 
 
-def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
+def _build_group(name, settings, data_dir, engine, offers) -> Group:
     where, kind = f"evals.{name}", settings.pop("type", None)
     settings.pop("about", None)  # words for the file of results
     if kind not in EVALUATORS:
@@ -168,49 +120,42 @@ def _build_group(name, settings, data_dir, mesh, model, given) -> Group:
             f"setting {where}.type = {kind!r} is unknown"
             f"{suggest(str(kind), EVALUATORS)}"
         )
-    build = functools.partial(
-        construct, importlib.import_module(EVALUATORS[kind]).Evaluator, where
-    )
-    try:
-        shared = _functions(kind, settings, mesh, model)
-    except ValueError as error:
-        raise ValueError(f"settings of {where}: {error}") from error
-    tuned = {k: load_prompts(p, shared["size"]) for k, p in _tuned(settings).items()}
-    # They take the place of the example.
-    left_out = (*_TUNED, *(_EXAMPLE if tuned else ()))
-    settings = {key: v for key, v in settings.items() if key not in left_out}
-    shared |= {key: content.prompts for key, content in tuned.items()}
-    if (spec := settings.pop("prompts", None)) is not None:
-        (opened,) = open_groups({"prompts": spec}, data_dir).values()
-        shared["prompts"] = next(iter(opened.values()))
+    plug_in = importlib.import_module(EVALUATORS[kind]).Evaluator
     specs = settings.pop("sources", None)
+    if "prompts" in plug_in.needs and settings.get("prompts") is not None:
+        offers = offers | {"prompts": _opener(settings.pop("prompts"), data_dir)}
     if isinstance(settings.get("batch_size"), int):
         # Every device gets as many rows; those past the last episode are not scored.
-        parts = ways(mesh.shape, ROWS)
-        settings["batch_size"] += -settings["batch_size"] % parts
+        settings["batch_size"] += -settings["batch_size"] % engine.parts
+
+    def build(offers, **own: Any) -> Evaluator:
+        own |= {need: offers[need] for need in plug_in.needs if need in offers}
+        return construct(plug_in, where, settings, engine=engine, **own)
+
     if specs is None:
-        one = build(settings, name=name, **shared, **given.get(kind, {}))
-        return Group(name, {name: one})
+        return Group(name, {name: build(offers, name=name)})
     sources = {
         key if key == group else f"{group}/{key}": source
         for group, members in open_groups(specs, data_dir).items()
         for key, source in members.items()
     }
     require(bool(sources), f"{where}.sources", specs, "one source or more")
-    for source, key in itertools.product(sources.values(), ("prompt", "semantic")):
-        if key in tuned and tuned[key].names != dict(source.class_names):
-            raise ValueError(
-                f"setting {where}.{key}: {tuned[key].names} are its classes, and not "
-                f"those of source {source.name!r}"
-            )
-    others = kind == "fewshot"  # give wrong prompts
     return Group(name, {
-        key: build(
-            settings, name=f"{name}/{key}", source=source, **shared,
-            **({"wrong_sources": _others(sources, key)} if others else {}),
-        )
+        key: build(offers | {"wrong_sources": functools.partial(_others, sources, key)},
+                   name=f"{name}/{key}", source=source)
         for key, source in sources.items()
     })  # fmt: skip
+
+
+def _opener(spec: Any, data_dir: str) -> Callable[[], Any]:
+    """Opens a source when it is first asked for."""
+
+    @functools.cache
+    def opened():
+        (members,) = open_groups({"prompts": spec}, data_dir).values()
+        return next(iter(members.values()))
+
+    return opened
 
 
 def _others(sources: Mapping[str, Any], key: str) -> list[Any]:
@@ -252,8 +197,9 @@ def score_group(
     replicates: dict[str, np.ndarray] = {}
     seconds, first, folder = 0.0, hosts.is_first(), workdir / RESULTS
     settings = plain(config.evals)[group.name]
-    words, tuned = settings.pop("about", ""), _tuned(settings)
-    about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in tuned.items()}}
+    words = settings.pop("about", "")
+    files = next(iter(group.evaluators.values())).files  # the same for each
+    about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in files.items()}}
     for place, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
         own = {**about, "settings": settings}
@@ -281,11 +227,6 @@ def score_group(
         if rows:
             writer.images(about["step"], name, contact_sheet(rows, evaluator.headings))
     return scores, intervals
-
-
-def _tuned(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The files of tuned prompts that settings name, by setting."""
-    return {key: settings[key] for key in _TUNED if settings.get(key)}
 
 
 def _sha256(path: str) -> str:

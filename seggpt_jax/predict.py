@@ -9,11 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from seggpt_jax import colors
+from seggpt_jax import colors, hosts, sharding
 from seggpt_jax.models import prompted
 from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.partition import ROWS, ways
 
 Array = jax.Array | np.ndarray
 ENSEMBLES = ("none", "feature", "spatial", "both")
@@ -22,7 +24,7 @@ _CELLS = 3  # of a side, that an image's features are averaged in
 
 
 class PredictFns(NamedTuple):
-    """Prediction in two steps, so that prompts are encoded once.
+    """Prediction in two steps: prompts that serve many queries are encoded once.
 
     encode_prompts: `(params, images [b, p, h, w, 3], targets, kind [b]) -> prompts`.
     predict: `(params, prompts, queries [b, h, w, 3]) -> painting [b, h, w, 3]`; the
@@ -77,6 +79,8 @@ def _encode(
         raise ValueError(
             f"{count} prompts need an ensemble: {', '.join(ENSEMBLES[1:])}"
         )
+    # Spatial: every grid of prompts is one prompt from here on. What is left, grids of
+    # "both" or prompts of "feature", is averaged in the model, with equal weights.
     if count > 1 and ensemble in ("spatial", "both"):
         side = _SIDE if ensemble == "both" else math.ceil(math.sqrt(count))
         images = tile(images, side, "linear")
@@ -169,6 +173,7 @@ def make_track_fns(model: SegGPT, last: int = 8) -> TrackFns:
 def _start(model: SegGPT, last: int, params, images, targets, kind) -> Memory:
     encoded = prompted.encode(params, model.config, images, targets, kind)
 
+    # Frames to come have their places from the start: one shape, compiled once.
     def with_room(x):
         return jnp.pad(x, [(0, 0), (0, last), *[(0, 0)] * (x.ndim - 2)])
 
@@ -180,16 +185,20 @@ def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
     encoded, seen = memory
     slots = encoded.image.shape[1]
     first = slots - last
+    # Places that no frame has filled yet have no weight; the others weigh the same.
     known = jnp.arange(slots) < first + seen
     weight = (known / (first + jnp.minimum(seen, last)))[None]
     prompts = prompted.join(params, model.config, encoded, weight)
     painting = prompted.paint(params, model.config, prompts, frame)
     if last:
+        # A frame is remembered with the labels it was given, not with its painting:
+        # blurred colours would grow worse from frame to frame.
         labels = colors.decode(colors.denormalize(painting), palette[None])
         target = colors.normalize(palette[labels])
         new = prompted.encode(
             params, model.config, frame[:, None], target[:, None], encoded.kind
         )
+        # First in, first out: the new frame takes the place of the oldest.
         tokens = {
             name: jax.lax.dynamic_update_slice_in_dim(
                 getattr(encoded, name), getattr(new, name), first + seen % last, axis=1
@@ -198,6 +207,30 @@ def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
         }
         encoded = encoded._replace(**tokens)
     return painting, Memory(encoded, seen + 1)
+
+
+class Engine:
+    """A model on the devices of a mesh: all that evaluators are given of both
+    (`evaluators.common.Engine` says what each member does).
+
+    Functions are compiled once for all evaluators that share an engine.
+    """
+
+    def __init__(self, model: SegGPT, mesh: Mesh):
+        rows, cols = model.config.canvas
+        self.size = rows // 2, cols
+        self.parts = ways(mesh.shape, ROWS)
+        self.predict_fn = functools.cache(functools.partial(make_predict_fn, model))
+        self.prompt_fns = functools.cache(functools.partial(make_predict_fns, model))
+        self.track_fns = functools.cache(functools.partial(make_track_fns, model))
+        self.features = make_features_fn(model)
+        self.put = functools.partial(sharding.put_rows, mesh)
+        self.put_everywhere = functools.partial(sharding.put_replicated, mesh)
+
+    @staticmethod
+    def fetch(painting: Array) -> np.ndarray:
+        # By `device_get`: the train loop forbids transfers that nobody asked for.
+        return colors.denormalize(hosts.fetch(painting).astype(np.float32))
 
 
 def tile(x: Float[Array, "b p h w c"], side: int, method: str):

@@ -22,6 +22,7 @@ from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.mixture import build_dataset
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPT, init_params
+from seggpt_jax.predict import Engine
 from seggpt_jax.runtime import peak_memory
 from seggpt_jax.settings import RunSettings, complete, read_settings
 from seggpt_jax.train_step import (
@@ -109,8 +110,8 @@ class Whole:
         patch = self.model.config.patch
         sources, dataset = build_dataset(self.config, (rows // 2, cols), patch)
         self.groups = evaluate.build_groups(
-            self.config.evals, self.config.data_dir, self.model, mesh,
-            pairs={"dataset": dataset},
+            self.config.evals, self.config.data_dir, Engine(self.model, mesh),
+            dataset=lambda: dataset,
         )  # fmt: skip
         return list(sources), dataset
 

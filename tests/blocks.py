@@ -1,6 +1,7 @@
 """A source whose answers are known, and models of it, for tests of evaluators."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from seggpt_jax import colors
 from seggpt_jax.data.sample import CATEGORY, IGNORE, Sample
 from seggpt_jax.evaluators.fewshot import Evaluator
+from seggpt_jax.predict import Engine
 
 SIZE = (24, 20)
 ARMS = ("", "wrong/", "copy/", "color/")
@@ -92,9 +94,22 @@ def oracle(episodes, count):
     return predict
 
 
-def evaluator(predict_fn=copier, **settings):
-    defaults = dict(name="grey", source=Blocks(), size=SIZE, episodes=10, batch_size=4)
-    return Evaluator(predict_fn, **(defaults | settings))
+def engine(
+    size=SIZE, *, predict=None, prompts=None, track=None, features=None,
+    put=jax.device_put, put_everywhere=jax.device_put,
+):  # fmt: skip
+    """An engine whose functions are given, the same for every ensemble."""
+    return types.SimpleNamespace(
+        size=size, parts=1, predict_fn=lambda ensemble: predict,
+        prompt_fns=lambda ensemble: prompts, track_fns=track, features=features,
+        put=put, put_everywhere=put_everywhere, fetch=Engine.fetch,
+    )  # fmt: skip
+
+
+def evaluator(predict_fn=copier, size=SIZE, put=jax.device_put, **settings):
+    given = engine(size, predict=predict_fn, put=put)
+    defaults = dict(name="grey", source=Blocks(), episodes=10, batch_size=4)
+    return Evaluator(given, **(defaults | settings))
 
 
 def scores(predict_fn=copier, params=0.8, **settings):

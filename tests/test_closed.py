@@ -11,7 +11,9 @@ from seggpt_jax.data.augment import resize
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.closed import Evaluator
 from seggpt_jax.predict import PredictFns
+from seggpt_jax.prompt_file import PromptFile, save_prompts
 from seggpt_jax.prompts import Prompts
+from tests import blocks
 from tests.layouts import mask, raw, save, stripes
 
 SIZE = (48, 64)
@@ -55,8 +57,9 @@ def black(params, prompts, queries):
 
 def build(sets, fns, **settings):
     train, val = sets
-    given = {"prompts": train, "example": "1", "base": 2, "batch_size": 2} | settings
-    return Evaluator(fns, name="ade", source=val, size=SIZE, **given)
+    given = {"prompts": lambda: train, "example": "1", "base": 2, "batch_size": 2}
+    engine = blocks.engine(SIZE, prompts=fns)
+    return Evaluator(engine, name="ade", source=val, **given | settings)
 
 
 def test_the_painted_truth_is_right(sets):
@@ -90,23 +93,32 @@ def test_black_is_the_class_of_the_darkest_colour(sets):
     assert scores["ade/macc"] == pytest.approx(1 / 3)
 
 
-def test_by_a_tuned_prompt(sets):
+def test_by_a_tuned_prompt(sets, tmp_path):
     """Its palette decodes; classes that it does not paint are never found."""
     palette = np.array([[0, 0, 0], [0, 255, 0], [255, 0, 255]], np.uint8)
     zeros = np.zeros((1, 2, *SIZE, 3), np.float32)
     kind, labels = np.zeros(1, np.int32), np.array([0, 1, 3], np.int32)
     prompt = Prompts(zeros, zeros, kind, labels, palette)
     fns = seer((palette[1], palette[1], palette[2]))
-    settings = {"prompt": prompt, "prompts": None, "example": ""}
+    names, path = dict(sets[1].class_names), str(tmp_path / "tuned.safetensors")
+    content = PromptFile(prompt, names, {}, {}, {})
+    save_prompts(path, content)
+    settings = {"prompt": path}  # takes the place of the example
     found = dict(build(sets, fns, **settings).run(None))
     # All of dog is taken for cat.
     truth = np.concatenate([sample.segments.ravel() for sample in sets[1]])
     truth = truth[(truth > 0) & (truth < 255)]
     assert found["ade/pacc"] == pytest.approx((truth != 2).mean(), abs=0.02)
     assert found["ade/macc"] == pytest.approx(2 / 3, abs=0.02)
-    with pytest.raises(ValueError, match=r"prompt has labels \[7\]"):
-        odd = prompt._replace(labels=np.array([0, 1, 7], np.int32))
-        build(sets, fns, **settings | {"prompt": odd})
+    assert build(sets, fns, **settings).files == settings
+    odd = prompt._replace(labels=np.array([0, 1, 7], np.int32))
+    for change, message in [
+        ({"prompts": odd}, r"prompt has labels \[7\]"),
+        ({"names": names | {3: "elk"}}, "prompt: .*'elk'.* are its classes, and not"),
+    ]:
+        save_prompts(path, content._replace(**change))
+        with pytest.raises(ValueError, match=message):
+            build(sets, fns, **settings)
 
 
 def test_no_score_depends_on_the_batch_or_on_a_stop(sets, tmp_path):
@@ -165,9 +177,10 @@ def test_real_ade20k(data_dir, tmp_path):
         ]
         return colors.normalize(np.stack([painted[k] for k in rows]))
 
+    fns = PredictFns(lambda *_: None, predict)
     evaluator = Evaluator(
-        PredictFns(lambda *_: None, predict), name="ade", source=source, size=size,
-        batch_size=2, prompts=source, example="ADE_val_00000001",
+        blocks.engine(size, prompts=fns), name="ade", source=source, batch_size=2,
+        prompts=lambda: source, example="ADE_val_00000001",
     )  # fmt: skip
     scores = dict(evaluator.run(None))
     # Small classes lose to blended colours at their edges.

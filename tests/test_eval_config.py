@@ -8,6 +8,7 @@ from configs import eval as eval_config
 from configs import mini
 from seggpt_jax import build, evaluate, pretrained
 from seggpt_jax.data.sources import open_sources
+from seggpt_jax.predict import Engine
 from seggpt_jax.settings import read_settings
 from seggpt_jax.sharding import make_mesh
 
@@ -58,7 +59,7 @@ def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     settings = read_settings(config)
     model = build.build_model(settings.model, pretrained.load(settings.checkpoint))
     groups = evaluate.build_groups(
-        settings.evals, settings.data_dir, model, make_mesh()
+        settings.evals, settings.data_dir, Engine(model, make_mesh())
     )
     assert [group.name for group in groups] == [*config.evals]
     where = {

@@ -7,23 +7,32 @@ import numpy as np
 import pytest
 
 from seggpt_jax import build, checkpoint, evaluate, release, report, sharding
+from seggpt_jax.evaluators.common import Evaluator
 from seggpt_jax.models.seggpt import init_params
+from seggpt_jax.predict import Engine
 from seggpt_jax.sheets import Row
 from seggpt_jax.train import train
 from seggpt_jax.writer import Writer
 from tests import tiny
 
 
-class Fixed:
+class Fixed(Evaluator):
     """An evaluator whose scores are given."""
 
-    count, headings = 2, ("query",)
+    headings = ("query",)
 
     def __init__(self, **given):
-        self.given = given
+        self.given, self.count = given, 2
 
-    def run(self, params, cases=None):
-        yield from self.given.items()
+    def collect(self, params, numbers, cases):
+        for number in numbers:
+            cases.add(number, {})
+
+    def scores(self, weights):
+        return {name: np.array([value]) for name, value in self.given.items()}
+
+    def ranked(self):
+        return [0, 1]
 
     def rows(self, params, numbers):
         return [Row((np.zeros((4, 4, 3), np.uint8),), "") for _ in numbers]
@@ -83,7 +92,7 @@ def test_no_score_depends_on_batches_and_devices(tmp_path, how):
             (count, 1, 1), sharding.AXES, devices=jax.devices()[:count],
             axis_types=(jax.sharding.AxisType.Auto,) * 3,
         )  # fmt: skip
-        groups = evaluate.build_groups(config.evals, "", model, mesh)
+        groups = evaluate.build_groups(config.evals, "", Engine(model, mesh))
         placed = jax.device_put(params, sharding.place(params, mesh))
         with Writer(tmp_path) as writer, jax.transfer_guard("disallow"):
             scores.append(evaluate.run_groups(groups, placed, 1, writer))
@@ -102,9 +111,9 @@ def test_no_score_depends_on_batches_and_devices(tmp_path, how):
 def test_groups_name_what_is_wrong(change, message):
     config = tiny.config("evals")
     evals = {"heldout": config.evals.heldout.to_dict() | change}
-    model = build.build_model(config.model)
+    engine = Engine(build.build_model(config.model), sharding.make_mesh())
     with pytest.raises(ValueError, match=message):
-        evaluate.build_groups(evals, "", model, sharding.make_mesh())
+        evaluate.build_groups(evals, "", engine)
 
 
 @pytest.mark.parametrize(

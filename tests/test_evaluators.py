@@ -10,8 +10,8 @@ from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import prefetch, stack
 from seggpt_jax.evaluators.episodes import Episodes
+from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.metrics import interval, resample
-from seggpt_jax.search import Functions
 from tests.blocks import (
     ARMS,
     METRICS,
@@ -19,6 +19,7 @@ from tests.blocks import (
     Blocks,
     Tasked,
     copier,
+    engine,
     evaluator,
     oracle,
     scores,
@@ -332,14 +333,14 @@ def test_scores_of_resampled_episodes():
 
 
 def test_prompts_are_searched_for(tmp_path):
-    """Of a pool, the prompt that looks like the query: here the one of its own grey."""
-
-    def make_search(params):
-        features = lambda images, kind: images.mean((1, 2))  # noqa: E731
-        return Functions(features, None, None)
-
-    settings = dict(shots=(1,), search="similarity", pool=4, make_search=make_search)
-    one = evaluator(**settings)
+    """Of the candidates the one that looks like the query: here of its own grey."""
+    given = engine(
+        predict=copier, prompts=(None, None),
+        features=lambda params, images, kind: images.mean((1, 2)),
+    )  # fmt: skip
+    settings = dict(source=Blocks(), name="grey", episodes=10, batch_size=4)
+    settings |= dict(search="similarity", pool=4)
+    one = Evaluator(given, **settings)
     found = dict(one.run(0.8))
     assert dict(one.run(0.8)) == found
     drawn = Episodes(Blocks(), SIZE, shots=4)
@@ -350,9 +351,10 @@ def test_prompts_are_searched_for(tmp_path):
         cosine = means @ asked / np.linalg.norm(means, axis=1) / np.linalg.norm(asked)
         np.testing.assert_array_equal(row.cells[0], right.images[cosine.argmax()])
     assert found != scores(shots=(1,))
-    with pytest.raises(ValueError, match="pool is 1, must be more than shots, 1"):
-        evaluator(**(settings | {"pool": 1}))
-    with pytest.raises(ValueError, match="search 'similarity' goes neither"):
-        evaluator(shots=(1,), search="similarity", pool=4)
-    with pytest.raises(ValueError, match="search 'score!' is unknown; did you mean"):
-        evaluator(**(settings | {"search": "score!"}))
+    for change, message in [
+        ({"pool": 1}, "pool is 1, must be more than shots, 1"),
+        ({"protocol": "fss1000"}, "search 'similarity' does not go with a protocol"),
+        ({"search": "score!"}, "search 'score!' is unknown; did you mean"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Evaluator(given, **settings | change)

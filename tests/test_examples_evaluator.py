@@ -10,6 +10,7 @@ from seggpt_jax import colors
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.examples import Evaluator
 from seggpt_jax.predict import PredictFns
+from tests import blocks
 from tests.layouts import mask, photo, raw, save, stripes
 
 SIZE = (24, 32)
@@ -56,7 +57,7 @@ def seer(encodes=None, certain=1.0):
 def run(sets, fns, cases=None, **settings):
     train, val = sets
     evaluator = Evaluator(
-        fns, name="ade", source=val, prompts=train, size=SIZE,
+        blocks.engine(SIZE, prompts=fns), name="ade", source=val, prompts=lambda: train,
         **({"batch_size": 2, "seeds": (1000, 2000)} | settings),
     )  # fmt: skip
     return dict(evaluator.run(None, cases)), evaluator
@@ -254,10 +255,12 @@ def test_the_jitted_model_on_any_devices(sets):
         (jax.NamedSharding(mesh, spec("data")), jax.NamedSharding(mesh, spec())),
     ):
         puts = [functools.partial(jax.device_put, device=d) for d in (batch, whole)]
+        engine = blocks.engine(
+            SIZE, prompts=make_predict_fns(model), put=puts[0], put_everywhere=puts[1]
+        )
         evaluator = Evaluator(
-            make_predict_fns(model), name="ade", source=sets[1], prompts=sets[0],
-            size=SIZE, batch_size=8, examples=(2,), put=puts[0],
-            put_everywhere=puts[1],
+            engine, name="ade", source=sets[1], prompts=lambda: sets[0], batch_size=8,
+            examples=(2,),
         )  # fmt: skip
         results.append(dict(evaluator.run(puts[1](params))))
     assert results[0] == results[1]

@@ -5,6 +5,7 @@ import pytest
 
 from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
+from tests import blocks
 from tests.layouts import mask, photo, raw, write_json, write_lines
 from tests.test_layouts_eval import write_pickle
 
@@ -211,9 +212,10 @@ def test_the_evaluator_takes_them(pascal):
     def answer(params, images, targets, queries, kind):
         return targets[:, 0]
 
-    settings = {"name": "few", "source": source, "size": SIZE, "min_pixels": 1}
+    settings = {"name": "few", "source": source, "min_pixels": 1}
+    engine = blocks.engine(SIZE, predict=answer)
     evaluator = Evaluator(
-        answer, **settings, episodes=12, batch_size=5, protocol="pascal5i"
+        engine, **settings, episodes=12, batch_size=5, protocol="pascal5i"
     )
     scores = dict(evaluator.run(None))
     # The answer copies the prompt's mask, as the baseline does.
@@ -225,4 +227,4 @@ def test_the_evaluator_takes_them(pascal):
     ]:
         given = {"episodes": 3, "batch_size": 1, "protocol": "pascal5i"} | change
         with pytest.raises(ValueError, match=message):
-            Evaluator(answer, **settings, **given)
+            Evaluator(engine, **settings, **given)

@@ -5,6 +5,7 @@ import pytest
 
 from seggpt_jax import canvas, colors
 from seggpt_jax.evaluators.pairs import Evaluator
+from tests import blocks
 
 
 def make_pairs(count: int = 3, size: int = 8):
@@ -30,11 +31,11 @@ def make_pairs(count: int = 3, size: int = 8):
 
 
 def evaluator(pairs, paint, batch_size=2):
+    engine = blocks.engine((8, 8), predict=lambda p, i, t, q, k: paint(np.asarray(q)))
     return Evaluator(
-        lambda params, images, targets, queries, kind: paint(np.asarray(queries)),
+        engine,
         name="memorised",
-        size=(8, 8),
-        dataset=pairs,
+        dataset=lambda: pairs,
         count=len(pairs),
         batch_size=batch_size,
     )

@@ -13,7 +13,8 @@ from seggpt_jax.data.sources.coco_panoptic import read_segments
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.panoptic import Evaluator
 from seggpt_jax.predict import PredictFns
-from tests import miniatures
+from seggpt_jax.prompt_file import PromptFile, save_prompts
+from tests import blocks, miniatures
 from tests.layouts import raw, write_json
 
 SIZE = (48, 64)
@@ -77,10 +78,11 @@ def seer(source, size=SIZE, shown=None):
 
 def build(source, fns, **settings):
     given = {
-        "prompts": source, "example": "000000000000", "things": 1, "base": 2,
+        "prompts": lambda: source, "example": "000000000000", "things": 1, "base": 2,
         "batch_size": 2, "stuff_area": 100,
     }  # fmt: skip
-    return Evaluator(fns, name="coco", source=source, size=SIZE, **given | settings)
+    engine = blocks.engine(SIZE, prompts=fns)
+    return Evaluator(engine, name="coco", source=source, **given | settings)
 
 
 def test_the_painted_truth_is_right(source):
@@ -134,17 +136,20 @@ def test_no_score_depends_on_the_batch_or_on_a_stop(source, tmp_path):
     assert np.isnan(scores["coco/pq_stuff"][2])  # no rug in the last
 
 
-def test_tuned_prompts(source):
-    example = build(source, seer(source))
-    semantic, instance = example._prompts
-    tuned = {"prompts": None, "example": "", "semantic": semantic}
-    evaluator = build(source, seer(source), **tuned, instance=instance)
+def test_tuned_prompts(source, tmp_path):
+    example, names = build(source, seer(source)), dict(source.class_names)
+    paths = [str(tmp_path / f"{name}.safetensors") for name in ("classes", "places")]
+    for path, prompts in zip(paths, example._prompts, strict=True):
+        save_prompts(path, PromptFile(prompts, names, {}, {}, {}))
+    tuned, both = {"semantic": paths[0]}, {"semantic": paths[0], "instance": paths[1]}
+    evaluator = build(source, seer(source), **both)  # in place of the example
+    assert evaluator.files == both and example.files == {}
     assert dict(evaluator.run(None)) == dict(example.run(None))
     for settings, message in [
         (tuned, "tuned prompts, semantic and instance, or an example"),
         ({"example": ""}, "tuned prompts, semantic and instance, or an example"),
         ({"things": 3}, "things is 3: 'coco_panoptic_segments' has 2 classes"),
-        (tuned | {"semantic": instance, "instance": instance}, "has the labels .1.,"),
+        (both | {"semantic": paths[1]}, "has the labels .1.,"),
     ]:
         with pytest.raises(ValueError, match=message):
             build(source, seer(source), **settings)
@@ -158,9 +163,10 @@ def test_real_panoptic(data_dir, tmp_path):
         annotations="panoptic_examples.json", masks="panoptic_examples",
     )  # fmt: skip
     size = (320, 320)
+    engine = blocks.engine(size, prompts=seer(source, size))
     evaluator = Evaluator(
-        seer(source, size), name="coco", source=source, size=size, batch_size=2,
-        prompts=source, example=source.record_id(0), threads=1,
+        engine, name="coco", source=source, batch_size=2, prompts=lambda: source,
+        example=source.record_id(0), threads=1,
     )  # fmt: skip
     scores = dict(evaluator.run(None))
     # Small things vanish in the smaller painting or share a place, and stuff of fewer

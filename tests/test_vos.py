@@ -12,6 +12,7 @@ from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.vos import Evaluator
 from seggpt_jax.predict import TrackFns
+from tests import blocks
 from tests.layouts import mask, photo, raw, stripes, write_json, write_lines
 
 SIZE = (24, 32)
@@ -47,8 +48,9 @@ def davis(tmp_path):
 
 
 def run(source, make=copier, params=1.0, cases=None, **settings):
+    engine = blocks.engine(SIZE, track=make)
     evaluator = Evaluator(
-        make, name="vos", source=source, size=SIZE, memories=(0, 3), **settings
+        engine, name="vos", source=source, memories=(0, 3), **settings
     )
     return dict(evaluator.run(params, cases)), evaluator
 
@@ -205,7 +207,7 @@ def test_what_cannot_be_followed(davis, tmp_path):
     with pytest.raises(ValueError, match="source 'kvasir_seg' has no videos"):
         run(raw("kvasir_seg", tmp_path, "all"))
     with pytest.raises(ValueError, match=r"memories is \(3, 3\), must list"):
-        Evaluator(copier, name="v", source=davis, size=SIZE, memories=(3, 3))
+        Evaluator(blocks.engine(SIZE), name="v", source=davis, memories=(3, 3))
 
 
 def test_the_jitted_model_on_any_devices(davis):
@@ -224,10 +226,9 @@ def test_the_jitted_model_on_any_devices(davis):
     results = []
     for where in (jax.devices()[0], everywhere):
         put = functools.partial(jax.device_put, device=where)
-        evaluator = Evaluator(
-            functools.partial(make_track_fns, model), name="vos", source=davis,
-            size=SIZE, memories=(2,), put=put,
-        )  # fmt: skip
+        track = functools.partial(make_track_fns, model)
+        engine = blocks.engine(SIZE, track=track, put_everywhere=put)
+        evaluator = Evaluator(engine, name="vos", source=davis, memories=(2,))
         results.append(dict(evaluator.run(put(params))))
     assert results[0] == results[1]
 

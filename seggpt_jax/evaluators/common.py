@@ -1,18 +1,109 @@
-"""Episodes, and how they pass through a model in batches of fixed size."""
+"""The contract of evaluators: what each is given, what each offers, what they share."""
 
+import abc
 import collections
 import concurrent.futures
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import jax
 import numpy as np
+from PIL import Image
 
-from seggpt_jax import colors, hosts
+from seggpt_jax import colors
+from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.metrics import episode_iou, intersection_and_union
+from seggpt_jax.sheets import Row
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model on its devices, as evaluators are given it (`predict.Engine`).
+
+    Images, targets and paintings of the functions are ImageNet-normalised float32, on
+    the devices; parameters are their first argument.
+
+    size: rows and columns of an image. parts: the rows of a batch are shared out over
+    so many devices, and must be a multiple of it. predict_fn(ensemble), as
+    `predict.make_predict_fn`: `(params, images [b, p, h, w, 3], targets, queries
+    [b, h, w, 3], kind [b]) -> painting [b, h, w, 3]`. prompt_fns(ensemble), as
+    `predict.PredictFns`: the same in two steps, for prompts that serve many queries.
+    track_fns(memory): `predict.TrackFns` that remember so many frames. features:
+    `(params, images [b, h, w, 3], kind [b]) -> [b, c]`, to compare images by. put:
+    places host arrays, their rows shared out; put_everywhere: whole, on each device.
+    fetch: a painting back on the host as float32 colours 0..255, not clipped.
+    """
+
+    size: tuple[int, int]
+    parts: int
+    predict_fn: Callable[[str], Callable[..., Any]]
+    prompt_fns: Callable[[str], tuple[Callable[..., Any], Callable[..., Any]]]
+    track_fns: Callable[[int], Any]
+    features: Callable[..., Any]
+    put: Callable[[Any], Any]
+    put_everywhere: Callable[[Any], Any]
+    fetch: Callable[[Any], np.ndarray]
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Evaluator(abc.ABC):
+    """What scores a model on cases: episodes, images, videos, pairs.
+
+    A class of a type is a dataclass that derives from this one; its further fields are
+    the settings of that type in a config. name: what the names of its scores begin
+    with. count: its cases, known once it is made.
+
+    needs: names of fields that are no settings, which the builder (`evaluate`) gives as
+    functions without arguments: `dataset`, the training pairs; `prompts`, the source
+    that the setting `prompts` describes; `wrong_sources`, other sources of the group.
+    `source` is given for each of `sources`. headings: of the cells of `rows`.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    headings: ClassVar[tuple[str, ...]]
+
+    engine: Engine = dataclasses.field(kw_only=False)
+    name: str
+    count: int = dataclasses.field(init=False)
+    rounds: int = dataclasses.field(init=False, default=1)  # records of a case
+    records: list[Any] = dataclasses.field(init=False, default_factory=list)
+
+    def run(
+        self, params: Any, cases: Cases | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
+        any evidence is nan."""
+        cases = Cases() if cases is None else cases
+        total = self.rounds * self.count
+        self.collect(params, cases.left(total), cases)
+        self.records = cases.records(total)
+        for key, value in self.scores(np.ones((1, self.count))).items():
+            yield key, float(value[0])
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Setting -> path of files, such as tuned prompts, that scores depend on."""
+        return {}
+
+    @abc.abstractmethod
+    def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
+        """Does the cases of these numbers, and adds a record of each to `cases`: counts
+        that scores are made of, plain data for JSON."""
+
+    @abc.abstractmethod
+    def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The scores of the last run `[n]`, case j counted `weights[:, j]` times; their
+        names begin with the evaluator's."""
+
+    @abc.abstractmethod
+    def ranked(self) -> list[int]:
+        """The cases of the last run that have a score of their own, best first."""
+
+    @abc.abstractmethod
+    def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
+        """Pictures of some cases, under `headings`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +139,13 @@ def stack(
     A batch that is not full repeats its last episode: whoever reads the result keeps
     the first `len(episodes)` rows.
     """
-    rows = [*episodes, *[episodes[-1]] * (batch_size - len(episodes))]
+    rows = filled(episodes, batch_size)
     return (
         colors.normalize(np.stack([e.images[:shots] for e in rows])),
         colors.normalize(np.stack([e.targets[:shots] for e in rows])),
         colors.normalize(np.stack([e.query for e in rows])),
         np.array([e.kind for e in rows], np.int32),
     )
-
-
-def fetch(painting: jax.Array | np.ndarray) -> np.ndarray:
-    """A painting `[..., 3]` from the device, as float32 colours, not clipped.
-
-    Asked for by name: the train loop forbids implicit transfers.
-    """
-    return colors.denormalize(hosts.fetch(painting).astype(np.float32))
 
 
 def tally(pred: np.ndarray, episode: Episode, classes: Sequence[int]) -> dict[str, Any]:
@@ -89,6 +172,22 @@ def weighted(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
     whole numbers are exact in float64, whatever the order."""
     rows = counts.reshape(len(counts), -1)
     return (weights @ rows).reshape(len(weights), *counts.shape[1:])
+
+
+def class_areas_of(records: Sequence[Any], classes: int) -> np.ndarray:
+    """`metrics.class_areas` of images that were kept as `areas`, `[n, c, 3]`."""
+    areas = np.zeros((len(records), classes, 3))
+    for row, record in enumerate(records):
+        for label, values in record["areas"].items():
+            areas[row, int(label)] = values
+    return areas
+
+
+def ranked_by_pixels(records: Sequence[Any]) -> list[int]:
+    """Images with scored pixels, best first, by the share of these that is right."""
+    sums = [np.sum([[0, 0, 0], *record["areas"].values()], 0) for record in records]
+    known = [number for number, (_, shown, _) in enumerate(sums) if shown]
+    return sorted(known, key=lambda n: -sums[n][0] / sums[n][1])
 
 
 def check_classes(source: Any, prompts: Any) -> None:
@@ -118,6 +217,18 @@ def prefetch(
                 yield result
         finally:  # After an error, or when the caller stops early.
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def filled(rows: Sequence[Any], batch_size: int) -> list[Any]:
+    """The rows of a batch that may not be full: the last one again until it is, so that
+    one size is compiled."""
+    return [*rows, *[rows[-1]] * (batch_size - len(rows))]
+
+
+def nearest(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture or map at another size, by nearest pixel."""
+    resized = Image.fromarray(picture).resize(size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(resized)
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -20,8 +20,8 @@ _CROP = 3 / 4  # of each side, in further views of one image
 
 @dataclasses.dataclass(frozen=True)
 class _Drawable:
-    """Where related views come from: images that share one of `classes`, or, without
-    classes, several views of one image among `records`. None shows a `forbidden` label.
+    """What related views are drawn from: images that share one of `classes`, or,
+    without classes, views of one image among `records`. None shows a `forbidden` label.
 
     repeat: where a class has too few such images, show them again.
     """
@@ -96,8 +96,25 @@ def _crop(sample: Sample, rng: np.random.Generator, mirror: bool) -> Sample:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Episodes:
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Drawing:
+    """Settings of how episodes are drawn.
+
+    max_classes: each episode asks for 1..max_classes classes visible in the query and
+    the first prompt, each in a random colour (a single class too), `min_distance` (L1)
+    apart and away from black. min_pixels: area of a class at the model's size, under
+    which it cannot be asked for. tasks: the source's tasks to draw, default all.
+    """
+
+    seed: int = 0
+    max_classes: int = 1
+    min_pixels: int = 16
+    min_distance: float = 150.0
+    tasks: Sequence[str] | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Episodes(Drawing):
     """Draws episodes from a source: episode i is a function of (seed, i) alone.
 
     A class is drawn uniformly from those with more than `shots` images, then a query
@@ -106,25 +123,16 @@ class Episodes:
     across images (`same_image_only`, or a task without classes, whose records
     `indices_of(task)` gives) the prompts are views of the query's image.
 
-    shots: prompts per episode. max_classes: each episode asks for 1..max_classes
-    classes visible in the query and the first prompt, each in a random colour (a single
-    class too), `min_distance` (L1) apart and away from black. min_pixels: area of a
-    class at `size`, under which it cannot be asked for. wrong_sources: give wrong
-    prompts, in random order, where the source has none. tasks: those to draw, default
-    all.
+    shots: prompts per episode. wrong_sources: give wrong prompts, in random order,
+    where the source has none.
     """
 
     source: Source
     size: tuple[int, int]
     shots: int = 1
-    seed: int = 0
-    max_classes: int = 1
-    min_pixels: int = 16
-    min_distance: float = 150.0
     wrong_sources: Sequence[Source] = ()
-    tasks: Sequence[str] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         at_least(1, size=min(self.size), shots=self.shots)
         at_least(1, max_classes=self.max_classes, min_pixels=self.min_pixels)
         at_least(0, seed=self.seed, min_distance=self.min_distance)
@@ -134,9 +142,9 @@ class Episodes:
             asked = self.max_classes if drawable.classes else 1
             if len(drawable) <= asked and not self.wrong_sources:
                 raise ValueError(
-                    f"{self.describe(task)} has {len(drawable)} classes or images and an "
-                    f"episode may ask for {asked}, which leaves no wrong prompts: pass "
-                    "wrong_sources of other classes"
+                    f"{self.describe(task)} has {len(drawable)} classes or images and "
+                    f"an episode may ask for {asked}, which leaves no wrong prompts: "
+                    "pass wrong_sources of other classes"
                 )
 
     @functools.cached_property

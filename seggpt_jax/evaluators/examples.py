@@ -8,26 +8,22 @@ whose painting has the largest share of the class's colour.
 import dataclasses
 import functools
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from PIL import Image
 
-from seggpt_jax import colors, hosts, tiles
+from seggpt_jax import colors, tiles
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
+from seggpt_jax.evaluators.maps import Maps, kept_winner
 from seggpt_jax.metrics import class_areas, confusion_scores, ratios
 from seggpt_jax.sheets import Row
-from seggpt_jax.staging import new_file
 
-_NEAREST = Image.Resampling.NEAREST
 _OVERLAP = 0.25  # of neighbouring tiles, as share of their side
 
 
@@ -38,26 +34,28 @@ class _Queries(NamedTuple):
     images: list[np.ndarray]
     boxes: list[list[tiles.Box]]
 
-
-class _Maps(NamedTuple):
-    """The answer for every image so far `[n, h, w]`: at the model's size, or of images
-    in tiles at their own, in the upper left of the largest.
-
-    winner: place of the winning class + 1, 0 for none. share: its share. done: classes
-    that were looked at, in order. file: where that number is kept, beside the maps.
-    """
-
-    winner: np.ndarray
-    share: np.ndarray
-    done: int
-    file: Path | None
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of maps that have room for the largest: `[n, h, w]`."""
+        height, width = np.max([boxes[-1][2:] for boxes in self.boxes], 0).tolist()
+        return len(self.boxes), height, width
 
 
-class Evaluator:
-    """mIoU, mAcc and pAcc of a source of categories; an image is a case.
+class _Way(NamedTuple):
+    """Images per class, and the seed that draws them."""
 
-    predict_fns: `predict.PredictFns`, which encode the prompts of a class once for all
-    images of the source.
+    examples: int
+    seed: int
+
+    @property
+    def file(self) -> str:
+        return f"N{self.examples}-seed{self.seed}"
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Evaluator(common.Evaluator):
+    """mIoU, mAcc and pAcc of a source of categories; an image is a case. The prompts of
+    a class are encoded once for all images.
 
     `run(params)` yields `<name>/N<n>/seed<s>/<score>` for every n of `examples` (images
     per class) and every seed, and `<name>/N<n>/<score>` of the seed of the best mIoU,
@@ -66,275 +64,198 @@ class Evaluator:
     seed, without replacement, the first n of the same order; a class with fewer has
     them all.
 
-    source: what is scored, at its own resolution; the whole image is squashed to
-    `size`, the model's, and the labels brought back by nearest pixel. tile: instead of
-    that, images are cut into overlapping squares of so many pixels, whose shares are
-    averaged where they overlap; a prompt is then one such square of its image, drawn
-    from those that show no less of the class than the mean of them. prompts: where
+    source: what is scored, at its own resolution; the whole image is squashed to the
+    model's size, and the labels brought back by nearest pixel. tile: instead of that,
+    images are cut into overlapping squares of so many pixels, whose shares are averaged
+    where they overlap; a prompt is then one such square of its image, drawn from those
+    that show no less of the class than the mean of them. prompts() -> the source that
     examples are drawn from; both must have the same classes. background: pixels of no
     class are a class of their own, painted by none; else they are not scored. images:
-    score only the first so many; 0: all. put: places host arrays on the devices, a
-    batch shared out between them; put_everywhere: whole, on each.
+    score only the first so many; 0: all. ensemble: of several examples.
     """
 
+    needs = ("prompts",)
     headings = ("query", "truth", "decoded")
 
-    def __init__(
-        self,
-        predict_fns: Any,
-        *,
-        name: str,
-        source: Source,
-        prompts: Source,
-        size: tuple[int, int],
-        batch_size: int,
-        examples: Sequence[int] = (1,),
-        seeds: Sequence[int] = (1000,),
-        background: bool = False,
-        images: int = 0,
-        tile: int = 0,
-        put: Callable[[Any], Any] = jax.device_put,
-        put_everywhere: Callable[[Any], Any] = jax.device_put,
-        threads: int = 4,
-    ):
-        at_least(1, examples=min(examples), batch_size=batch_size, threads=threads)
-        at_least(0, images=images, seeds=min(seeds), tile=tile)
-        common.check_classes(source, prompts)
-        shown = prompts.by_class
-        self._labels = [c for c in source.class_names if len(shown.get(c, ()))]
-        if not self._labels:
-            raise ValueError(f"source {prompts.name!r} shows none of its classes")
-        self._encode, self._paint = predict_fns
-        self._put_everywhere = put_everywhere
-        self._source, self._prompts, self._name = source, prompts, name
-        self._size, self._batch_size, self._put = size, batch_size, put
-        self._ways = [(number, seed) for number in examples for seed in seeds]
-        self._background, self._threads, self._tile = background, threads, tile
-        self.count = min(images or len(source), len(source))
-        self._single = background and len(source.class_names) == 1
-        self._records: list[Any] = []
-        self._best: dict[int, int] = {}
-        self._winner = np.zeros(0)  # of the first way
+    source: Source
+    prompts: Callable[[], Source]
+    batch_size: int
+    examples: Sequence[int] = (1,)
+    seeds: Sequence[int] = (1000,)
+    background: bool = False
+    images: int = 0
+    tile: int = 0
+    ensemble: str = "feature"
+    threads: int = 4
 
-    def run(
-        self, params: Any, cases: Cases | None = None
-    ) -> Iterator[tuple[str, float]]:
-        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
-        any evidence is nan."""
-        cases = Cases() if cases is None else cases
-        left = cases.left(len(self._ways) * self.count)
-        # At the model's size, kept: the prompts of every class serve them all.
-        queries = _Queries([], [])
-        for sample in self._read(range(self.count) if left else (), lambda s: s):
-            parts, boxes = self._cut(sample)
-            queries.images.append(np.stack([part.image for part in parts]))
-            queries.boxes.append(boxes)
-        for place, (number, seed) in enumerate(self._ways):
-            own = [n for n in left if n // self.count == place]
+    def __post_init__(self) -> None:
+        at_least(1, examples=min(self.examples), batch_size=self.batch_size)
+        at_least(1, threads=self.threads)
+        at_least(0, images=self.images, seeds=min(self.seeds), tile=self.tile)
+        self._shown = self.prompts()
+        common.check_classes(self.source, self._shown)
+        images = self._shown.by_class
+        self._labels = [c for c in self.source.class_names if len(images.get(c, ()))]
+        if not self._labels:
+            raise ValueError(f"source {self._shown.name!r} shows none of its classes")
+        self._encode, self._paint = self.engine.prompt_fns(self.ensemble)
+        self._ways = [_Way(n, seed) for n in self.examples for seed in self.seeds]
+        self.rounds = len(self._ways)
+        self.count = min(self.images or len(self.source), len(self.source))
+        self._winner: np.ndarray = np.zeros(0)  # of the first way
+
+    def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
+        queries = self._queries() if numbers else _Queries([], [])
+        for place, way in enumerate(self._ways):
+            own = [n for n in numbers if n // self.count == place]
             if not own:
                 continue
-            ends = [boxes[-1][2:] for boxes in queries.boxes]
-            shape = self.count, *np.max(ends, 0).tolist()
-            maps = self._open(cases.folder, f"N{number}-seed{seed}", shape)
-            maps = self._segment(params, queries, number, seed, maps)
+            # Where nothing may win, a class must have the larger share of its painting.
+            empty = 0.5 if self.background else 0.0
+            maps = Maps(cases.folder, way.file, queries.shape, empty)
+            self._segment(params, queries, way, maps)
             self._score(cases, own, maps.winner)
-            self._close(maps, keep=place == 0)
+            maps.close(keep=place == 0)
             if place == 0:
                 self._winner = maps.winner
         if not len(self._winner):  # an earlier process found it
-            number, seed = self._ways[0]
-            path = (cases.folder or Path()) / f"N{number}-seed{seed}-winner.npy"
-            if hosts.is_first():  # which alone shows pictures
-                self._winner = np.load(path, mmap_mode="r")
-            else:
-                self._winner = np.zeros((self.count, *self._size), np.uint16)
-        self._records = cases.records(len(self._ways) * self.count)
-        self._best = {}  # by the scores themselves, not those of a resample
-        scores = self._way_scores(np.ones((1, self.count)))
-        for number, seed in self._ways:
-            best = self._best.setdefault(number, seed)
-            if scores[number, seed]["miou"] > scores[number, best]["miou"]:
-                self._best[number] = seed
-        for key, value in self.scores(np.ones((1, self.count))).items():
-            yield key, float(value[0])
+            shape = self.count, *self.engine.size
+            folder = cases.folder or Path()
+            self._winner = kept_winner(folder, self._ways[0].file, shape)
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores of the last run `[n]`, image j counted `weights[:, j]` times."""
         found: dict[str, np.ndarray] = {}
-        ways = self._way_scores(weights)
+        ways, best = self._way_scores(weights), self._best_seeds()
         for (number, seed), scores in ways.items():
-            place = f"{self._name}/N{number}"
+            place = f"{self.name}/N{number}"
             found |= {f"{place}/seed{seed}/{k}": v for k, v in scores.items()}
-            if seed == self._ways[-1][1]:
-                best = ways[number, self._best[number]]
-                found |= {f"{place}/{key}": value for key, value in best.items()}
+            if seed == self._ways[-1].seed:
+                own = ways[_Way(number, best[number])]
+                found |= {f"{place}/{key}": value for key, value in own.items()}
         return found
 
-    def _way_scores(self, weights: np.ndarray) -> dict[tuple[int, int], Any]:
-        return {
-            way: self._scored(
-                self._records[place * self.count : (place + 1) * self.count], weights
-            )
-            for place, way in enumerate(self._ways)
-        }
+    def _best_seeds(self) -> dict[int, int]:
+        """Of every number of examples the seed of the best mIoU: by the scores
+        themselves, not those of a resample."""
+        scores = self._way_scores(np.ones((1, self.count)))
+        best: dict[int, int] = {}
+        for way in self._ways:
+            so_far = _Way(way.examples, best.setdefault(way.examples, way.seed))
+            if scores[way]["miou"] > scores[so_far]["miou"]:
+                best[way.examples] = way.seed
+        return best
 
-    def _scored(self, records: Sequence[Any], weights: np.ndarray):
-        # Class 0 is the background; without it nothing is of that class.
-        areas = np.zeros((len(records), len(self._source.class_names) + 1, 3))
-        for row, record in enumerate(records):
-            for label, values in record["areas"].items():
-                areas[row, int(label)] = values
-        scores = confusion_scores(common.weighted(weights, areas))
-        if self._single:
-            right, shown, predicted = areas[:, 1].T
-            dice = np.nan_to_num(ratios(2 * right, shown + predicted), nan=1.0)
-            iou, known = ratios(right, shown + predicted - right), weights * (shown > 0)
-            scores["dice"] = ratios(weights @ dice, weights.sum(1))
-            scores["image_iou"] = ratios(known @ np.nan_to_num(iou), known.sum(1))
-        return scores
+    def _way_scores(self, weights: np.ndarray) -> dict[_Way, dict[str, np.ndarray]]:
+        # Class 0 is the background; without one nothing is of that class.
+        classes, found = len(self.source.class_names) + 1, {}
+        for way, records in zip(
+            self._ways, common.batched(self.records, self.count), strict=True
+        ):
+            areas = common.class_areas_of(records, classes)
+            found[way] = confusion_scores(common.weighted(weights, areas))
+            if self.background and classes == 2:
+                found[way] |= _image_means(areas[:, 1], weights)
+        return found
 
     def ranked(self) -> list[int]:
-        """The images of the last run, best first, by the share of their pixels that is
-        right with the fewest examples and the first seed."""
-        shares = [_right(record["areas"]) for record in self._records[: self.count]]
-        known = {n: share for n, share in enumerate(shares) if share is not None}
-        return sorted(known, key=lambda n: -known[n])
+        """With the fewest examples and the first seed."""
+        return common.ranked_by_pixels(self.records[: self.count])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Pictures of some images, under `headings`, with the fewest examples and the
-        first seed."""
-        samples = self._read(numbers, lambda sample: sample)
+        """Those with the fewest examples and the first seed."""
         return [
             self._row(
                 number, sample, *self._compared(self._winner[number], sample.segments)
             )
-            for number, sample in zip(numbers, samples, strict=True)
+            for number, sample in zip(numbers, self._read(numbers), strict=True)
         ]
 
-    def _read(
-        self, numbers: Sequence[int], of: Callable[[Sample], Any]
-    ) -> Iterator[Any]:
-        def read(index: int) -> Any:
-            return of(self._source[index])
+    def _read(self, numbers: Sequence[int]) -> Iterator[Sample]:
+        ahead = 2 * self.batch_size
+        return common.prefetch(self.source.__getitem__, numbers, self.threads, ahead)
 
-        return common.prefetch(read, numbers, self._threads, 2 * self._batch_size)
+    def _queries(self) -> _Queries:
+        """All images at the model's size, kept: the prompts of every class serve them
+        all."""
+        queries = _Queries([], [])
+        for sample in self._read(range(self.count)):
+            parts, boxes = self._cut(sample)
+            queries.images.append(np.stack([part.image for part in parts]))
+            queries.boxes.append(boxes)
+        return queries
 
     def _cut(self, sample: Sample) -> tuple[list[Sample], list[tiles.Box]]:
         """The parts of an image that are painted, at the model's size, and where they
         are in it; a whole image is where the map of it is, at that size."""
-        if not self._tile:
-            return [resize(sample, self._size)], [tiles.Box(0, 0, *self._size)]
-        boxes = tiles.cut(sample.segments.shape, self._tile, _OVERLAP)
-        return [resize(_part(sample, box), self._size) for box in boxes], boxes
+        size = self.engine.size
+        if not self.tile:
+            return [resize(sample, size)], [tiles.Box(0, 0, *size)]
+        boxes = tiles.cut(sample.segments.shape, self.tile, _OVERLAP)
+        return [resize(_part(sample, box), size) for box in boxes], boxes
 
-    def _open(self, folder: Path | None, way: str, shape) -> _Maps:
-        """Maps to fill; what a stopped run has done of them is not done again."""
-        # Where nothing may win, a class must have the larger share of its own painting.
-        empty = 0.5 if self._background else 0.0
-        if folder is None or not hosts.is_first():
-            arrays = np.zeros(shape, np.uint16), np.full(shape, empty, np.float16)
-            maps = _Maps(*arrays, 0, None)
-        else:
-            maps = self._open_files(folder, way, shape, empty)
-        maps = maps._replace(done=hosts.agree(maps.done))
-        if maps.done and jax.process_count() > 1:
-            for array, number in itertools.product(maps[:2], range(self.count)):
-                array[number] = hosts.broadcast(array[number])
-        return maps
-
-    def _open_files(self, folder: Path, way: str, shape, empty: float) -> _Maps:
-        paths = [folder / f"{way}-{part}.npy" for part in ("winner", "share")]
-        file = folder / f"{way}.json"
-        mode, done = "r+", json.loads(file.read_text()) if file.exists() else 0
-        if not (done and all(path.exists() for path in paths)):
-            mode, done = "w+", 0
-        winner, share = (
-            np.lib.format.open_memmap(path, mode, kind, shape)
-            for path, kind in zip(paths, (np.uint16, np.float16), strict=True)
-        )
-        if mode == "w+":
-            share[:] = empty
-        return _Maps(winner, share, done, file)
-
-    def _close(self, maps: _Maps, keep: bool) -> None:
-        """The maps of a way that is scored go, but for the answer if `keep`."""
-        if maps.file:
-            maps.file.unlink()
-            maps.file.with_name(f"{maps.file.stem}-share.npy").unlink()
-            if not keep:
-                maps.file.with_name(f"{maps.file.stem}-winner.npy").unlink()
-
-    def _segment(
-        self, params, queries: _Queries, number: int, seed: int, maps: _Maps
-    ) -> _Maps:
-        winner, best, done, file = maps
+    def _segment(self, params, queries: _Queries, way: _Way, maps: Maps) -> None:
         palette = np.concatenate([np.zeros((1, 3), np.uint8), colors.spread_palette(1)])
-        for place, label in enumerate(self._labels[done:], start=done + 1):
-            encoded = self._encoded(params, label, number, seed, palette)
+        for place, label in enumerate(self._labels[maps.done :], start=maps.done + 1):
+            encoded = self._encoded(params, label, way, palette)
             shares = self._shares(params, encoded, palette, queries)
             for image, boxes in enumerate(queries.boxes):
                 own = [next(shares) for _ in boxes]
-                size = boxes[-1][2:]
-                share = tiles.averaging(boxes, size)(own) if self._tile else own[0]
-                shown = np.s_[: size[0], : size[1]]
-                wins = share > best[image][shown]
-                # In this order: a class that a kill cut off is done once more, and
-                # must not lose to itself.
-                winner[image][shown][wins] = place
-                best[image][shown][wins] = share[wins]
-            if file:
-                with new_file(file) as part:
-                    part.write_text(str(place))
-        return maps
+                size = boxes[-1].bottom, boxes[-1].right
+                share = tiles.averaging(boxes, size)(own) if self.tile else own[0]
+                maps.offer(image, place, share)
+            maps.finish(place)
 
     def _shares(
         self, params, encoded, palette: np.ndarray, queries: _Queries
     ) -> Iterator[np.ndarray]:
         """The share of the class's colour in every part of every image, in order."""
         parts = itertools.chain.from_iterable(queries.images)
-        for batch in common.batched(parts, self._batch_size):
-            spare = [batch[-1]] * (self._batch_size - len(batch))
-            placed = self._put(colors.normalize(np.stack([*batch, *spare])))
-            painted = common.fetch(self._paint(params, encoded, placed))
+        for batch in common.batched(parts, self.batch_size):
+            rows = np.stack(common.filled(batch, self.batch_size))
+            placed = self.engine.put(colors.normalize(rows))
+            painted = self.engine.fetch(self._paint(params, encoded, placed))
             for painting in painted[: len(batch)]:
                 yield colors.Memberships(np.clip(painting, 0, 255), palette)[1]
 
-    def _encoded(self, params, label: int, number: int, seed: int, palette):
-        rng = np.random.default_rng([seed, label])
-        members = rng.permutation(np.asarray(self._prompts.by_class[label]))[:number]
-        samples = [self._prompt(self._prompts[int(i)], label, rng) for i in members]
+    def _encoded(self, params, label: int, way: _Way, palette):
+        """The prompts of a class: its examples, painted white."""
+        rng = np.random.default_rng([way.seed, label])
+        members = rng.permutation(np.asarray(self._shown.by_class[label]))
+        samples = [
+            self._prompt(self._shown[int(i)], label, rng)
+            for i in members[: way.examples]
+        ]
         targets = [colors.paint(s.segments, (label,), palette[1:])[0] for s in samples]
         pictures = np.stack([s.image for s in samples]), np.stack(targets)
         shown = [colors.normalize(stack)[None] for stack in pictures]
         kind = np.array([samples[0].kind], np.int32)
-        return self._encode(params, *self._put_everywhere((*shown, kind)))
+        return self._encode(params, *self.engine.put_everywhere((*shown, kind)))
 
     def _prompt(self, sample: Sample, label: int, rng: np.random.Generator) -> Sample:
         parts, boxes = self._cut(sample)
-        if not self._tile:
+        if not self.tile:
             return parts[0]
         shown = [(_part(sample, box).segments == label).mean() for box in boxes]
         return parts[int(rng.choice(np.flatnonzero(shown >= np.mean(shown))))]
 
     def _score(self, cases: Cases, numbers: Sequence[int], winner: np.ndarray) -> None:
         rows = [number % self.count for number in numbers]
-        truths = self._read(rows, lambda sample: sample.segments)
-        for number, row, segments in zip(numbers, rows, truths, strict=True):
-            pred, truth, ignore = self._compared(winner[row], segments)
-            classes = len(self._source.class_names) + 1
+        classes = len(self.source.class_names) + 1
+        for number, row, sample in zip(numbers, rows, self._read(rows), strict=True):
+            pred, truth, ignore = self._compared(winner[row], sample.segments)
             cases.add(number, {"areas": class_areas(pred, truth, classes, ignore)})
 
     def _compared(self, winner: np.ndarray, segments: np.ndarray):
         """What was found and what is true, as places among the classes + 1, 0 for the
         background, and what is not scored; each at the truth's own resolution."""
-        places = {c: k for k, c in enumerate(self._source.class_names, start=1)}
+        places = {c: k for k, c in enumerate(self.source.class_names, start=1)}
         of_place = np.array([0, *(places[c] for c in self._labels)])
-        if self._tile:
+        if self.tile:
             winner = winner[: segments.shape[0], : segments.shape[1]]
-        small = Image.fromarray(winner.astype(np.int32))
-        pred = of_place[np.asarray(small.resize(segments.shape[::-1], _NEAREST))]
+        size = segments.shape[0], segments.shape[1]
+        pred = of_place[common.nearest(winner.astype(np.int32), size)]
         ignore = segments == IGNORE
-        if not self._background:
+        if not self.background:
             ignore = ignore | (segments == 0)
         truth = np.zeros(segments.shape, np.int64)
         for label in np.unique(segments[~ignore]).tolist():
@@ -345,18 +266,16 @@ class Evaluator:
         palette = self._palette
         shown = np.where(ignore[..., None], np.uint8(128), palette[truth])
         cells = [
-            np.asarray(Image.fromarray(cell).resize(self._size[::-1], _NEAREST))
+            common.nearest(cell, self.engine.size)
             for cell in (sample.image, shown, palette[pred])
         ]
         right = (pred == truth)[~ignore]
         share = right.mean() if right.size else np.nan
-        return Row(
-            cells, f"{self._source.name} #{number}   {share:.2f} of pixels right"
-        )
+        return Row(cells, f"{self.source.name} #{number}   {share:.2f} of pixels right")
 
     @functools.cached_property
     def _palette(self) -> np.ndarray:
-        rest = colors.spread_palette(len(self._source.class_names))
+        rest = colors.spread_palette(len(self.source.class_names))
         return np.concatenate([np.zeros((1, 3), np.uint8), rest])
 
 
@@ -366,7 +285,14 @@ def _part(sample: Sample, box: tiles.Box) -> Sample:
     )
 
 
-def _right(areas) -> float | None:
-    """The share of an image's scored pixels that is right."""
-    total = sum(shown for _, shown, _ in areas.values())
-    return sum(right for right, _, _ in areas.values()) / total if total else None
+def _image_means(areas: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Means over images of the Dice and the IoU of one class, areas `[n, 3]`: Dice over
+    all (1 where the class is neither shown nor painted), IoU over those that show it.
+    """
+    right, shown, predicted = areas.T
+    dice = np.nan_to_num(ratios(2 * right, shown + predicted), nan=1.0)
+    iou, known = ratios(right, shown + predicted - right), weights * (shown > 0)
+    return {
+        "dice": ratios(weights @ dice, weights.sum(1)),
+        "image_iou": ratios(known @ np.nan_to_num(iou), known.sum(1)),
+    }

@@ -1,8 +1,9 @@
-"""Prompts that are the same for all images: encoded once, whatever they are made of."""
+"""Prompts that are the same for all images, and encoded once: tuned ones, or one
+training image."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,44 +11,95 @@ from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import Sample
 from seggpt_jax.evaluators import common
+from seggpt_jax.evaluators.episodes import at_least
+from seggpt_jax.prompt_file import load_prompts
 from seggpt_jax.prompts import Prompts
 
+T = TypeVar("T")
 
-@dataclasses.dataclass(frozen=True)
-class Painter:
-    """Paints images by fixed prompts.
 
-    predict_fns: `predict.PredictFns`. put: places host arrays on the devices, a batch
-    shared out between them; put_everywhere: whole, on each.
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Evaluator(common.Evaluator):
+    """What evaluators of a whole source have in common whose prompts are fixed.
+
+    source: what is scored, at each image's own resolution; an image is a case. Images
+    are squashed to the model's size. images: score only the first so many; 0: all.
+    prompts, example: a record of `prompts`, a source of the same classes, that is the
+    prompt where no tuned one is given. ensemble: of a tuned prompt's images. threads:
+    that decode.
     """
 
-    predict_fns: Any
+    needs = ("prompts",)
+
+    source: Any
     batch_size: int
-    put: Callable[[Any], Any]
-    put_everywhere: Callable[[Any], Any]
+    prompts: Callable[[], Any] | None = None
+    example: str = ""
+    ensemble: str = "feature"
+    images: int = 0
+    threads: int = 4
+
+    def __post_init__(self) -> None:
+        at_least(1, batch_size=self.batch_size, threads=self.threads)
+        at_least(0, images=self.images)
+        self.count = min(self.images or len(self.source), len(self.source))
+        self.labels = [*self.source.class_names]
+        self._fns = self.engine.prompt_fns(self.ensemble)
+
+    def load(self, setting: str, named: bool = True) -> Prompts:
+        """The tuned prompt of the file that a setting names; `named`: refused where its
+        classes are not those of the source."""
+        content = load_prompts(getattr(self, setting), self.engine.size)
+        if named and content.names != dict(self.source.class_names):
+            raise ValueError(
+                f"{setting}: {content.names} are its classes, and not those of source "
+                f"{self.source.name!r}"
+            )
+        return content.prompts
+
+    def find_example(self, tuned: str) -> tuple[Any, int]:
+        """The source and the number of the record `example`. ValueError where neither
+        that nor the `tuned` prompts are given, where the source has none of that name,
+        or other classes than what is scored."""
+        if self.files or not (self.example and self.prompts):
+            raise ValueError(
+                f"{tuned}, or an example and the prompts it is of, must be given"
+            )
+        prompts = self.prompts()
+        common.check_classes(self.source, prompts)
+        for index in range(len(prompts)):
+            if prompts.record_id(index) == self.example:
+                return prompts, index
+        raise ValueError(
+            f"example is {self.example!r}: source {prompts.name!r} has no such record"
+        )
 
     def paint(
         self,
         params: Any,
         prompts: Sequence[Prompts],
-        reading: Iterable[tuple[np.ndarray, Any]],
-    ) -> Iterator[tuple[list[Any], list[np.ndarray]]]:
-        """Batches of what came with the images, and their paintings float32
+        numbers: Sequence[int],
+        read: Callable[[int], tuple[np.ndarray, T]],
+    ) -> Iterator[tuple[list[T], list[np.ndarray]]]:
+        """Batches of what comes with the images, and their paintings float32
         `[n, h, w, 3]` by each of the prompts.
 
-        reading: images uint8 `[h, w, 3]` at the model's size, each with anything.
+        read(number): an image uint8 `[h, w, 3]` at the model's size, with anything.
         """
-        encode, predict = self.predict_fns
+        encode, predict = self._fns
+        put, everywhere = self.engine.put, self.engine.put_everywhere
         encoded: list[Any] = []
         waiting: list[tuple[list, list]] = []
+        reading = common.prefetch(read, numbers, self.threads, 2 * self.batch_size)
         for batch in common.batched(reading, self.batch_size):
             encoded = encoded or [
-                encode(params, *self.put_everywhere((p.images, p.targets, p.kind)))
+                encode(params, *everywhere((p.images, p.targets, p.kind)))
                 for p in prompts
             ]
             images, items = zip(*batch, strict=True)
-            spare = [images[-1]] * (self.batch_size - len(images))
-            placed = self.put(colors.normalize(np.stack([*images, *spare])))
+            placed = put(
+                colors.normalize(np.stack(common.filled(images, self.batch_size)))
+            )
             waiting.append((list(items), [predict(params, e, placed) for e in encoded]))
             if len(waiting) > 1:  # The devices work on the newest batch meanwhile.
                 yield self._fetch(*waiting.pop(0))
@@ -55,7 +107,11 @@ class Painter:
             yield self._fetch(*last)
 
     def _fetch(self, items: list, painted: list) -> tuple[list[Any], list[np.ndarray]]:
-        return items, [common.fetch(part)[: len(items)] for part in painted]
+        return items, [self.engine.fetch(part)[: len(items)] for part in painted]
+
+    def small(self, cell: np.ndarray) -> np.ndarray:
+        """A picture at the model's size."""
+        return common.nearest(cell, self.engine.size)
 
 
 def by_example(
@@ -79,11 +135,3 @@ def by_example(
         np.array([0, *labels], np.int32),
         np.concatenate([np.array([colors.BLACK], np.uint8), palette]),
     )
-
-
-def find_record(source: Any, name: str) -> int:
-    """The index of a record. ValueError where the source has none of that name."""
-    for index in range(len(source)):
-        if source.record_id(index) == name:
-            return index
-    raise ValueError(f"example is {name!r}: source {source.name!r} has no such record")

@@ -26,7 +26,7 @@ class Draw(NamedTuple):
     prompts: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False)
 class HsnetEpisodes(Episodes):
     """Episodes by one of `PROTOCOLS`, `count` of them; as `Episodes` in all else.
 
@@ -42,7 +42,7 @@ class HsnetEpisodes(Episodes):
     protocol: str = ""
     count: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.protocol not in PROTOCOLS:
             raise ValueError(

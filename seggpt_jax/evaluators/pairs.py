@@ -3,10 +3,10 @@
 A model that cannot fit a handful of fixed pairs (`configs/vitl.py:overfit`) has a bug.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from seggpt_jax import canvas, colors
@@ -17,67 +17,54 @@ from seggpt_jax.metrics import episode_iou, ratios
 from seggpt_jax.sheets import Row
 
 
-class Evaluator:
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Evaluator(common.Evaluator):
     """Paints the query halves of the first `count` pairs of the training mixture, each
     a case.
 
-    dataset: pairs as data.context makes them, by index. `run(params)` yields
+    dataset() -> pairs as data.context makes them, by index. `run(params)` yields
     `<name>/episode_miou`: the mean over pairs of the mean IoU over the pair's colours.
     """
 
+    needs = ("dataset",)
     headings = ("prompt", "target", "query", "truth", "painting", "decoded")
 
-    def __init__(
-        self,
-        predict_fn: Callable[..., jax.Array],
-        *,
-        name: str,
-        size: tuple[int, int],
-        dataset: Any,
-        count: int,
-        batch_size: int,
-        put: Callable[[Any], Any] = jax.device_put,
-    ):
-        if count < 1 or batch_size < 1:
-            raise ValueError(f"count {count} and batch_size {batch_size} must be >= 1")
-        self._predict_fn, self._put, self._name = predict_fn, put, name
-        self._dataset, self.count, self._batch_size = dataset, count, batch_size
-        self._records: list[Any] = []
+    count: int
+    batch_size: int
+    dataset: Callable[[], Any]
 
-    def run(
-        self, params: Any, cases: Cases | None = None
-    ) -> Iterator[tuple[str, float]]:
-        """Evaluates what `cases` has not yet; yields `(name, value)`."""
-        cases = Cases() if cases is None else cases
-        for batch in common.batched(cases.left(self.count), self._batch_size):
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"count {self.count} and batch_size {self.batch_size} must be >= 1"
+            )
+        self._pairs = self.dataset()
+        self._predict_fn = self.engine.predict_fn("none")  # there is one prompt
+
+    def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
+        for batch in common.batched(numbers, self.batch_size):
             for number, answer in zip(batch, self._answers(params, batch), strict=True):
                 cases.add(number, {"iou": _iou(*answer)})
-        self._records = cases.records(self.count)
-        for key, value in self.scores(np.ones((1, self.count))).items():
-            yield key, float(value[0])
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores of the last run `[n]`, pair j counted `weights[:, j]` times."""
-        values = np.array([record["iou"] for record in self._records])
+        values = np.array([record["iou"] for record in self.records])
         mean = ratios(weights @ values, weights.sum(1))
-        return {f"{self._name}/episode_miou": mean}
+        return {f"{self.name}/episode_miou": mean}
 
     def ranked(self) -> list[int]:
-        """The pairs of the last run, best first."""
-        return sorted(range(self.count), key=lambda n: -self._records[n]["iou"])
+        return sorted(range(self.count), key=lambda n: -self.records[n]["iou"])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Pictures of some pairs, under `headings`."""
         rows = []
-        for batch in common.batched(numbers, self._batch_size):
+        for batch in common.batched(numbers, self.batch_size):
             rows += [_row(*answer) for answer in self._answers(params, batch)]
         return rows
 
     def _answers(self, params, numbers: Sequence[int]):
         """Episodes, their paintings and what these are decoded to."""
-        episodes = [_episode(self._dataset[number]) for number in numbers]
-        inputs = self._put(common.stack(episodes, 1, self._batch_size))
-        paintings = common.fetch(self._predict_fn(params, *inputs))
+        episodes = [_episode(self._pairs[number]) for number in numbers]
+        inputs = self.engine.put(common.stack(episodes, 1, self.batch_size))
+        paintings = self.engine.fetch(self._predict_fn(params, *inputs))
         for episode, painting in zip(episodes, paintings, strict=False):
             yield episode, painting, colors.decode(painting, episode.palette)
 

@@ -1,17 +1,18 @@
-"""Episodes whose prompts are a pool of candidates, with the best ones first.
+"""Episodes whose prompts are candidates, sorted so that the best stand first.
 
-`Episodes` with as many shots as there are to be candidates draws the pool: none of them
-is the query's image, and all depend on (seed, index) alone. Sorted, the first k prompts
-of an episode are the k chosen ones, and `common.stack` takes them as it takes any.
+`Episodes` draws the candidates: as many shots as there are to be candidates. None of
+them is the query's image, and all depend on (seed, index) alone. Sorted, the first k
+prompts of an episode are the k chosen ones, and `common.stack` takes them as any.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from seggpt_jax import colors, search
+from seggpt_jax import colors, hosts, search
 from seggpt_jax.config import suggest
-from seggpt_jax.evaluators.common import Episode
+from seggpt_jax.evaluators.common import Engine, Episode
 
 SEARCHES = ("none", *search.WAYS)
 
@@ -25,6 +26,17 @@ def check(how: str, pool: int, shots: int) -> None:
             f"pool is {pool}, must be more than shots, {shots}: there is nothing to "
             "choose from"
         )
+
+
+def bind(engine: Engine, ensemble: str, params: Any) -> search.Functions:
+    """The functions that a search calls, with their parameters."""
+    encode, paint = engine.prompt_fns(ensemble)
+    put, features = engine.put_everywhere, engine.features
+    return search.Functions(
+        lambda *shown: hosts.fetch(features(params, *put(shown))),
+        lambda *shown: encode(params, *put(shown)),
+        lambda prompts, queries: engine.fetch(paint(params, prompts, put(queries))),
+    )
 
 
 def sort_prompts(

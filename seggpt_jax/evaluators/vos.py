@@ -5,7 +5,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZIP_STORED, ZipFile
@@ -52,11 +52,10 @@ class _Frame(NamedTuple):
     masks: dict[int, np.ndarray]
 
 
-class Evaluator:
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Evaluator(common.Evaluator):
     """J, F and J&F of a source of videos (`source.videos`, a record per frame), each a
     case.
-
-    make_track_fns(memory) -> `predict.TrackFns`.
 
     All objects of a video's first frame are followed in one pass. `run(params)` yields
     `<name>/K<k>/<score>` for every k of `memories`, previous frames that are remembered
@@ -66,12 +65,12 @@ class Evaluator:
     frames' own resolution. Where the source has classes, `seen` names those that count
     as seen, and there are `j_seen`, `j_unseen`, `f_...` and `g`.
 
-    size: of the model's images. appear: objects may begin in later frames, where their
+    appear: objects may begin in later frames, where their
     masks first show (YouTube-VOS); they are followed from there by themselves, and win
     a pixel that they are surer of. videos: only the first so many; 0: all. export: a
     zip file to write into the folder of the cases, with the labels of every frame (with
     the longest memory) as PNGs with a palette, VIDEO/FRAME.png, as the servers of
-    YouTube-VOS and MOSE want them. put: places host arrays on the devices.
+    YouTube-VOS and MOSE want them.
 
     Raises:
       ValueError: for a source without videos or without a mask in a first frame.
@@ -79,22 +78,17 @@ class Evaluator:
 
     headings = ("first frame", "its target", "query", "truth", "painting", "decoded")
 
-    def __init__(
-        self,
-        make_track_fns: Callable[[int], Any],
-        *,
-        name: str,
-        source: Any,
-        size: tuple[int, int],
-        memories: Sequence[int] = (8,),
-        skip_ends: bool = True,
-        appear: bool = False,
-        seen: Sequence[str] = (),
-        videos: int = 0,
-        export: str = "",
-        put: Callable[[Any], Any] = jax.device_put,
-        threads: int = 4,
-    ):
+    source: Any
+    memories: Sequence[int] = (8,)
+    skip_ends: bool = True
+    appear: bool = False
+    seen: Sequence[str] = ()
+    videos: int = 0
+    export: str = ""
+    threads: int = 4
+
+    def __post_init__(self) -> None:
+        source, memories = self.source, self.memories
         found = getattr(source, "videos", None)
         if not found:
             raise ValueError(f"source {source.name!r} has no videos")
@@ -102,44 +96,31 @@ class Evaluator:
             raise ValueError(
                 f"memories is {memories}, must list one or more, each once"
             )
-        at_least(0, memories=min(memories), videos=videos)
-        at_least(1, threads=threads)
+        at_least(0, memories=min(memories), videos=self.videos)
+        at_least(1, threads=self.threads)
         known = set(source.class_names.values())
-        if unknown := set(seen) - known:
+        if unknown := set(self.seen) - known:
             raise ValueError(f"seen: the source has no class {sorted(unknown)}")
-        self._fns = {memory: make_track_fns(memory) for memory in memories}
-        self._videos = dict(itertools.islice(found.items(), videos or None))
-        self._source, self._name, self._size = source, name, size
-        self._skip_ends, self._appear, self._seen = skip_ends, appear, frozenset(seen)
-        self._put, self._threads = put, threads
-        self._export = export
+        self._fns = {memory: self.engine.track_fns(memory) for memory in memories}
+        self._videos = dict(itertools.islice(found.items(), self.videos or None))
         self.count = len(self._videos)
         self._arms = (*(f"K{memory}" for memory in memories), _COPY)
-        self._records: list[Any] = []
 
-    def run(
-        self, params: Any, cases: Cases | None = None
-    ) -> Iterator[tuple[str, float]]:
-        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
-        any evidence is nan. ValueError without a folder for what is to be exported."""
-        cases = Cases() if cases is None else cases
-        if self._export and cases.folder is None:
-            raise ValueError(f"export {self._export}: there is no folder to write to")
+    def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
+        """ValueError without a folder for what is to be exported."""
+        if self.export and cases.folder is None:
+            raise ValueError(f"export {self.export}: there is no folder to write to")
         videos = list(self._videos)
-        for number in cases.left(self.count):
-            folder = cases.folder if cases.active and self._export else None
+        folder = cases.folder if cases.active and self.export else None
+        for number in numbers:
             cases.add(number, self._run_video(params, videos[number], folder))
-        self._records = cases.records(self.count)
-        if self._export and cases.folder and cases.active:
-            _pack(cases.folder / _MASKS, cases.folder / self._export)
-        for key, value in self.scores(np.ones((1, self.count))).items():
-            yield key, float(value[0])
+        if folder:
+            _pack(folder / _MASKS, folder / self.export)
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores of the last run `[n]`, video j counted `weights[:, j]` times."""
         objects = [
             (place, one)
-            for place, record in enumerate(self._records)
+            for place, record in enumerate(self.records)
             for one in record["objects"]
         ]
         own = weights[:, [place for place, _ in objects]]
@@ -147,23 +128,22 @@ class Evaluator:
         for arm in self._arms:
             values = np.array([one[arm] for _, one in objects]).reshape(-1, 2)
             scores = video_scores(values, [one["group"] for _, one in objects], own)
-            found |= {f"{self._name}/{arm}/{key}": v for key, v in scores.items()}
+            found |= {f"{self.name}/{arm}/{key}": v for key, v in scores.items()}
         return found
 
     def ranked(self) -> list[int]:
-        """The videos of the last run that have a truth, best first, by J&F with the
-        longest memory."""
+        """By J&F with the longest memory."""
         arm = f"K{max(self._fns)}"
         values = {
             n: np.mean([one[arm] for one in record["objects"]])
-            for n, record in enumerate(self._records)
+            for n, record in enumerate(self.records)
             if record["objects"]
         }
         return sorted(values, key=lambda n: -values[n])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Pictures of some videos, under `headings`: the middle frame, or the first
-        one after it where something is followed, with the longest memory."""
+        """Of each video the middle frame, or the first one after it where something is
+        followed, with the longest memory."""
         rows = []
         for number in numbers:
             video, frames = list(self._videos.items())[number]
@@ -176,7 +156,7 @@ class Evaluator:
     def _run_video(self, params, video: str, folder: Path | None) -> dict[str, Any]:
         """Its objects, and J and F of each by every arm."""
         frames, longest = self._videos[video], max(self._fns)
-        ends = (frames[0], frames[-1]) if self._skip_ends else ()
+        ends = (frames[0], frames[-1]) if self.skip_ends else ()
         values: dict[int, dict[str, list[tuple[float, float]]]] = {}
         halves: dict[int, str] = {}
         for frame in self._follow(params, frames):
@@ -191,7 +171,7 @@ class Evaluator:
                 labels = frame.masks[longest].copy()
                 given = np.isin(sample.segments, self._begun(frame))
                 labels[given] = sample.segments[given]  # what was given is the answer
-                name = f"{self._source.record_id(frame.record)}.png"
+                name = f"{self.source.record_id(frame.record)}.png"
                 _save(labels, folder / _MASKS / name)
         return {"video": video, "objects": [
             {"object": n, "group": halves[n],
@@ -201,33 +181,34 @@ class Evaluator:
 
     def _begun(self, frame: _Frame) -> list[int]:
         """Objects that are shown in a frame to be followed from there."""
-        if frame.groups and not self._appear:
+        if frame.groups and not self.appear:
             return []
         known = {n for group in frame.groups for n in group.objects}
         return [n for n in frame.sample.classes if n not in known]
 
     def _follow(self, params, frames: range) -> Iterator[_Frame]:
         groups: list[_Group] = []
-        samples = common.prefetch(
-            self._source.__getitem__, frames, self._threads, _AHEAD
-        )
+        samples = common.prefetch(self.source.__getitem__, frames, self.threads, _AHEAD)
         for record, sample in zip(frames, samples, strict=True):
-            small = images.resize_image(sample.image, self._size)
-            shown = self._put(colors.normalize(small)[None])
+            small = images.resize_image(sample.image, self.engine.size)
+            shown = self.engine.put_everywhere(colors.normalize(small)[None])
             painted = {
                 memory: [self._step(params, memory, group, shown) for group in groups]
                 for memory in self._fns
             }
             size = sample.segments.shape[0], sample.segments.shape[1]
-            masks = {memory: _decode(p, groups, size) for memory, p in painted.items()}
+            masks = {
+                memory: self._decode(paintings, groups, size)
+                for memory, paintings in painted.items()
+            }
             frame = _Frame(record, sample, list(groups), painted, masks)
             yield frame
             if begun := self._begun(frame):
                 groups.append(self._begin(params, record, sample, tuple(begun)))
-            if not groups and not self._appear:
-                video = self._source.record_id(record).rpartition("/")[0]
+            if not groups and not self.appear:
+                video = self.source.record_id(record).rpartition("/")[0]
                 raise ValueError(
-                    f"source {self._source.name!r}: the first frame of {video} shows "
+                    f"source {self.source.name!r}: the first frame of {video} shows "
                     "no object"
                 )
 
@@ -238,32 +219,49 @@ class Evaluator:
         black = np.zeros((1, 3), np.uint8)
         palette = np.concatenate([black, colors.spread_palette(len(objects))])
         target, _ = colors.paint(sample.segments, objects, palette[1:])
-        placed = self._put(
-            (
-                colors.normalize(images.resize_image(sample.image, self._size))[
-                    None, None
-                ],
-                colors.normalize(images.resize_target(target, self._size))[None, None],
-                np.array([INSTANCE], np.int32),
-            )
+        # Objects are instances, and the model has an embedding that says so.
+        small = (
+            images.resize_image(sample.image, self.engine.size),
+            images.resize_target(target, self.engine.size),
         )
+        shown = [colors.normalize(picture)[None, None] for picture in small]
+        kind = np.array([INSTANCE], np.int32)
+        placed = self.engine.put_everywhere((*shown, kind))
         states = {m: fns.start(params, *placed) for m, fns in self._fns.items()}
-        named = self._source.object_names(record) if self._seen else {}
-        halves = {n: "seen" if named[n] in self._seen else "unseen" for n in named}
+        named = self.source.object_names(record) if self.seen else {}
+        halves = {n: "seen" if named[n] in self.seen else "unseen" for n in named}
         return _Group(sample, target, palette, objects, states, halves)
 
     def _step(self, params, memory: int, group: _Group, frame: jax.Array) -> jax.Array:
+        palette = self.engine.put_everywhere(group.palette)
         painting, group.states[memory] = self._fns[memory].step(
-            params, group.states[memory], frame, self._put(group.palette)
+            params, group.states[memory], frame, palette
         )
         return painting
+
+    def _decode(
+        self,
+        paintings: Sequence[jax.Array],
+        groups: Sequence[_Group],
+        size: tuple[int, int],
+    ) -> np.ndarray:
+        """Object numbers int32 `[h, w]` at the frame's size, 0 for none."""
+        best, pred = np.zeros(size, np.float32), np.zeros(size, np.int32)
+        for painting, group in zip(paintings, groups, strict=True):
+            whole = np.clip(self.engine.fetch(painting)[0], 0, 255)
+            shares = colors.Memberships(whole, group.palette)
+            index, share = tiles.blend([shares], [tiles.Box(0, 0, *size)], size)
+            wins = (index > 0) & (share > best)
+            pred = np.where(wins, np.array([0, *group.objects], np.int32)[index], pred)
+            best = np.where(wins, share, best)
+        return pred
 
     def _row(self, video: str, frame: _Frame) -> Row:
         group, sample, longest = frame.groups[0], frame.sample, max(self._fns)
         painting, pred = frame.painted[longest][0], frame.masks[longest]
 
         def small(picture):
-            return images.resize_target(picture, self._size)
+            return images.resize_target(picture, self.engine.size)
 
         def painted(labels):
             return colors.paint(labels, group.objects, group.palette[1:])[0]
@@ -272,7 +270,7 @@ class Evaluator:
         truth[sample.segments == IGNORE] = _GREY
         cells = (
             small(group.sample.image), small(group.target), small(sample.image),
-            small(truth), common.fetch(painting)[0], small(painted(pred)),
+            small(truth), self.engine.fetch(painting)[0], small(painted(pred)),
         )  # fmt: skip
         values = [
             region_similarity(pred == n, sample.segments == n) for n in group.objects
@@ -302,21 +300,6 @@ def _save(labels: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as part:
         picture.save(part, "PNG")
-
-
-def _decode(
-    paintings: Sequence[jax.Array], groups: Sequence[_Group], size: tuple[int, int]
-) -> np.ndarray:
-    """Object numbers int32 `[h, w]` at the frame's size, 0 for none."""
-    best, pred = np.zeros(size, np.float32), np.zeros(size, np.int32)
-    for painting, group in zip(paintings, groups, strict=True):
-        whole = np.clip(common.fetch(painting)[0], 0, 255)
-        shares = colors.Memberships(whole, group.palette)
-        index, share = tiles.blend([shares], [tiles.Box(0, 0, *size)], size)
-        wins = (index > 0) & (share > best)
-        pred = np.where(wins, np.array([0, *group.objects], np.int32)[index], pred)
-        best = np.where(wins, share, best)
-    return pred
 
 
 def _copied(groups: Sequence[_Group], size: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,91 @@
+"""Maps that classes compete for, one class after the other, over all images at once.
+
+They are larger than memory likes (2,000 images of ADE20K), so they lie in files, and a
+run that was stopped goes on at the class where it was.
+"""
+
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from seggpt_jax import hosts
+from seggpt_jax.staging import new_file
+
+
+class Maps:
+    """The winning class of every pixel so far, of n images.
+
+    winner: uint16 `[n, h, w]`, the place of the class among those that compete, from 1;
+    0 for none. Images that are smaller lie in the upper left. done: classes that have
+    competed, in order. A class must have a larger share of a pixel than `empty` to win
+    it. In a `folder`, the first process keeps them in files that begin with `name`.
+    """
+
+    def __init__(
+        self, folder: Path | None, name: str, shape: tuple[int, int, int], empty: float
+    ):
+        self._stem = folder / name if folder and hosts.is_first() else None
+        self.done = 0
+        if self._stem:
+            self._open(shape, empty)
+        else:
+            self.winner = np.zeros(shape, np.uint16)
+            self._share = np.full(shape, empty, np.float16)
+        self.done = hosts.agree(self.done)
+        if self.done and jax.process_count() > 1:
+            for array, image in itertools.product(
+                (self.winner, self._share), range(len(self.winner))
+            ):
+                array[image] = hosts.broadcast(array[image])
+
+    def _open(self, shape: tuple[int, int, int], empty: float) -> None:
+        count = self._path(".json")
+        paths = self._path("-winner.npy"), self._path("-share.npy")
+        if all(path.exists() for path in (count, *paths)):
+            self.done = json.loads(count.read_text())
+        self.winner, self._share = (
+            np.lib.format.open_memmap(path, "r+" if self.done else "w+", kind, shape)
+            for path, kind in zip(paths, (np.uint16, np.float16), strict=True)
+        )
+        if not self.done:
+            self._share[:] = empty
+
+    def _path(self, ending: str) -> Path:
+        assert self._stem
+        return self._stem.with_name(self._stem.name + ending)
+
+    def offer(self, image: int, place: int, share: np.ndarray) -> None:
+        """A class takes the pixels of an image where its share `[h, w]` is the largest
+        so far; the first class of the same share keeps them."""
+        height, width = share.shape
+        winner = self.winner[image][:height, :width]
+        best = self._share[image][:height, :width]
+        wins = share > best
+        # In this order: a class that a kill cut off is done once more, and must not
+        # lose to itself.
+        winner[wins] = place
+        best[wins] = share[wins]
+
+    def finish(self, place: int) -> None:
+        """Notes that a class has been offered for every image."""
+        if self._stem:
+            with new_file(self._path(".json")) as part:
+                part.write_text(str(place))
+
+    def close(self, keep: bool) -> None:
+        """The files go, but for the winners if `keep`."""
+        if self._stem:
+            self._path(".json").unlink()
+            self._path("-share.npy").unlink()
+            if not keep:
+                self._path("-winner.npy").unlink()
+
+
+def kept_winner(folder: Path, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """The winners that an earlier run kept; the first process alone has them."""
+    if not hosts.is_first():
+        return np.zeros(shape, np.uint16)
+    return np.load(folder / f"{name}-winner.npy", mmap_mode="r")
