@@ -74,7 +74,8 @@ def copier(params, images, targets, queries, kind):
 
 
 def oracle(episodes, count):
-    """Knows the painting of `count` episodes by their pictures, else paints black."""
+    """Knows the painting of `count` episodes by their pictures, else paints black. What
+    is ignored it takes for a class, which no score may see."""
     known = {}
     for i in range(count):
         right, _ = episodes.draw(i)
@@ -89,6 +90,7 @@ def oracle(episodes, count):
         for row, (prompt, query) in enumerate(zip(*raw, strict=True)):
             if episode := known.get((query.tobytes(), prompt.tobytes())):
                 painting[row] = episode.palette[episode.truth]
+                painting[row][episode.ignore] = episode.palette[1]
         return jax.device_put(colors.normalize(painting))
 
     return predict

@@ -1,5 +1,6 @@
 """Scores of a config's evaluators, of checkpoints and of releases."""
 
+import importlib
 import json
 
 import jax
@@ -7,13 +8,15 @@ import numpy as np
 import pytest
 
 from seggpt_jax import build, checkpoint, evaluate, release, report, sharding
-from seggpt_jax.evaluators.common import Evaluator
+from seggpt_jax.evaluators.common import Evaluator, stack
+from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.models.seggpt import init_params
-from seggpt_jax.predict import Engine
+from seggpt_jax.predict import Engine, make_predict_fn
 from seggpt_jax.sheets import Row
 from seggpt_jax.train import train
 from seggpt_jax.writer import Writer
-from tests import tiny
+from tests import blocks, tiny
+from tests.models import random_params
 
 
 class Fixed(Evaluator):
@@ -97,6 +100,51 @@ def test_no_score_depends_on_batches_and_devices(tmp_path, how):
         with Writer(tmp_path) as writer, jax.transfer_guard("disallow"):
             scores.append(evaluate.run_groups(groups, placed, 1, writer))
     assert scores[0] == scores[1] == scores[2] and len(scores[0]) == 24
+
+
+def test_the_ensemble_of_the_settings_paints():
+    """Four prompts in a grid, as `predict.make_predict_fn` paints them."""
+    model = build.build_model(tiny.config().model)
+    params = random_params(model)  # initial ones would paint much the same
+    engine = Engine(model, sharding.make_mesh(devices=jax.devices()[:1]))
+    heldout = tiny.config("evals").evals.heldout.to_dict()
+    paintings = {}
+    for ensemble in ("feature", "spatial"):
+        settings = heldout | {"shots": (4,), "episodes": 2, "ensemble": ensemble}
+        (group,) = evaluate.build_groups({"some": settings}, "", engine)
+        (evaluator,) = group.evaluators.values()
+        paintings[ensemble] = evaluator.rows(params, [0])[0].cells[4]
+        episodes = Episodes(evaluator.source, engine.size, shots=4)
+        shown = stack([episodes.draw(0)[0]], 4, 4)
+        plain = engine.fetch(make_predict_fn(model, ensemble)(params, *shown))
+        np.testing.assert_allclose(paintings[ensemble], plain[0], atol=1e-3)
+    assert np.abs(paintings["feature"] - paintings["spatial"]).max() > 1
+    # Compiled once for all that ask for the same.
+    assert engine.predict_fn("spatial") is engine.predict_fn("spatial")
+    assert engine.prompt_fns("both") is engine.prompt_fns("both")
+    assert engine.track_fns(3) is engine.track_fns(3)
+    with pytest.raises(ValueError, match="settings of evals.some: .*'mean' is not one"):
+        evaluate.build_groups({"some": heldout | {"ensemble": "mean"}}, "", engine)
+
+
+@pytest.mark.parametrize("kind", ["closed", "examples", "fewshot", "panoptic"])
+def test_every_evaluator_of_prompts_asks_for_its_ensemble(kind):
+    cls = importlib.import_module(evaluate.EVALUATORS[kind]).Evaluator
+    asked: list = []
+    engine = blocks.engine()
+    engine.predict_fn = engine.prompt_fns = lambda e: asked.append(e) or (None, None)
+    source = blocks.Blocks()
+    given = dict(name="x", source=source, batch_size=1, ensemble="both", engine=engine)
+    if "prompts" in cls.needs:
+        given["prompts"] = lambda: source
+    if kind == "fewshot":
+        given["episodes"] = 1
+    if kind in ("closed", "panoptic"):  # which end at the missing example
+        with pytest.raises(ValueError):
+            cls(**given)
+    else:
+        cls(**given)
+    assert asked == ["both"]
 
 
 @pytest.mark.parametrize(

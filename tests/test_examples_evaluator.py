@@ -158,18 +158,31 @@ def test_no_score_depends_on_the_batch(sets):
     assert run(sets, seer(), images=1)[0] != reference
 
 
-def test_the_larger_share_wins(sets):
-    """A class that is painted everywhere, but faintly, takes only what is left."""
-    sure = seer()
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("surest", [1, 2, 3])
+def test_the_largest_share_wins(sets, background, surest):
+    """Every class is painted everywhere, and has more than half of each pixel; only one
+    has the most, whether it comes first or last."""
+    sureness = iter([1.0 if label == surest else 0.8 for label in (1, 2, 3)])
+    white, black = (
+        colors.normalize(np.full((1, 1, 1, 3), v, np.uint8)) for v in (255, 0)
+    )
 
-    def predict(params, greys, queries):
-        if abs(np.mean(greys)) < 10:  # of the first class, by its own grey
-            pass
-        return sure.predict(params, greys, queries)
+    def encode(params, images, targets, kind):
+        return next(sureness)
 
-    scores, _ = run(sets, PredictFns(sure.encode_prompts, predict))
-    faint, _ = run(sets, seer(certain=0.6))
-    assert faint == scores
+    def predict(params, sure, queries):
+        return np.broadcast_to(sure * white + (1 - sure) * black, queries.shape)
+
+    fns = PredictFns(encode, predict)
+    scores, _ = run(sets, fns, background=background, seeds=(1000,))
+    truth = np.concatenate([sample.segments.ravel() for sample in sets[1]])
+    truth = truth[(truth != 255) & (background | (truth > 0))]
+    assert scores["ade/N1/pacc"] == pytest.approx((truth == surest).mean())
+
+
+def test_a_class_that_is_faint_everywhere_wins_nothing_from_a_sure_one(sets):
+    assert run(sets, seer(certain=0.6))[0] == run(sets, seer())[0]
 
 
 def test_what_does_not_fit(sets, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import colors
-from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.vos import Evaluator
 from seggpt_jax.predict import TrackFns
@@ -20,8 +20,13 @@ SIZE = (24, 32)
 
 def copier(memory):
     """Paints what it was shown first, whatever the frame."""
+
+    def start(params, images, targets, kind):
+        assert kind.tolist() == [INSTANCE]  # objects are not categories
+        return targets[:, 0]
+
     return TrackFns(
-        lambda params, images, targets, kind: targets[:, 0],
+        start,
         lambda params, state, frame, palette: (params * state, state),
     )
 
