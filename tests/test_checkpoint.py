@@ -252,19 +252,22 @@ def test_checkpoint_of_another_model_lists_the_names(tmp_path):
     assert "step" not in message.replace("opt/", "").split("model", 1)[1]
 
 
+@pytest.fixture(scope="module")
 def too_big():
-    """One array: of several, writes under way complain of a closed event loop."""
+    """One array: of several, writes under way complain of a closed event loop. Made
+    while there is room for the programs that make it."""
     return {"x": jax.random.normal(jax.random.key(0), (1 << 14,))}
 
 
-def test_full_disk_is_named_and_leaves_nothing_behind(tmp_path, caplog, capfd):
+def test_full_disk_is_named_and_leaves_nothing_behind(tmp_path, caplog, capfd, too_big):
+    third = make_state(3)
     with Checkpoints(tmp_path) as saver:
         saver.save(1, make_state(1), {})
         saver.wait()
         with disk_full_at(1 << 12):
-            saver.save(2, too_big(), {})  # fails in the background
+            saver.save(2, too_big, {})  # fails in the background
             with pytest.raises(OSError) as raised:
-                saver.save(3, make_state(3), {})
+                saver.save(3, third, {})
         assert "step 2 could not be saved in " + str(tmp_path) in str(raised.value)
         assert "File too large" in str(raised.value)
         assert saver.steps() == [1]
@@ -274,14 +277,14 @@ def test_full_disk_is_named_and_leaves_nothing_behind(tmp_path, caplog, capfd):
     assert sorted(os.listdir(tmp_path)) == ["1", "4"]
 
 
-def test_failed_save_surfaces_in_wait_and_close(tmp_path):
+def test_failed_save_surfaces_in_wait_and_close(tmp_path, too_big):
     saver = Checkpoints(tmp_path)
     with disk_full_at(1 << 12):
-        saver.save(5, too_big(), {})
+        saver.save(5, too_big, {})
         with pytest.raises(OSError, match="step 5 could not be saved"):
             saver.wait()
         saver.wait()  # told once
-        saver.save(6, too_big(), {})
+        saver.save(6, too_big, {})
         with pytest.raises(OSError, match="step 6 could not be saved"):
             saver.close()
 

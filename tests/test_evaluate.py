@@ -181,7 +181,8 @@ def test_model_settings(settings, message):
 def trained(tmp_path_factory):
     """A finished run's workdir and the scores that it ended with."""
     folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch, tiny.quick(patch, folder / "cache"):
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.one_device(patch)
         yield folder / "run", train(tiny.config("evals"), str(folder / "run"))
 
 

@@ -1,6 +1,7 @@
 """Several processes on this machine as one run."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -30,7 +31,7 @@ def free_port() -> int:
 def launch(workdir, cache, processes, *arguments, send=None, command=COMMAND):
     """Runs the main command in so many processes; their exit statuses and what they
     said. send: (process, signal, batch)."""
-    environment = tiny.environment(cache)
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     port, running = free_port(), []
     for number in range(processes):
         program = ["-m", "seggpt_jax.main"]

@@ -187,7 +187,7 @@ def test_a_release_predicts_as_its_model(tmp_path):
     )
     hidden = np.broadcast_to(query_half(SMALL.grid), (2, *SMALL.grid))
     halves = stitch(targets[:, :16], targets[:, :16])
-    wanted, _ = small().apply({"params": PARAMS}, images, halves, hidden, kind)
+    wanted, _ = jax.jit(small().apply)({"params": PARAMS}, images, halves, hidden, kind)
     # The same sums in another order, on outputs of scale 1.
     np.testing.assert_allclose(painted, wanted[:, 16:], atol=1e-5)
 

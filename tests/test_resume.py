@@ -15,36 +15,33 @@ from tests.conftest import REPOSITORY
 COMMAND = ["--config=tests/tiny.py:steps=6,first=3"]
 
 
-def start(workdir, cache, *arguments, send=None):
+def start(workdir, *arguments, send=None):
     program = ["-m", "seggpt_jax.main"]
     if send:
         program = ["-c", tiny.SIGNALLED, *map(str, send)]
-    environment = tiny.environment(cache)
     command = [sys.executable, *program, *COMMAND, f"--workdir={workdir}", *arguments]
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
 def test_killed_and_preempted_runs_go_on_bit_exactly(tmp_path):
     """Two stages, EMA, drop path and repainted backgrounds are all on."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    done = start(whole, tmp_path / "cache")
+    done = start(whole)
     assert done.returncode == 0, done.stderr
     assert list(tiny.metrics(whole)) == [1, 2, 3, 4, 5, 6]
 
     # SIGTERM saves where the stages meet, which is no multiple of save_every.
-    preempted = start(broken, tmp_path / "cache", send=(signal.SIGTERM, 3))
+    preempted = start(broken, send=(signal.SIGTERM, 3))
     assert preempted.returncode == 0, preempted.stderr
     assert "step 3 is saved" in preempted.stderr
     assert sorted(os.listdir(broken / "checkpoints")) == ["2", "3"]
 
-    killed = start(broken, tmp_path / "cache", send=(signal.SIGKILL, 2))
+    killed = start(broken, send=(signal.SIGKILL, 2))
     assert killed.returncode == -signal.SIGKILL
     assert not (broken / "checkpoints" / "6").exists()
 
     other = ["--config.loader.workers=1", "--config.loader.threads=1"]
-    resumed = start(broken, tmp_path / "cache", *other)
+    resumed = start(broken, *other)
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at step" in resumed.stderr
     tiny.assert_same_run(whole, broken)
@@ -52,9 +49,10 @@ def test_killed_and_preempted_runs_go_on_bit_exactly(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run, and a copy of the cache that its programs are in."""
+    """A finished run."""
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch, tiny.quick(patch, folder / "cache"):
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.one_device(patch)
         train(tiny.config(), str(folder / "run"))
         yield folder / "run"
 

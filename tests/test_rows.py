@@ -9,24 +9,13 @@ import os
 import pickle
 import shutil
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from configs import eval as eval_config
 from seggpt_jax import evaluate
 from tests.layouts import mask, photo, write_json, write_lines
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Rows share programs: half of the time would go into compiling them again."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def link(target, path):

@@ -28,10 +28,10 @@ NAMES = ("texture: checkered", "texture: plaid")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick(tmp_path_factory):
+def one_device():
     with pytest.MonkeyPatch.context() as patch:
-        with tiny.quick(patch, tmp_path_factory.mktemp("cache")):
-            yield
+        tiny.one_device(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

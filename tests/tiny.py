@@ -1,12 +1,9 @@
 """The smallest run there is, as a config file: `--config=tests/tiny.py:steps=6`."""
 
-import contextlib
 import json
-import os
 
 import jax
 import numpy as np
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from configs import common
 from seggpt_jax import checkpoint, sharding
@@ -104,19 +101,8 @@ def assert_same_run(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-def environment(cache):
-    """Of a process that runs the main command: programs compiled once, quickly."""
-    return os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-
-
-@contextlib.contextmanager
-def quick(monkeypatch, folder):
-    """One device, and programs compiled once, without optimisation."""
+def one_device(monkeypatch):
+    """Meshes of one of this process's devices."""
     axes = (jax.sharding.AxisType.Auto,) * 3
     one = jax.make_mesh(
         (1, 1, 1), sharding.AXES, axis_types=axes, devices=jax.devices()[:1]
@@ -124,18 +110,3 @@ def quick(monkeypatch, folder):
     monkeypatch.setattr(
         sharding, "make_mesh", lambda data=-1, fsdp=1, tensor=1, devices=None: one
     )
-    settings = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    reset_cache()  # it reads its folder once
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        reset_cache()
