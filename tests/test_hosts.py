@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from seggpt_jax.evaluate import evaluate
 from tests import tiny
 from tests.conftest import REPOSITORY
 
 # Adam makes whole steps of gradients that are 0 but for rounding; small steps keep what
 # comes of that small.
-COMMAND = "--config=tests/tiny.py:steps=6,first=3,batch=4,lr=1e-4"
+RUN = "steps=6,first=3,batch=4,lr=1e-4,evals=True"
+COMMAND = f"--config=tests/tiny.py:{RUN}"
 DEVICES = 4  # of the whole run, whatever the number of processes
 HEARTBEAT = 10
 
@@ -63,13 +66,65 @@ def assert_close(one, other):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
-    (status,), (said,) = launch(folder / "run", folder / "cache", 1)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    (status,), (said,) = launch(folder / "alone", folder / "cache-alone", 1)
     assert status == 0, said
-    return folder / "run"
+    return folder / "alone"
 
 
+@pytest.fixture(scope="module")
+def stopped(folder):
+    """A run of two processes after a SIGTERM to the second."""
+    run = folder / "stopped"
+    # Early: it is noticed within seconds, of which only compiling takes any.
+    send = (1, int(signal.SIGTERM), 1)
+    status, said = launch(run, folder / "cache", 2, "--stopped_status=75", send=send)
+    assert status == [75, 75], said
+    assert "is saved, the same command goes on" in said[0]
+    assert "placement" in said[0] and "placement" not in said[1]
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(folder, stopped):
+    """That run, which went on until its second process was killed, and went on."""
+    run, cache = shutil.copytree(stopped, folder / "finished"), folder / "cache"
+    saved = max(int(p.name) for p in (run / "checkpoints").iterdir())
+    killed_ends_all(run, cache, 1, batch=1)
+    status, said = launch(run, cache, 2)
+    assert status == [0, 0], said
+    assert f"resumed at step {saved}" in said[0]
+    return run
+
+
+def killed_ends_all(run, cache, killed, batch):
+    began = time.monotonic()
+    status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), batch))
+    assert time.monotonic() - began < 120
+    assert status[killed] == -signal.SIGKILL
+    assert status[1 - killed] != 0, said
+
+
+def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(
+    alone, stopped, tmp_path
+):
+    run = shutil.copytree(stopped, tmp_path / "run")
+    assert max(int(p.name) for p in (run / "checkpoints").iterdir()) < 6
+    (status,), (said,) = launch(run, alone.parent / "cache-alone", 1)
+    assert status == 0 and "resumed at step" in said
+    assert_close(alone, run)
+
+
+def test_a_stopped_and_killed_run_of_two_processes_is_the_run_of_one(alone, finished):
+    assert_close(alone, finished)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("processes, mesh", [(2, ()), (4, ("fsdp=2", "tensor=2"))])
 def test_several_processes_train_as_one(alone, tmp_path, processes, mesh):
     settings = [f"--config.mesh.{axis}" for axis in mesh]
@@ -80,26 +135,11 @@ def test_several_processes_train_as_one(alone, tmp_path, processes, mesh):
     assert not any("placement" in text for text in said[1:])
 
 
-def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(alone, tmp_path):
-    run, cache = tmp_path / "run", tmp_path / "cache"
-    send = (1, int(signal.SIGTERM), 2)
-    status, said = launch(run, cache, 2, "--stopped_status=75", send=send)
-    assert status == [75, 75], said
-    assert "is saved, the same command goes on" in said[0]
-    assert max(int(p.name) for p in (run / "checkpoints").iterdir()) < 6
-    (status,), (said,) = launch(run, cache, 1)
-    assert status == 0 and "resumed at step" in said
-    assert_close(alone, run)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_all_and_the_run_goes_on(alone, tmp_path, killed):
     run, cache = tmp_path / "run", tmp_path / "cache"
-    began = time.monotonic()
-    status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), 4))
-    assert time.monotonic() - began < 120
-    assert status[killed] == -signal.SIGKILL
-    assert status[1 - killed] != 0, said
+    killed_ends_all(run, cache, killed, batch=4)
     status, said = launch(run, cache, 2)
     assert status == [0, 0], said
     assert "resumed at step 2" in said[0]
@@ -114,6 +154,7 @@ def test_wrong_input_is_one_error_everywhere(tmp_path):
         assert "error: workdir" in text and "cannot be written" in text
 
 
+@pytest.mark.slow
 def test_a_prompt_is_tuned_as_by_one_process(tmp_path):
     settings = [
         "--config.stages.tune.steps=4", "--config.stages.tune.warmup=1",
@@ -138,32 +179,33 @@ def test_a_prompt_is_tuned_as_by_one_process(tmp_path):
         np.testing.assert_allclose(value, others[name], atol=5e-3, err_msg=name)
 
 
-def test_evaluation_finds_the_same_and_goes_on(tmp_path):
-    """In training, and of a checkpoint, where two processes finish what one began."""
-    evals = "--config=tests/tiny.py:steps=4,first=2,batch=4,evals=True"
-    run, cache = tmp_path / "run", tmp_path / "cache"
-    status, said = launch(run, cache, 2, command=evals)
-    assert status == [0, 0], said
-    stored = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
-    pictures = sorted(p.relative_to(run) for p in (run / "pictures").rglob("*.png"))
-    assert pictures
+def test_evaluation_finds_the_same_and_goes_on(finished, tmp_path, monkeypatch):
+    """In training, and of its checkpoint, where two processes finish what one began."""
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    in_training = json.loads(lines[-1])
+    assert list((finished / "pictures").rglob("*.png"))
 
-    score = ["--config.mode=evaluate", f"--config.checkpoint={run}"]
-    scores, cases = [], []
-    for name, processes in (("one", 1), ("two", 2)):
-        folder = tmp_path / name
-        if name == "two":  # as if it had been stopped after three cases
-            kept = tmp_path / "one/results/heldout-shapes/cases.jsonl"
-            part = folder / "results/heldout-shapes/cases.jsonl"
-            part.parent.mkdir(parents=True)
-            part.write_text("".join(kept.read_text().splitlines(True)[:4]))
-        status, said = launch(folder, cache, processes, *score, command=evals)
-        assert status == [0] * processes, said
-        result = json.loads((folder / "results/heldout.json").read_text())
-        scores.append(result["scores"])
-        cases.append((folder / "results/heldout-shapes/cases.jsonl").read_text())
-    assert scores[0] == scores[1]
-    found = {name: entry["value"] for name, entry in scores[0].items()}
-    in_training = {name: stored[-1].get(name) for name in found}
-    assert found == in_training
-    assert cases[1].splitlines()[:4] == cases[0].splitlines()[:4]  # not done again
+    tiny.one_device(monkeypatch)
+    settings = {"mode": "evaluate", "checkpoint": str(finished)}
+    scores = evaluate(tiny.config(RUN, **settings), str(tmp_path / "one"))
+    assert scores == {name: in_training.get(name) for name in scores}
+    cases = [
+        tmp_path / run / "results/heldout-shapes/cases.jsonl"
+        for run in "one two".split()
+    ]
+    done = cases[0].read_text().splitlines(True)
+    cases[1].parent.mkdir(parents=True)
+    cases[1].write_text(
+        "".join(done[:4])
+    )  # as if it had been stopped after three cases
+    status, said = launch(
+        tmp_path / "two", finished.parent / "cache", 2, "--config.mode=evaluate",
+        f"--config.checkpoint={finished}",
+    )  # fmt: skip
+    assert status == [0, 0], said
+    assert cases[1].read_text().splitlines(True)[:4] == done[:4]  # not done again
+    results = [
+        json.loads((tmp_path / run / "results/heldout.json").read_text())
+        for run in ("one", "two")
+    ]
+    assert results[0]["scores"] == results[1]["scores"]
