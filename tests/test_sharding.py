@@ -58,22 +58,28 @@ def alone():
     return one_step(None, devices=mesh)
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (2, 4, 1)])
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 8, 1), (2, 2, 2), *(pytest.param(sizes, marks=pytest.mark.slow)
+                             for sizes in [(8, 1, 1), (2, 4, 1)])],
+)  # fmt: skip
 def test_any_mesh_computes_the_same_step(alone, sizes):
     state, metrics = one_step(sizes)
     _same(alone, state, metrics)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full", ("full", "none")])
+@pytest.mark.parametrize(
+    "remat",
+    [("full", "none"), *(pytest.param(remat, marks=pytest.mark.slow)
+                         for remat in ["dots", "full"])],
+)  # fmt: skip
 def test_remat_computes_the_same_step(alone, remat):
     _same(alone, *one_step(None, devices=_mesh_of_two(), remat=remat))
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize("accumulate", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_accumulation_computes_the_same_step(alone, accumulate):
-    state, metrics = one_step((2, 1, 1) if accumulate == 4 else (1, 2, 1),
-                              accumulate, devices=_mesh_of_two())  # fmt: skip
-    _same(alone, state, metrics)
+    _same(alone, *one_step(None, accumulate, devices=_mesh_of_two()))
 
 
 def _mesh_of_two():
