@@ -26,15 +26,16 @@ import numpy as np
 from benchmarks.rows import report
 from benchmarks.run_cost import run_of
 from configs import mini
-from seggpt_jax import build, evaluate, pretrained
+from seggpt_jax import evaluate
 from seggpt_jax.config import plain
+from seggpt_jax.evaluators.report import commit, means
 from seggpt_jax.metrics import interval, resample
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.predict import Engine
-from seggpt_jax.report import commit, means
-from seggpt_jax.runtime import cache_compiled
-from seggpt_jax.sharding import make_mesh
+from seggpt_jax.runs.runtime import cache_compiled
+from seggpt_jax.runs.sharding import make_mesh
 from seggpt_jax.train import train
+from seggpt_jax.weights import build, pretrained
 
 REPLICATES = "replicates.npz"
 ARMS = {"right": "", "wrong": "wrong/", "copy": "copy/", "color": "color/"}

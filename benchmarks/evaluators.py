@@ -27,7 +27,7 @@ from seggpt_jax.data.sample import CATEGORY, INSTANCE, Sample
 from seggpt_jax.evaluators import examples, fewshot, vos
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import Engine, PredictFns, TrackFns
-from seggpt_jax.sharding import make_mesh
+from seggpt_jax.runs.sharding import make_mesh
 
 _CLASSES = 2
 

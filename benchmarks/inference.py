@@ -25,11 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.rows import report
-from seggpt_jax import build, torch_bridge
 from seggpt_jax.models.flops import painting_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fns
+from seggpt_jax.weights import build, torch_bridge
 
 # A port whose threads spin while it waits would slow down the other side.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

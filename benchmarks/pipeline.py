@@ -28,8 +28,8 @@ from seggpt_jax.data.context import Context
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.sample import Source
 from seggpt_jax.data.sources import make_layout, open_sources
-from seggpt_jax.mixture import own_view, pop_views, split_weights
-from seggpt_jax.settings import read_settings
+from seggpt_jax.training.mixture import own_view, pop_views, split_weights
+from seggpt_jax.training.settings import read_settings
 from tests import miniatures
 
 

@@ -14,7 +14,7 @@ import dataclasses
 from configs import vitl
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPTConfig
-from seggpt_jax.settings import read_settings
+from seggpt_jax.training.settings import read_settings
 from seggpt_jax.trees import table
 
 PARAMETERS = 370_723_203  # of ViT-L at 896 x 448 (docs/parity.md)

@@ -6,9 +6,9 @@
 An episode is a query with a pool of candidates of its class, all different images of a
 split that the model was not trained on. From the pool come the prompts of three arms:
 `random`, the pool cut into groups of k in the order drawn, their mean; `similarity`
-and `score`, the k best (`seggpt_jax.search`). Differences to `random` are paired by
-episode, with 95 % intervals of the bootstrap: `ci` draws episodes again, `class_ci`
-whole classes, whose episodes have images in common.
+and `score`, the k best (`seggpt_jax.prompts.search`). Differences to `random` are
+paired by episode, with 95 % intervals of the bootstrap: `ci` draws episodes again,
+`class_ci` whole classes, whose episodes have images in common.
 """
 
 import argparse
@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rows import report
-from seggpt_jax import build, colors, prompt_pool, search
+from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample
 from seggpt_jax.data.sources import open_groups
-from seggpt_jax.evaluators import pool as candidates
+from seggpt_jax.evaluators import candidates
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.metrics import episode_iou, interval, resample
 from seggpt_jax.predict import make_features_fn, make_predict_fns
+from seggpt_jax.prompts import search, selection
+from seggpt_jax.weights import build
 
 _EXCLUDED = ("davis2016-val", "seggpt-examples")  # videos, and no classes
 
@@ -36,9 +38,7 @@ def bind(checkpoint: str) -> tuple[search.Functions, tuple[int, int], int]:
     """The functions of a model, its images' size, and its step."""
     model, weights = build.load_model(checkpoint)
     params = build.inference_params(model, weights.params)
-    functions = prompt_pool.bind(
-        params, make_features_fn(model), make_predict_fns(model)
-    )
+    functions = selection.bind(params, make_features_fn(model), make_predict_fns(model))
     return functions, model.config.half, weights.step
 
 

@@ -27,8 +27,8 @@ import jax
 import numpy as np
 
 from benchmarks.rows import report
-from seggpt_jax import checkpoint
-from seggpt_jax.writer import history
+from seggpt_jax.runs.writer import history
+from seggpt_jax.weights import checkpoint
 
 LOOK_S = 5.0
 

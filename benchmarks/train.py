@@ -30,14 +30,15 @@ from benchmarks import kernels
 from benchmarks.inference import random_params
 from benchmarks.rows import report
 from configs import vitl
-from seggpt_jax import sharding, torch_bridge
-from seggpt_jax.build import build_model
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
-from seggpt_jax.runtime import XLA_FLAGS, peak_memory
-from seggpt_jax.settings import read_settings
+from seggpt_jax.runs import sharding
+from seggpt_jax.runs.runtime import XLA_FLAGS, peak_memory
 from seggpt_jax.train import Loop, Whole
+from seggpt_jax.training.settings import read_settings
+from seggpt_jax.weights import torch_bridge
+from seggpt_jax.weights.build import build_model
 
 WARM = 2  # steps that are not timed
 Step = Callable[[], Any]  # one step; waits for it

@@ -32,8 +32,9 @@ import numpy as np
 from PIL import Image
 
 import seggpt_jax
-from seggpt_jax import colors, sheets
+from seggpt_jax import colors
 from seggpt_jax.data.sources.shapes import Shapes
+from seggpt_jax.pictures import sheets
 from seggpt_jax.train import train
 
 # configs/ and tools/ lie beside the package and are not installed with it.

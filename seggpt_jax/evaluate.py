@@ -13,19 +13,21 @@ import jax
 import numpy as np
 from absl import logging
 
-from seggpt_jax import hosts, pretrained, report, sharding
-from seggpt_jax.build import build_model, place_params
 from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.sources import open_groups
+from seggpt_jax.evaluators import report
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Evaluator
 from seggpt_jax.metrics import resample
-from seggpt_jax.mixture import build_dataset
+from seggpt_jax.pictures.sheets import Row, contact_sheet
 from seggpt_jax.predict import Engine
-from seggpt_jax.settings import read_settings
-from seggpt_jax.sheets import Row, contact_sheet
-from seggpt_jax.workdir import check_workdir, prepare_workdir
-from seggpt_jax.writer import Writer
+from seggpt_jax.runs import hosts, sharding
+from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
+from seggpt_jax.runs.writer import Writer
+from seggpt_jax.training.mixture import build_dataset
+from seggpt_jax.training.settings import read_settings
+from seggpt_jax.weights import pretrained
+from seggpt_jax.weights.build import build_model, place_params
 
 EVALUATORS = {
     "closed": "seggpt_jax.evaluators.closed",

@@ -13,11 +13,11 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from seggpt_jax import colors, images, pretrained, prompt_pool, search, tiles, video
-from seggpt_jax.build import inference_params, load_model
+from seggpt_jax import colors
 from seggpt_jax.config import require
-from seggpt_jax.images import Picture
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.pictures import images, tiles, video
+from seggpt_jax.pictures.images import Picture
 from seggpt_jax.predict import (
     TrackFns,
     make_features_fn,
@@ -25,8 +25,11 @@ from seggpt_jax.predict import (
     make_track_fns,
     overlapped,
 )
-from seggpt_jax.prompt_file import load_prompts
-from seggpt_jax.prompts import Prompts, read_labels, read_prompts
+from seggpt_jax.prompts import search, selection
+from seggpt_jax.prompts.file import load_prompts
+from seggpt_jax.prompts.read import Prompts, read_labels, read_prompts
+from seggpt_jax.weights import pretrained
+from seggpt_jax.weights.build import inference_params, load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Predictor:
         self._prompts: Prompts | None = None
         self._encoded: Any = None
         self._features = make_features_fn(self._model)
-        self._nearest: prompt_pool.Nearest | None = None
+        self._nearest: selection.Nearest | None = None
         self._track_fns: dict[int, TrackFns] = {}
 
     @classmethod
@@ -193,12 +196,12 @@ class Predictor:
         """
         pool = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
         search.check(by, count, pool.images.shape[1])
-        given = prompt_pool.bind(self._params, self._features, self._fns)
+        given = selection.bind(self._params, self._features, self._fns)
         if by == "score":
-            some, choice = prompt_pool.by_score(pool, count, given, self._batch_size)
+            some, choice = selection.by_score(pool, count, given, self._batch_size)
             self._set(some)
             return choice
-        self._nearest = prompt_pool.Nearest(pool, count, given, self._batch_size)
+        self._nearest = selection.Nearest(pool, count, given, self._batch_size)
         self._prompts, self._encoded = pool, None
         return None
 
@@ -271,7 +274,7 @@ class Predictor:
                 yield _decode(job, np.stack(own), prompts)
 
     def _segment_each(
-        self, nearest: prompt_pool.Nearest, pictures: Iterable[Picture]
+        self, nearest: selection.Nearest, pictures: Iterable[Picture]
     ) -> Iterator[Result]:
         """Segments every image by prompts chosen for it."""
         for number, picture in enumerate(pictures, start=1):

@@ -17,12 +17,12 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from seggpt_jax import hosts
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
-from seggpt_jax.runtime import cache_compiled, cut_cpu
-from seggpt_jax.settings import read_settings
+from seggpt_jax.runs import hosts
+from seggpt_jax.runs.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
+from seggpt_jax.training.settings import read_settings
 from seggpt_jax.tune import tune
 
 MODES = {"train": train, "evaluate": evaluate, "tune": tune}

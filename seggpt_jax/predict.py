@@ -12,10 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from seggpt_jax import colors, hosts, sharding
+from seggpt_jax import colors
 from seggpt_jax.models import prompted
 from seggpt_jax.models.seggpt import SegGPT
-from seggpt_jax.partition import ROWS, ways
+from seggpt_jax.runs import hosts, sharding
+from seggpt_jax.runs.partition import ROWS, ways
 
 Array = jax.Array | np.ndarray
 ENSEMBLES = ("none", "feature", "spatial", "both")

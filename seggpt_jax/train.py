@@ -14,18 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from seggpt_jax import evaluate, hosts, optim, report, sharding
-from seggpt_jax.build import build_model, load_params
-from seggpt_jax.checkpoint import Checkpoints
+from seggpt_jax import evaluate
 from seggpt_jax.config import plain, suggest
 from seggpt_jax.data.pipeline import make_iterator
-from seggpt_jax.mixture import build_dataset
+from seggpt_jax.evaluators import report
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPT, init_params
 from seggpt_jax.predict import Engine
-from seggpt_jax.runtime import peak_memory
-from seggpt_jax.settings import RunSettings, complete, read_settings
-from seggpt_jax.train_step import (
+from seggpt_jax.runs import hosts, sharding
+from seggpt_jax.runs.runtime import peak_memory
+from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
+from seggpt_jax.runs.writer import Clock, Progress, Writer, history
+from seggpt_jax.training import optim
+from seggpt_jax.training.mixture import build_dataset
+from seggpt_jax.training.settings import RunSettings, complete, read_settings
+from seggpt_jax.training.train_step import (
     TrainState,
     all_finite,
     enter_stage,
@@ -33,8 +36,8 @@ from seggpt_jax.train_step import (
     new_state,
     paint_model,
 )
-from seggpt_jax.workdir import check_workdir, prepare_workdir
-from seggpt_jax.writer import Clock, Progress, Writer, history
+from seggpt_jax.weights.build import build_model, load_params
+from seggpt_jax.weights.checkpoint import Checkpoints
 
 # What may differ when a run goes on: none of it changes what is learned, but for the
 # rounding of sums over another mesh.

@@ -14,24 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from seggpt_jax import (
-    canvas,
-    colors,
-    evaluate,
-    hosts,
-    painter,
-    pretrained,
-    report,
-    sharding,
-    staging,
-)
-from seggpt_jax.build import build_model, place_params
+from seggpt_jax import canvas, colors, evaluate, painter
 from seggpt_jax.config import plain, require, suggest
 from seggpt_jax.data import augment
 from seggpt_jax.data.pipeline import make_dataset
 from seggpt_jax.data.queries import Queries, TuneTask, choose
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Source
 from seggpt_jax.data.sources import open_sources
+from seggpt_jax.evaluators import report
 from seggpt_jax.metrics import (
     fewshot_scores,
     intersection_and_union,
@@ -40,10 +30,13 @@ from seggpt_jax.metrics import (
 )
 from seggpt_jax.models.flops import training_flops
 from seggpt_jax.predict import make_predict_fns
-from seggpt_jax.prompt_file import SUFFIX, PromptFile, save_prompts
-from seggpt_jax.prompts import Prompts
-from seggpt_jax.settings import RunSettings, read_settings
+from seggpt_jax.prompts.file import SUFFIX, PromptFile, save_prompts
+from seggpt_jax.prompts.read import Prompts
+from seggpt_jax.runs import hosts, sharding, staging
 from seggpt_jax.train import Loop, follow
+from seggpt_jax.training.settings import RunSettings, read_settings
+from seggpt_jax.weights import pretrained
+from seggpt_jax.weights.build import build_model, place_params
 
 PROMPT, SCORES = f"prompt{SUFFIX}", "scores.json"
 _NOISE = 0.02  # as tokens and positions are initialised

@@ -7,16 +7,20 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import build, checkpoint, evaluate, release, report, sharding
+from seggpt_jax import evaluate
+from seggpt_jax.evaluators import report
 from seggpt_jax.evaluators.common import Evaluator, stack
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.models.seggpt import init_params
+from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.predict import Engine, make_predict_fn
-from seggpt_jax.sheets import Row
+from seggpt_jax.runs import sharding
+from seggpt_jax.runs.writer import Writer
 from seggpt_jax.train import train
-from seggpt_jax.writer import Writer
-from tests import blocks, tiny
-from tests.models import random_params
+from seggpt_jax.weights import build, checkpoint, release
+from tests import tiny
+from tests.support import blocks
+from tests.support.models import random_params
 
 
 class Fixed(Evaluator):

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seggpt_jax import colors, torch_bridge, video
+from seggpt_jax import colors
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.params import to_torch
+from seggpt_jax.pictures import video
 from seggpt_jax.predict import make_predict_fn
-from tests.models import SMALL, random_params, small
+from seggpt_jax.weights import torch_bridge
+from tests.support.models import SMALL, random_params, small
 from tests.test_predict import definition
 
 PARAMS = jax.device_get(random_params(small()))

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from configs import vitl
-from seggpt_jax import main, runtime
+from seggpt_jax import main
+from seggpt_jax.runs import runtime
 from tests import tiny
 from tests.conftest import REPOSITORY
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.predict import make_predict_fn, make_predict_fns, tile
-from tests.models import random_params, small
+from tests.support.models import random_params, small
 
 # The same sums in another order, on outputs of scale 1.
 EXACT = {"atol": 1e-5, "rtol": 0}

@@ -6,12 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from seggpt_jax import build, canvas, checkpoint, evaluate, mixture, release, sharding
+from seggpt_jax import canvas, evaluate
 from seggpt_jax import train as module
 from seggpt_jax.config import plain
 from seggpt_jax.models.seggpt import init_params
-from seggpt_jax.settings import read_settings
+from seggpt_jax.runs import sharding
 from seggpt_jax.train import NonFinite, train
+from seggpt_jax.training import mixture
+from seggpt_jax.training.settings import read_settings
+from seggpt_jax.weights import build, checkpoint, release
 from tests import tiny
 
 

@@ -10,17 +10,21 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from configs import tune as tune_config
-from seggpt_jax import canvas, cli, colors, painter, release, report, tune
+from seggpt_jax import canvas, colors, painter, tune
+from seggpt_jax.cli import command
 from seggpt_jax.data import augment
+from seggpt_jax.evaluators import report
 from seggpt_jax.inference import Predictor
 from seggpt_jax.predict import make_predict_fns
-from seggpt_jax.pretrained import load
-from seggpt_jax.prompt_file import load_prompts, save_prompts
-from seggpt_jax.settings import read_settings
-from seggpt_jax.sharding import put_replicated
+from seggpt_jax.prompts.file import load_prompts, save_prompts
+from seggpt_jax.runs.sharding import put_replicated
 from seggpt_jax.train import Loop, NonFinite, follow
-from tests import miniatures, tiny
-from tests.models import SMALL, random_params, small
+from seggpt_jax.training.settings import read_settings
+from seggpt_jax.weights import release
+from seggpt_jax.weights.pretrained import load
+from tests import tiny
+from tests.support import miniatures
+from tests.support.models import SMALL, random_params, small
 
 PARAMS = jax.device_get(random_params(small()))
 SIZE = (16, 16)
@@ -315,7 +319,7 @@ def test_the_predictor_takes_a_prompt_file(finished, caplog):
 
 def test_the_command_tunes_and_segments(tmp_path, monkeypatch, capsys, model):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "cache_compiled", lambda: "elsewhere")
+    monkeypatch.setattr(command, "cache_compiled", lambda: "elsewhere")
     (tmp_path / "pets").mkdir()
     rows = ["split\timage\tmask\twidth\theight\tclasses"]
     rng = np.random.default_rng(0)
@@ -335,7 +339,7 @@ def test_the_command_tunes_and_segments(tmp_path, monkeypatch, capsys, model):
 
     def run(*argv):
         with pytest.raises(SystemExit) as stopped:
-            cli.main(list(argv))
+            command.main(list(argv))
         return int(stopped.value.code), capsys.readouterr()
 
     argv = ["tune", "--model", model, "--data", "pets", "--classes", "cat",

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from configs import common
-from seggpt_jax import checkpoint, sharding
 from seggpt_jax.config import parse_argument
+from seggpt_jax.runs import sharding
+from seggpt_jax.weights import checkpoint
 
 # The program itself, but that it sends itself a signal when it places batch number AT.
 SIGNALLED = """

@@ -39,13 +39,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks.cost import encoding_flops
 from benchmarks.rows import report
-from seggpt_jax import sharding
 from seggpt_jax.config import require, suggest
 from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
-from seggpt_jax.partition import ROWS, ways
 from seggpt_jax.predict import make_predict_fn
-from seggpt_jax.settings import read_settings
+from seggpt_jax.runs import sharding
+from seggpt_jax.runs.partition import ROWS, ways
 from seggpt_jax.train import Loop, Whole
+from seggpt_jax.training.settings import read_settings
 from seggpt_jax.trees import table
 from tools.hlo import Collective, collectives
 

@@ -32,7 +32,7 @@ from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import Prepared, splits_in
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import load, open_groups, open_sources
-from seggpt_jax.mixture import pop_views
+from seggpt_jax.training.mixture import pop_views
 
 ALIKE_BITS = 3  # of 64: what another size or quality of a JPEG changes
 LISTED = 10  # problems of one kind that are named; all are counted

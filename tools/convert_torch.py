@@ -8,7 +8,7 @@ The same as `seggpt convert`.
 
 import sys
 
-from seggpt_jax.cli import main
+from seggpt_jax.cli.command import main
 
 if __name__ == "__main__":
     main(["convert", *sys.argv[1:]])

@@ -17,13 +17,14 @@ from PIL import Image
 # A script has its own folder on the path; the configs are found from the repository.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from seggpt_jax import canvas, sheets
-from seggpt_jax.build import build_model
+from seggpt_jax import canvas
 from seggpt_jax.config import require
 from seggpt_jax.data.sample import INSTANCE, BadRecord
-from seggpt_jax.mixture import build_dataset
-from seggpt_jax.settings import Stage, read_settings
-from seggpt_jax.train_step import repaint_background
+from seggpt_jax.pictures import sheets
+from seggpt_jax.training.mixture import build_dataset
+from seggpt_jax.training.settings import Stage, read_settings
+from seggpt_jax.training.train_step import repaint_background
+from seggpt_jax.weights.build import build_model
 
 HEADINGS = ("prompt", "its target", "query", "its target")
 _GREY, _RED, _WHITE = (128, 128, 128), (255, 0, 0), (255, 255, 255)

@@ -23,9 +23,9 @@ from seggpt_jax.data.pipeline import make_dataset, make_iterator
 from seggpt_jax.data.recolor import Recolor
 from seggpt_jax.data.sources.shapes import Shapes
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-from seggpt_jax.optim import OptimSettings
 from seggpt_jax.predict import make_predict_fn
-from seggpt_jax.train_step import Stage, make_train_step, new_state
+from seggpt_jax.training.optim import OptimSettings
+from seggpt_jax.training.train_step import Stage, make_train_step, new_state
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=240)

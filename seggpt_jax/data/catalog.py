@@ -32,7 +32,7 @@ from seggpt_jax.data.layout import (
     tree_of,
 )
 from seggpt_jax.data.sample import BadRecord
-from seggpt_jax.staging import new_folder
+from seggpt_jax.runs.staging import new_folder
 
 VERSION = 1
 _WRITABLE = 0o222  # by anybody

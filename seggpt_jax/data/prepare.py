@@ -33,7 +33,7 @@ from seggpt_jax.data.dataset import Dataset, Raw
 from seggpt_jax.data.layout import Layout, RawRecord, Skipped
 from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, file_digest, word
 from seggpt_jax.data.sample import BadRecord
-from seggpt_jax.staging import new_file
+from seggpt_jax.runs.staging import new_file
 
 # A record a group, else random reads are slow; pictures are compressed already.
 WRITER = "group_size:1,uncompressed"

@@ -9,9 +9,9 @@ from typing import Any, TextIO
 
 from absl import logging
 
-from seggpt_jax import hosts
-from seggpt_jax.staging import new_file
-from seggpt_jax.writer import Progress
+from seggpt_jax.runs import hosts
+from seggpt_jax.runs.staging import new_file
+from seggpt_jax.runs.writer import Progress
 
 _FILE = "cases.jsonl"
 

@@ -18,8 +18,8 @@ from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, Sample
 from seggpt_jax.evaluators import common, fixed
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.metrics import class_areas, confusion_scores
-from seggpt_jax.prompts import Prompts
-from seggpt_jax.sheets import Row
+from seggpt_jax.pictures.sheets import Row
+from seggpt_jax.prompts.read import Prompts
 
 _GREY = 128  # pixels that are not scored, in pictures
 

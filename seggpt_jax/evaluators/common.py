@@ -15,7 +15,7 @@ from PIL import Image
 from seggpt_jax import colors
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.metrics import episode_iou, intersection_and_union
-from seggpt_jax.sheets import Row
+from seggpt_jax.pictures.sheets import Row
 
 
 @runtime_checkable

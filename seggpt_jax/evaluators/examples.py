@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seggpt_jax import colors, tiles
+from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 from seggpt_jax.evaluators import common
@@ -22,7 +22,8 @@ from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.evaluators.maps import Maps, kept_winner
 from seggpt_jax.metrics import class_areas, confusion_scores, ratios
-from seggpt_jax.sheets import Row
+from seggpt_jax.pictures import tiles
+from seggpt_jax.pictures.sheets import Row
 
 _OVERLAP = 0.25  # of neighbouring tiles, as share of their side
 

@@ -14,15 +14,14 @@ import numpy as np
 
 from seggpt_jax import colors
 from seggpt_jax.data.sample import Source
-from seggpt_jax.evaluators import baselines, common
-from seggpt_jax.evaluators import pool as candidates
+from seggpt_jax.evaluators import baselines, candidates, common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Drawing, Episodes, at_least
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
-from seggpt_jax.search import Functions
-from seggpt_jax.sheets import Row
+from seggpt_jax.pictures.sheets import Row
+from seggpt_jax.prompts.search import Functions
 
 _GREY = 128  # ignored pixels of a truth in pictures
 _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name

@@ -12,8 +12,8 @@ from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import Sample
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.episodes import at_least
-from seggpt_jax.prompt_file import load_prompts
-from seggpt_jax.prompts import Prompts
+from seggpt_jax.prompts.file import load_prompts
+from seggpt_jax.prompts.read import Prompts
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from seggpt_jax import hosts
-from seggpt_jax.staging import new_file
+from seggpt_jax.runs import hosts
+from seggpt_jax.runs.staging import new_file
 
 
 class Maps:

@@ -14,7 +14,7 @@ from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.metrics import episode_iou, ratios
-from seggpt_jax.sheets import Row
+from seggpt_jax.pictures.sheets import Row
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -20,8 +20,8 @@ from seggpt_jax.evaluators import common, fixed
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.metrics import panoptic_counts, panoptic_scores
-from seggpt_jax.prompts import Prompts
-from seggpt_jax.sheets import Row
+from seggpt_jax.pictures.sheets import Row
+from seggpt_jax.prompts.read import Prompts
 
 _TUNED = "tuned prompts, semantic and instance"
 

@@ -14,14 +14,15 @@ import jax
 import numpy as np
 from PIL import Image
 
-from seggpt_jax import colors, images, tiles
+from seggpt_jax import colors
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.metrics import contour_accuracy, region_similarity, video_scores
-from seggpt_jax.sheets import Row
-from seggpt_jax.staging import new_file
+from seggpt_jax.pictures import images, tiles
+from seggpt_jax.pictures.sheets import Row
+from seggpt_jax.runs.staging import new_file
 
 _MASKS = "masks"  # the folder of exported labels
 _COPY = "copy"  # the baseline: the first mask, for ever

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from seggpt_jax.models import kernels
 from seggpt_jax.models.resample import linear_matrix
-from seggpt_jax.partition import fitting
+from seggpt_jax.runs.partition import fitting
 
 IMPLEMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({
     "xla": kernels.attend_xla,

@@ -16,7 +16,7 @@ from seggpt_jax.config import check_names, construct, plain, suggest
 from seggpt_jax.models import transformer
 from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.models.resample import cubic_matrix
-from seggpt_jax.partition import constrain
+from seggpt_jax.runs.partition import constrain
 
 Array = jax.Array | np.ndarray
 

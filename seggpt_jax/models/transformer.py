@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seggpt_jax.models.attention import attend, relative_positions
-from seggpt_jax.partition import constrain
+from seggpt_jax.runs.partition import constrain
 
 # What the backward pass computes again of a block: nothing; all but the products of its
 # linear layers; everything, from the block's input.

@@ -1,0 +1,4 @@
+from seggpt_jax.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""The `seggpt` command, the same as `python -m seggpt_jax.cli`."""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from PIL import Image
+from tqdm import tqdm
+
+from seggpt_jax.cli import outputs, prompt_args, tune_command
+from seggpt_jax.data.sample import KINDS
+from seggpt_jax.inference import Predictor
+from seggpt_jax.models.attention import CHOICES, choose
+from seggpt_jax.pictures import video
+from seggpt_jax.pictures.images import overlay, read_rgb, save_labels
+from seggpt_jax.predict import ENSEMBLES
+from seggpt_jax.runs import checksums, staging
+from seggpt_jax.runs.runtime import cache_compiled
+from seggpt_jax.runs.workdir import prepare_workdir
+from seggpt_jax.weights import pretrained
+from seggpt_jax.weights.convert import FORMS, convert
+
+_SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
+          "transformers")  # fmt: skip
+_EXAMPLES = """examples:
+  seggpt segment --prompt cat.jpg:cat-mask.png photos/ --out results
+  seggpt segment --model seggpt.pth --prompt a.jpg:a.png --prompt b.jpg:b.png \\
+      'photos/*.jpg' --out results --as segments,overlay,coco-json
+  seggpt segment --model runs/mini --prompt images:masks --prompt auto:4 \\
+      photos/ --out results
+  seggpt video --model runs/mini --first first-frame-mask.png clip.mp4 --out results
+  seggpt tune --model runs/mini --data my-data --out prompt.safetensors
+  seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
+  seggpt convert --input seggpt_vit_large.pth --output weights/vitl
+  seggpt doctor
+"""
+Failed = tuple[Path, str]  # a file, and why it was left out
+_MODEL = "training run, release, .pth, .safetensors, folder of transformers, or one of"
+_DEFAULTED = (
+    f"no --model given: taking {pretrained.DEFAULT}, a small bundled model, for trials "
+    "and research only (its data's licences); for real work give the authors' weights"
+)
+_INPUTS = "image, quoted glob, or folder"
+_FORMS = f"some of {','.join(outputs.FORMS)} (default: %(default)s)"
+_VIDEO_FORMS = (
+    "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
+)
+_KIND = "what the labels tell apart (default: %(default)s)"
+_TILE = "cut images into overlapping tiles of this side (default: take them whole)"
+_ENSEMBLE = "how several prompts are combined (default: %(default)s)"
+_MEMORY = "number of last frames used as prompts too (default: %(default)s)"
+_PROMPT: dict[str, Any] = {
+    "action": "append",
+    "metavar": "IMAGE:MASK",
+    "help": prompt_args.HELP,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs a command. Exit status: 0 done; 1 done, except for the files listed; 2
+    stopped, with one `error:` line; 130 interrupted."""
+    args = _parser().parse_args(argv)
+    logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
+    logging.set_stderrthreshold("info")
+    if getattr(args, "model", "") is None:
+        args.model = pretrained.DEFAULT
+        print(_DEFAULTED, file=sys.stderr)
+    failed: list[Failed] = []
+    status = 0
+    try:
+        cache_compiled()
+        args.run(args, failed)
+    # RuntimeError: jax has no device, or too little memory on it.
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if args.verbose:
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print("error: " + "\n  ".join(lines), file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        status = 130
+    for path, reason in failed:
+        print(f"failed: {path}: {reason}", file=sys.stderr)
+    sys.exit(status or (1 if failed else 0))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "seggpt",
+        description="Segment images and videos the way an example shows.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--verbose", action="store_true", help="more log; tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=help,
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    segment = command("segment", _segment, "images")
+    _add_model(segment)
+    segment.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS)
+    segment.add_argument("--prompt", "--prompts", required=True, **_PROMPT)
+    segment.add_argument(
+        "--out", required=True, help="folder; finished images are skipped"
+    )
+    segment.add_argument("--as", dest="forms", default="segments,overlay", help=_FORMS)
+    segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
+    segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
+    segment.add_argument("--batch", type=int, default=0, help="images at once")
+    segment.add_argument(
+        "--ensemble", choices=ENSEMBLES[1:], default="feature", help=_ENSEMBLE
+    )
+
+    movie = command("video", _video, "videos")
+    _add_model(movie)
+    movie.add_argument("input", metavar="INPUT", help="video file")
+    start = movie.add_mutually_exclusive_group(required=True)
+    start.add_argument("--first", metavar="MASK", help="of the first frame")
+    start.add_argument("--prompt", "--prompts", **_PROMPT)
+    movie.add_argument("--out", required=True, help="folder")
+    movie.add_argument("--as", dest="forms", default="overlay", help=_VIDEO_FORMS)
+    movie.add_argument("--kind", choices=KINDS, default="instance", help=_KIND)
+    movie.add_argument("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
+
+    tuned = command("tune", _tune, "a prompt learned from an indexed folder")
+    _add_model(tuned)
+    tune_command.add_arguments(tuned)
+
+    weights = command("convert", _convert, "weights")
+    weights.add_argument("--input", required=True, help="file or folder of weights")
+    weights.add_argument("--output", required=True, help="folder")
+    weights.add_argument(
+        "--to", choices=FORMS, default=FORMS[0], help="layout (default: %(default)s)"
+    )
+    weights.add_argument(
+        "--raw", action="store_true",
+        help="of a training run, the parameters themselves instead of their average",
+    )  # fmt: skip
+
+    command("doctor", _doctor, "versions, devices, folders")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(pretrained.bundled()) or "no bundled models"
+    parser.add_argument(
+        "--model", help=f"{_MODEL}: {names} (default: {pretrained.DEFAULT})"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--attention", choices=CHOICES, default="auto")
+
+
+def _segment(args, failed: list[Failed]) -> None:
+    forms, out = outputs.read_forms(args.forms), Path(args.out)
+    known = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, kind in known if kind in Image.OPEN}
+    found = outputs.find_inputs(args.inputs, suffixes, out)
+    given = prompt_args.read(args.prompt)
+    where = {name: outputs.places(out, name, forms) for name in found}
+    written = [path for places in where.values() for path in places.values()]
+    outputs.check_apart([*written, out / outputs.COCO], [*found.values(), *given.files])
+    todo = [n for n in found if not all(p.exists() for p in where[n].values())]
+    predictor = _load(args, tile=args.tile, batch_size=args.batch,
+                      ensemble=args.ensemble)  # fmt: skip
+    chosen = prompt_args.show(predictor, given, args.kind)
+    names = ("kind", "tile", "ensemble", "dtype")
+    settings = _made_by(args, names, predictor, given.files) | chosen
+    prepare_workdir(out, json.dumps(settings))
+    reading: deque[tuple[str, np.ndarray]] = deque()
+    empty: list[Path] = []
+
+    def readable() -> Iterator[np.ndarray]:
+        for name in todo:
+            try:
+                image = read_rgb(found[name])
+            except (ValueError, OSError) as error:
+                failed.append((found[name], str(error)))
+                continue
+            reading.append((name, image))
+            yield image
+
+    skipped = len(found) - len(todo)
+    bar = tqdm(predictor(readable()), total=len(found), initial=skipped, unit="image")
+    for result in bar:
+        name, image = reading.popleft()
+        if result.choice:
+            line = prompt_args.describe(given, result.choice)
+            tqdm.write(f"{found[name]}: {line}")
+        if not result.segments.any():
+            empty.append(found[name])
+        try:
+            outputs.write_result(where[name], found[name], image, result, args.kind)
+        except (ValueError, OSError) as error:
+            failed.append((found[name], f"its result could not be written: {error}"))
+    if "coco-json" in forms:
+        each = [where[name]["coco-json"] for name in found]
+        each = [path for path in each if path.exists()]
+        outputs.join_coco(each, out, predictor.palette, args.kind)
+    if empty:
+        more = ", ..." if empty[1:] else ""
+        print(f"nothing found in {len(empty)} of {len(todo)} images: {empty[0]}{more}",
+              file=sys.stderr)  # fmt: skip
+
+
+def _load(args, **settings) -> Predictor:
+    return Predictor.from_pretrained(
+        args.model, dtype=args.dtype, attention=args.attention, **settings
+    )
+
+
+def _made_by(
+    args, names: Iterable[str], predictor: Predictor, files: Iterable[str | Path]
+) -> dict[str, Any]:
+    """The settings that results depend on, stored beside them.
+
+    A later run into the same folder with other settings is refused: its results would
+    pass for those of this run.
+    """
+    bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
+    model = args.model if bundled else os.path.realpath(args.model)
+    prompts = [[os.path.realpath(path), checksums.sha256(Path(path))] for path in files]
+    settings = {name: getattr(args, name) for name in names}
+    return settings | {"model": model, "step": predictor.step, "prompts": prompts}
+
+
+def _video(args, failed: list[Failed]) -> None:
+    forms = [form for form in args.forms.split(",") if form]
+    if not forms or not set(forms) <= {"overlay", "segments"}:
+        raise ValueError(f"--as {args.forms}: choose from overlay, segments")
+    path, out = Path(args.input), Path(args.out)
+    movie, labels = out / f"{path.stem}.mp4", out / path.stem
+    outputs.check_apart([movie], [path])
+    info = video.probe(path)
+    predictor = _load(args)
+    files, chosen = [args.first], {}
+    if args.prompt:
+        given = prompt_args.read(args.prompt)
+        files, chosen = given.files, prompt_args.show(predictor, given, args.kind)
+    shown: deque[np.ndarray] = deque()
+
+    def frames() -> Iterator[np.ndarray]:
+        for frame in video.read_frames(path):
+            shown.append(frame)
+            yield frame
+
+    results = predictor.track(frames(), args.first, memory=args.memory, kind=args.kind)
+    settings = _made_by(args, ("kind", "memory", "dtype"), predictor, files) | chosen
+    settings["input"] = os.path.realpath(path)
+    prepare_workdir(out, json.dumps(settings), name=f"{path.stem}.config.json")
+    done = {"overlay": movie.exists(), "segments": labels.exists()}
+    if all(done[form] for form in forms):
+        print(f"{path}: done already, in {out}")
+        return
+    with contextlib.ExitStack() as stack:
+        write = save = None
+        if "overlay" in forms:
+            write = stack.enter_context(video.writer(movie, info.fps))
+        if "segments" in forms:
+            save = stack.enter_context(staging.new_folder(labels))
+        count = 0
+        try:
+            for result in tqdm(results, total=info.frames or None, unit="frame"):
+                frame = shown.popleft()
+                if write:
+                    write(overlay(frame, result.colors))
+                if save:
+                    save_labels(save / f"{count:05d}.png", result.segments,
+                                result.palette)  # fmt: skip
+                count += 1
+        except ValueError as error:  # a damaged video: the frames before are kept
+            if not count:
+                raise
+            failed.append((path, str(error)))
+
+
+def _tune(args, failed: list[Failed]) -> None:
+    tune_command.run(args)
+
+
+def _convert(args, failed: list[Failed]) -> None:
+    for line in convert(args.input, args.output, args.to, args.raw):
+        print(line)
+
+
+def _doctor(args, failed: list[Failed]) -> None:
+    print(f"python       {sys.version.split()[0]}")
+    for name in _SHOWN:
+        try:
+            print(f"{name:12} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"{name:12} not installed")
+    devices = jax.devices()
+    print(f"devices      {len(devices)} x {devices[0].device_kind}"
+          f" ({jax.default_backend()}), {os.cpu_count()} CPU cores")  # fmt: skip
+    print(f"attention    {choose(jax.default_backend())}")
+    print(f"cache        {cache_compiled()}")
+    print(f"models       {', '.join(pretrained.bundled()) or 'none bundled'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Reads the values of `--prompt`, and gives a predictor these prompts."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from seggpt_jax.config import shorten, suggest
+from seggpt_jax.inference import Predictor
+from seggpt_jax.prompts import search
+from seggpt_jax.prompts.file import SUFFIX
+
+HELP = (
+    "an example; several go together. FOLDER:MASKS: all of a folder, paired by their "
+    f"names. auto:K, or auto:K:similarity: the K best of them. Or FILE{SUFFIX}, a "
+    "tuned prompt, alone"
+)
+_AUTO = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """images, masks: files; a tuned prompt stands in `images`, without a mask. count:
+    number of prompts to choose, `by` one of `search.WAYS`; 0 takes all."""
+
+    images: list[str]
+    masks: list[str]
+    count: int = 0
+    by: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        return [*self.images, *self.masks]
+
+
+def read(prompts: Sequence[str]) -> Given:
+    """Reads all values of `--prompt`. Raises ValueError that names the wrong one."""
+    tuned = [p for p in prompts if ":" not in p and p.endswith(SUFFIX)]
+    if tuned and len(prompts) > 1:
+        raise ValueError(f"--prompt {' '.join(prompts)}: a tuned prompt goes alone")
+    if tuned:
+        return Given(tuned, [])
+    searches = [prompt for prompt in prompts if prompt.split(":")[0] == _AUTO]
+    pairs = [p for prompt in prompts if prompt not in searches for p in _pairs(prompt)]
+    given = Given([image for image, _ in pairs], [mask for _, mask in pairs])
+    if not searches:
+        return given
+    if len(searches) > 1 or not pairs:
+        raise ValueError(
+            f"--prompt {' '.join(prompts)}: auto:K once, beside the examples to choose "
+            "from, IMAGE:MASK or FOLDER:MASKS"
+        )
+    count, by = _read_search(searches[0])
+    return dataclasses.replace(given, count=count, by=by)
+
+
+def show(predictor: Predictor, given: Given, kind: str) -> dict[str, Any]:
+    """Sets a predictor's prompts and prints the chosen ones. Returns the settings that
+    results depend on, beside the files."""
+    if not given.masks:  # a tuned prompt; its file says its kind
+        predictor.load_prompt(given.images[0])
+        return {}
+    if not given.count:
+        predictor.set_prompts(given.images, given.masks, kind)
+        return {}
+    choice = predictor.search_prompts(
+        given.images, given.masks, given.count, given.by, kind
+    )
+    about: dict[str, Any] = {"by": given.by, "count": given.count}
+    if choice:
+        print(f"prompts: {describe(given, choice)}")
+        about["chosen"] = [os.path.realpath(given.images[k]) for k in choice.places]
+    return {"search": about}
+
+
+def describe(given: Given, choice: search.Choice) -> str:
+    """The chosen prompts with their scores, on one line."""
+    rows = zip(choice.places, choice.scores, strict=True)
+    return ", ".join(f"{given.images[k]} ({score:.3f})" for k, score in rows)
+
+
+def _read_search(prompt: str) -> tuple[int, str]:
+    """`auto:4:similarity` -> 4, "similarity"."""
+    _, *rest = prompt.split(":")
+    count, by = [*rest, search.WAYS[0]][:2]
+    if len(rest) not in (1, 2) or not count.isdecimal() or not int(count):
+        choices = " or ".join(f"auto:K:{way}" for way in search.WAYS)
+        raise ValueError(f"--prompt {prompt}: {choices} is wanted, K 1 or more")
+    if by not in search.WAYS:
+        raise ValueError(
+            f"--prompt {prompt}: {by!r} is unknown{suggest(by, search.WAYS)}"
+        )
+    return int(count), by
+
+
+def _pairs(prompt: str) -> Iterator[tuple[str, str]]:
+    image, _, mask = prompt.rpartition(":")
+    if not image or not mask:
+        raise ValueError(f"--prompt {prompt}: IMAGE:MASK is wanted")
+    if not Path(image).is_dir() and not Path(mask).is_dir():
+        yield image, mask
+        return
+    images, masks = _by_stem(prompt, image), _by_stem(prompt, mask)
+    for found, others, what in ((images, masks, "mask"), (masks, images, "image")):
+        alone = [found[stem] for stem in found if stem not in others]
+        if alone:
+            raise ValueError(
+                f"--prompt {prompt}: no {what} of the same name for {shorten(alone, 3)}"
+            )
+    yield from ((images[stem], masks[stem]) for stem in images)
+
+
+def _by_stem(prompt: str, folder: str) -> dict[str, str]:
+    """Stem -> the picture of that name in a folder, by name."""
+    if not Path(folder).is_dir():
+        raise ValueError(
+            f"--prompt {prompt}: FOLDER:MASKS takes two folders, and {folder} is none"
+        )
+    known = Image.registered_extensions()
+    found: dict[str, str] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix.lower() not in known or not path.is_file():
+            continue
+        if path.stem in found:
+            raise ValueError(
+                f"--prompt {prompt}: {found[path.stem]} and {path} have the same name"
+            )
+        found[path.stem] = str(path)
+    if not found:
+        raise ValueError(f"--prompt {prompt}: {folder} has no picture")
+    return found

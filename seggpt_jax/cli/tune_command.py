@@ -1,0 +1,75 @@
+"""What `seggpt tune` does: the config of a task, its run, and the file it asks for."""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from seggpt_jax.data.prepared import splits_in
+from seggpt_jax.data.sources.indexed import Indexed
+from seggpt_jax.prompts.file import SUFFIX
+from seggpt_jax.runs import staging
+from seggpt_jax.weights import pretrained
+
+_HELDOUT = ("val", "test")  # what is scored, where the folder has it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command beside the model."""
+    add = parser.add_argument
+    add("--data", required=True, metavar="DIR", help="indexed folder (docs/data.md)")
+    add("--out", required=True, metavar=f"FILE{SUFFIX}",
+        help="the prompt; FILE.run beside it is the folder of the run")  # fmt: skip
+    add("--split", default="train", help="of the folder (default: %(default)s)")
+    add("--classes", help="names or ids, separated by commas (default: all)")
+    add("--prompts", type=int, default=1, help="learned together (default: 1)")
+    add("--steps", type=int, default=400, help="(default: %(default)s)")
+    add("--lr", type=float, default=0.1, help="(default: %(default)s)")
+    add("--batch", type=int, default=4, help="queries of a step (default: 4)")
+    add("--seed", type=int, default=0, help="picks the example it starts from")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Tunes a prompt, or goes on with it; prints where it is."""
+    # Training: no other command waits for it.
+    from seggpt_jax.tune import PROMPT, learning, tune
+
+    out, data = Path(args.out), Path(os.path.abspath(args.data))
+    if out.suffix != SUFFIX:
+        raise ValueError(f"--out {out}: a file that ends in {SUFFIX} is wanted")
+    logging.set_verbosity(logging.INFO)  # minutes of silence would be long
+    workdir = out.with_suffix(".run")
+    how = learning(args.steps, args.batch, args.lr)
+    tune(settings(args, data) | how, str(workdir))
+    if not (workdir / PROMPT).exists():
+        return  # stopped, and saved
+    with staging.new_file(out) as new:
+        shutil.copyfile(workdir / PROMPT, new)
+    print(f"{out}: use it as --prompt {out}")
+
+
+def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
+    """The settings that the options stand for."""
+    one = {"type": "indexed", "folder": data.name}
+    splits = splits_in(Indexed, data)
+    scored = [s for s in _HELDOUT if s in splits and s != args.split]
+    classes = tuple(filter(None, (args.classes or "").split(",")))
+    model, bundled = args.model, args.model in pretrained.bundled()
+    if os.path.exists(model) or not bundled:
+        model = os.path.abspath(model)
+    return {
+        "mode": "tune",
+        "seed": args.seed,
+        "data_dir": str(data.parent),
+        "checkpoint": model,
+        "model": {"dtype": args.dtype, "attention": args.attention},
+        "sources": {data.name: one | {"split": args.split}},
+        "tune": {
+            "classes": tuple(int(c) if c.isdecimal() else c for c in classes),
+            "prompts": args.prompts,
+            "heldout": one | {"split": scored[0]} if scored else {},
+        },
+    }

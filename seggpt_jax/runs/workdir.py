@@ -1,0 +1,103 @@
+"""The folder of one run: checked to be usable and to belong to this run's config."""
+
+import fnmatch
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seggpt_jax.runs import staging
+
+CONFIG = "config.json"
+_ABSENT = object()
+
+
+def prepare_workdir(
+    workdir: str | os.PathLike,
+    config: str,
+    may_change: Sequence[str] = (),
+    complete: Callable[[str], str] = str,
+    name: str = CONFIG,
+) -> None:
+    """Checks the folder, and stores `config`, a JSON object, as file `name` in it.
+
+    Call it on process 0 only, and only after all checks of the config: from then on
+    the workdir belongs to this config.
+    """
+    check_workdir(workdir, config, may_change, complete, name)
+    path = Path(workdir) / name
+    with staging.new_file(path) as new:
+        new.write_text(json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n")
+
+
+def check_workdir(
+    workdir: str | os.PathLike,
+    config: str,
+    may_change: Sequence[str] = (),
+    complete: Callable[[str], str] = str,
+    name: str = CONFIG,
+) -> None:
+    """Creates the folder, or refuses it; call it before anything is built.
+
+    A workdir that has a file `name` already belongs to a run: ValueError lists the
+    settings that differ. may_change: shell patterns of dotted names that may differ on
+    resume, `log_every` or `checkpoint.*`; these are then stored anew. complete: adds
+    what a stored config leaves out. OSError when the folder cannot be written.
+    """
+    _check_writable(Path(workdir))
+    path = Path(workdir) / name
+    if path.exists():
+        _check_same_run(path, json.loads(config), may_change, complete)
+
+
+def _check_writable(workdir: Path) -> None:
+    # Only writing tells: permission bits say nothing about root or a read-only mount.
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workdir) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise OSError(
+            f"workdir {workdir} cannot be written ({error.strerror}); choose another"
+        ) from error
+
+
+def _check_same_run(
+    path: Path, new: Any, may_change: Sequence[str], complete: Callable[[str], str]
+) -> None:
+    try:
+        old = json.loads(complete(path.read_text()))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}): restore it, or use a new workdir"
+        ) from error
+    before, after = dict(_settings(old)), dict(_settings(new))
+    changed = [
+        f"  {name}: {_shown(before, name)} -> {_shown(after, name)}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name, _ABSENT) != after.get(name, _ABSENT)
+        and not any(fnmatch.fnmatchcase(name, pattern) for pattern in may_change)
+    ]
+    if changed:
+        raise ValueError(
+            f"workdir {path.parent} holds a run of another config (old -> new):\n"
+            + "\n".join(changed)
+            + "\nUse the old settings to resume that run, or a new workdir"
+        )
+
+
+def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and plain values; lists count by position, as `augment.0.size`."""
+    if isinstance(config, list):
+        config = dict(enumerate(config))
+    if not isinstance(config, Mapping) or not config:
+        yield prefix.removesuffix("."), config
+        return
+    for key, value in config.items():
+        yield from _settings(value, f"{prefix}{key}.")
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "(not set)"

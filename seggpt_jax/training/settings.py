@@ -1,0 +1,198 @@
+"""Every setting of a config, parsed once. A setting that a config leaves out has the
+default written here or in the dataclass of its section (`View`, `Stage`, ...);
+configs/common.py shows them all, docs/training.md says why."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from seggpt_jax.config import (
+    check_names,
+    check_types,
+    construct,
+    plain,
+    require,
+    suggest,
+)
+from seggpt_jax.data.augment import View
+from seggpt_jax.data.context import ContextSettings
+from seggpt_jax.data.masking import Masking
+from seggpt_jax.data.recolor import Recolor
+from seggpt_jax.training.optim import OptimSettings
+from seggpt_jax.training.train_step import Stage
+
+INITS = ("example", "noise")
+PALETTES = ("spread", "painter", "locations")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """How batches are made; `data.pipeline.make_iterator` says what each means."""
+
+    batch_size: int = 2048
+    threads: int = 16
+    workers: int = 0
+    prefetch: int = 2
+
+    def __post_init__(self):
+        for name, least in dict(batch_size=1, threads=0, workers=0, prefetch=0).items():
+            value = getattr(self, name)
+            require(value >= least, f"loader.{name}", value, f"at least {least}")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """Devices along each axis of the mesh (`sharding.make_mesh`); one axis may be -1
+    and takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneSettings:
+    """What a prompt is tuned for; docs/training.md says why.
+
+    classes: names or labels of the source; none: all. palette: their colours, far apart
+    (`colors.spread_palette`) or Painter's of closed sets; "locations" paints instances
+    by where they are, as Painter does. prompts: how many are learned together. init: a
+    random example of the source, or noise. images: most that are scored, 0: all.
+    heldout: the source that the prompt is scored on; none: it is not.
+    """
+
+    classes: tuple[str | int, ...] = ()
+    palette: str = "spread"
+    prompts: int = 1
+    init: str = "example"
+    images: int = 0
+    heldout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        require(self.prompts >= 1, "tune.prompts", self.prompts, "at least 1")
+        require(self.images >= 0, "tune.images", self.images, "at least 0")
+        for name, choices in (("init", INITS), ("palette", PALETTES)):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(
+                    f"setting tune.{name} = {value!r} is unknown"
+                    f"{suggest(value, choices)}"
+                )
+        if self.palette == "locations":
+            require(not self.classes, "tune.classes", self.classes,
+                    "empty where instances are painted by their locations")  # fmt: skip
+            require(not self.heldout, "tune.heldout", self.heldout,
+                    "empty: instances are scored by configs/eval.py")  # fmt: skip
+
+
+def _none() -> Any:
+    return dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Every top-level setting of a config; configs/common.py says what each is for.
+
+    Mappings are settings of plug-ins, which the plug-ins check: `model` of
+    `SegGPTConfig`, `sources` of `data.sources`, `evals` of evaluators.
+    """
+
+    mode: str = "train"
+    seed: int = 0
+    data_dir: str = ""
+    checkpoint: str = ""
+    init_from: str = ""
+    model: Mapping[str, Any] = _none()
+    sources: Mapping[str, Any] = _none()
+    skip_missing: bool = False
+    group_power: float | int = 1.0
+    bad_share: float | int = 0.01
+    fixed_pairs: int = 0
+    view: View = View()
+    context: ContextSettings = ContextSettings()
+    recolor: Recolor = Recolor()
+    masking: Masking = Masking()
+    loader: Loader = Loader()
+    accumulate: int = 1
+    optim: OptimSettings = OptimSettings()
+    stages: Mapping[str, Stage] = _none()
+    ema: float | int = 0.0
+    mesh: MeshSettings = MeshSettings()
+    cpu_devices: int = 1
+    log_every: int = 10
+    save_every: int = 500
+    keep: int = 3
+    best: str = ""
+    checkpoints: str = ""
+    eval_every: int = 1000
+    evals: Mapping[str, Any] = _none()
+    tune: TuneSettings = TuneSettings()
+
+    def __post_init__(self):
+        for name in ("accumulate", "cpu_devices", "log_every", "save_every", "keep"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("seed", "fixed_pairs", "eval_every", "group_power"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(0 <= self.bad_share <= 1, "bad_share", self.bad_share, "in [0, 1]")
+        require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")
+
+    @property
+    def spans(self) -> list[range]:
+        """The steps of each stage, counted from the start of the run.
+
+        Raises ValueError without any stage.
+        """
+        require(bool(self.stages), "stages", self.stages, "one stage or more")
+        steps = [stage.steps for stage in self.stages.values()]
+        ends = itertools.accumulate(steps)
+        return [range(e - n, e) for e, n in zip(ends, steps, strict=True)]
+
+    @property
+    def steps(self) -> int:
+        """The steps of all stages."""
+        return self.spans[-1].stop
+
+    def stage_at(self, step: int) -> int:
+        """The place among the stages of the one that a step, below `steps`, is in."""
+        return next(k for k, span in enumerate(self.spans) if step in span)
+
+
+def read_settings(config: Any) -> RunSettings:
+    """The settings of a config: a ConfigDict, any mapping, or settings read before.
+
+    Raises ValueError that names the setting, such as `stages.paint.lr`: one that is
+    unknown, missing, of another type or out of range.
+    """
+    if isinstance(config, RunSettings):
+        return config
+    given = plain(config)
+    require(isinstance(given, Mapping), "config", given, "settings by name")
+    fields = {field.name: field.type for field in dataclasses.fields(RunSettings)}
+    check_names("", given, fields)
+    check_types("", given, RunSettings)
+    sections = {
+        name: _section(kind, name, given.pop(name))
+        for name, kind in fields.items()
+        if name in given and dataclasses.is_dataclass(kind)
+    }
+    sections["stages"] = {
+        name: _section(Stage, f"stages.{name}", stage)
+        for name, stage in given.pop("stages", {}).items()
+    }
+    return construct(RunSettings, "", given, **sections)
+
+
+def _section(cls, where: str, given: Any):
+    if isinstance(given, Mapping):
+        check_types(where, given, cls)
+    return construct(cls, where, given)
+
+
+def complete(config: str) -> str:
+    """A stored config, JSON, with the settings that it leaves out at their defaults, or
+    as it is where this version cannot read it."""
+    try:
+        return json.dumps(plain(read_settings(json.loads(config))))
+    except ValueError:
+        return config

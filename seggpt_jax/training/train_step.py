@@ -1,0 +1,239 @@
+"""Training state and one pure step of in-context painting."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from seggpt_jax import colors
+from seggpt_jax.config import require
+from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, painting_loss
+from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.training.optim import (
+    OptimSettings,
+    hold_frozen,
+    make_optimizer,
+    schedule,
+)
+
+# `(params, frozen, rows, key) -> painting`. params: the trained leaves. frozen: the
+# parameters that no step changes. rows: a batch with normalised canvases.
+Paint = Callable[[Any, Any, dict[str, jax.Array], jax.Array], jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a step changes. ema: moving average of params, or None."""
+
+    step: Any
+    params: Any
+    opt_state: Any
+    ema: Any
+
+    @property
+    def average(self):
+        """The parameters to evaluate: the moving average if there is one."""
+        return self.params if self.ema is None else self.ema
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of training with its own loss and learning-rate schedule.
+
+    The paper has one stage: smooth-L1, from pre-trained parameters. From scratch,
+    another stage before it helps (docs/training.md). A stage after the first starts
+    from the EMA with a fresh optimizer.
+
+    loss, beta: as of `losses.painting_loss`. max_foreground_weight: painted pixels
+    weigh up to so much more than background. background_prob: share of the pairs whose
+    background is a random colour, in both targets; constant for half the stage, then
+    falling linearly to 0. weights: source -> sampling weight in this stage, instead of
+    the source's own; 0 leaves the source out.
+    """
+
+    steps: int
+    lr: float
+    warmup: int = 0
+    end_lr: float = 0.0
+    loss: str = "smooth_l1"
+    beta: float = 0.01
+    max_foreground_weight: float = 1.0
+    background_prob: float = 0.0
+    weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        def check(name, good, allowed):
+            require(good, f"stages.*.{name}", getattr(self, name), allowed)
+
+        check("steps", self.steps > 0, "positive")
+        check("lr", self.lr > 0, "positive")
+        check("warmup", 0 <= self.warmup < self.steps, "in [0, steps)")
+        check("end_lr", 0 <= self.end_lr <= self.lr, "in [0, lr]")
+        check("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
+        check("beta", self.beta > 0, "positive")
+        check("max_foreground_weight", self.max_foreground_weight >= 1, "at least 1")
+        check("background_prob", 0 <= self.background_prob <= 1, "in [0, 1]")
+
+    def optimizer(self, settings: OptimSettings) -> optax.GradientTransformation:
+        """This stage's optimizer."""
+        return make_optimizer(settings, self.learning_rate)
+
+    def learning_rate(self, step):
+        """Learning rate at a step of this stage."""
+        return schedule(self.steps, self.lr, self.warmup, self.end_lr)(step)
+
+
+def new_state(params, tx: optax.GradientTransformation, ema: bool) -> TrainState:
+    """The training state before the first step."""
+    return TrainState(
+        jnp.zeros((), jnp.int32),
+        params,
+        tx.init(params),
+        jax.tree.map(jnp.copy, params) if ema else None,
+    )
+
+
+def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainState:
+    """Starts a later stage: parameters from the EMA, a fresh optimizer.
+
+    Doing it twice at the same step changes nothing, so a restart there is exact.
+    """
+    params = jax.tree.map(jnp.copy, state.average)
+    return dataclasses.replace(state, params=params, opt_state=tx.init(params))
+
+
+def repaint_background(key, targets, foreground, background, prob):
+    """Repaints the background of a share `prob` of the rows.
+
+    targets: uint8 `[b, 2h, w, 3]`. foreground: bool `[b, 2h, w]`. background: the
+    colour of each row, uint8 `[b, 3]`.
+    """
+    chosen = jax.random.bernoulli(key, prob, (targets.shape[0],))
+    where = chosen[:, None, None, None] & ~foreground[..., None]
+    return jnp.where(where, background[:, None, None, :], targets)
+
+
+def paint_model(model: SegGPT, query_only: bool) -> Paint:
+    """The `Paint` of a model whose own parameters are trained."""
+
+    def paint(params, frozen, rows, key):
+        return model.apply(
+            {"params": params}, rows["images"], rows["targets"], rows["hidden"],
+            rows["kind"], train=True, rngs={"dropout": key}, query_only=query_only,
+        )[0]  # fmt: skip
+
+    return paint
+
+
+def make_train_step(
+    model: SegGPT,
+    stage: Stage,
+    optim: OptimSettings,
+    *,
+    start: int,
+    accumulate: int,
+    ema: float,
+    query_only: bool = False,
+    paint: Paint | None = None,
+) -> Callable[..., tuple[TrainState, dict]]:
+    """One stage's pure step `(state, batch, key, frozen=None) -> (state, metrics)`.
+
+    batch: the pairs of `data.context`, stacked. start: the stage's first step.
+    accumulate: micro-batches per step. Their losses are parts of one global sum over
+    one global count, so their number changes the memory and not the result. query_only:
+    every `hidden` is the query half, so only that half is painted, at less cost. paint:
+    in place of the model's own, for a tuned prompt; it is given `frozen`.
+    """
+    tx = stage.optimizer(optim)
+    paint = paint or paint_model(model, query_only)
+
+    def step(state: TrainState, batch, key, frozen=None):
+        # All randomness is a function of the run's key and the step: a run that was
+        # stopped goes on with the draws of one that was not.
+        key = jax.random.fold_in(key, state.step)
+        k_background, k_drop = jax.random.split(key)
+        done = (state.step - start) / stage.steps
+        targets = batch["targets"]
+        # Backgrounds are black, and a model from scratch first learns to paint all
+        # black. Where they have any colour, it must read the prompt from the start.
+        if stage.background_prob:
+            prob = stage.background_prob * jnp.clip(2 - 2 * done, 0, 1)
+            targets = repaint_background(
+                k_background, targets, batch["foreground"], batch["background"], prob
+            )
+        # The weight of every value, `[b, 2h, w, 3]`, and the sum over the whole batch:
+        # the loss must not depend on how micro-batches and devices share the batch.
+        weights = counted_pixels(batch["hidden"], batch["valid"], targets.shape)
+        if stage.max_foreground_weight > 1:
+            weights = foreground_weights(
+                batch["foreground"], weights, stage.max_foreground_weight
+            )
+        total = weights.sum()
+
+        def loss_fn(params, rows, key):
+            # Colours travel as uint8, a quarter of the bytes, and become floats here.
+            canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
+            free = hold_frozen(params, optim)
+            painting = paint(free, frozen, rows | canvases, key)
+            counted = canvases["targets"], rows["hidden"], rows["weights"]
+            if query_only:  # as the painting: the lower half
+                counted = tuple(x[:, x.shape[1] // 2 :] for x in counted)
+            return painting_loss(
+                painting, *counted, loss=stage.loss, beta=stage.beta, total=total
+            )
+
+        rows = {n: batch[n] for n in ("images", "hidden", "kind")}
+        rows |= {"targets": targets, "weights": weights}
+        loss, grads = _accumulated(loss_fn, state.params, rows, k_drop, accumulate)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = TrainState(
+            state.step + 1,
+            params,
+            opt_state,
+            _average(state.ema, params, state.step, ema),
+        )
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(grads),
+            "lr": jnp.asarray(stage.learning_rate(state.step - start)),
+        }
+        return new, metrics
+
+    return step
+
+
+def _accumulated(loss_fn, params, rows, key, count: int):
+    if count == 1:
+        return jax.value_and_grad(loss_fn)(params, rows, key)
+
+    # Rows of one micro-batch are `count` apart, so that each stays on its device.
+    def cut(x):
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def add(carry, micro):
+        part = jax.value_and_grad(loss_fn)(params, *micro)
+        return jax.tree.map(jnp.add, carry, part), None
+
+    zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    micros = jax.tree.map(cut, rows), jax.random.split(key, count)
+    return jax.lax.scan(add, zero, micros)[0]
+
+
+def _average(ema, params, step, decay: float):
+    if ema is None:
+        return None
+    # Warm-up, so that a short run's average is not mostly its initial values.
+    change = 1 - jnp.minimum(decay, (1 + step) / (20 + step))
+    return jax.tree.map(lambda e, p: e + change * (p - e), ema, params)
+
+
+@jax.jit
+def all_finite(tree):
+    """Whether every floating-point value of a tree is finite, as an array."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))

@@ -1,0 +1,101 @@
+"""The model that a config describes, and weights placed on the devices to fit it.
+
+Training, evaluation, tuning, the `Predictor` and the tools all come here for a model.
+"""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from seggpt_jax.config import construct, plain
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.runs import sharding
+from seggpt_jax.trees import map_named, named_leaves
+from seggpt_jax.weights import pretrained
+
+
+def build_model(settings: Any, weights: pretrained.Weights | None = None) -> SegGPT:
+    """The model of `config.model`: a row of `SIZES`, with the other settings on top.
+
+    weights: give the geometry where the settings name no `size`. Raises ValueError that
+    names the setting.
+    """
+    if "size" in settings:
+        return SegGPT(SegGPTConfig.read(settings))
+    if weights is None:
+        raise ValueError("setting model.size = None: must be given")
+    own = plain(weights.config) | plain(settings)
+    return SegGPT(construct(SegGPTConfig, "model", own))
+
+
+def abstract_params(model: SegGPT) -> Any:
+    """Shapes and types of a model's parameters."""
+    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
+
+
+def load_model(
+    path: str | os.PathLike, **settings: Any
+) -> tuple[SegGPT, pretrained.Weights]:
+    """Reads weights of any form (`pretrained.load`) -> their model, and the weights.
+
+    settings: of the model, on top of what the weights say. The parameters stay on the
+    host: `inference_params` or `place_params` put them on devices.
+    """
+    weights = pretrained.load(path)
+    _log_notes(weights, path)
+    return build_model(settings, weights), weights
+
+
+def inference_params(model: SegGPT, params: Any) -> Any:
+    """Parameters on the first device, in the types that a forward pass computes in.
+
+    Kernels are cast to `model.dtype`, as the model does itself at every use: the same
+    numbers, and half the memory in bfloat16. Training needs them in float32.
+    """
+
+    def cast(name: str, leaf: Any) -> Any:
+        is_kernel = name.endswith("kernel")
+        return np.asarray(leaf).astype(model.config.dtype) if is_kernel else leaf
+
+    return jax.device_put(map_named(cast, params))
+
+
+def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
+    """Reads parameters of any form (`pretrained.load`), and places them on the mesh.
+
+    Returns the parameters and the step of the training run that wrote them, or 0.
+    """
+    weights = pretrained.load(path)
+    return place_params(weights, path, model, mesh), weights.step
+
+
+def place_params(
+    weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh
+) -> Any:
+    """Places weights, read from `path`, on the mesh, in the model's types.
+
+    Raises ValueError that lists every name and shape that differs from the model's.
+    """
+    _log_notes(weights, path)
+    params, abstract = weights.params, abstract_params(model)
+    ours, theirs = named_leaves(abstract), named_leaves(params)
+    problems = [f"missing: {name}" for name in ours if name not in theirs]
+    problems += [f"unexpected: {name}" for name in theirs if name not in ours]
+    problems += [
+        f"shape: {name} is {theirs[name].shape}, the model's is {leaf.shape}"
+        for name, leaf in ours.items()
+        if name in theirs and theirs[name].shape != leaf.shape
+    ]
+    if problems:
+        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+    cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
+    return sharding.put(cast, sharding.place(abstract, mesh))
+
+
+def _log_notes(weights: pretrained.Weights, path: str | os.PathLike) -> None:
+    for note in weights.notes:
+        logging.info("%s: %s", path, note)

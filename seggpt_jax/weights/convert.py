@@ -1,0 +1,106 @@
+"""Weights from one form to another, compared with PyTorch where it is installed."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from seggpt_jax.config import suggest
+from seggpt_jax.models.params import to_torch
+from seggpt_jax.models.seggpt import SegGPTConfig, quarters
+from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.weights import pretrained, release, torch_bridge
+from seggpt_jax.weights.build import build_model
+
+FORMS = ("ours", "official", "hf")
+_OFFICIAL = "seggpt.pth"
+
+
+def convert(
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    to: str = "ours",
+    raw: bool = False,
+) -> Iterator[str]:
+    """Writes the weights at `source` as a folder; yields lines for the user.
+
+    source, raw: as `pretrained.load` takes them. to: `ours`, a release; `official`, a
+    .pth file as the authors'; `hf`, a folder that transformers loads. Nothing is left
+    of an output that failed, and only a release is replaced.
+    """
+    if to not in FORMS:
+        raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
+    output = Path(output)
+    weights = pretrained.load(source, raw)
+    config, params = weights.config, weights.params
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    yield (f"{source}: {config.depth} blocks of width {config.width}, "
+           f"{count:,} parameters")  # fmt: skip
+    yield from weights.notes
+    if to == "official":
+        torch_bridge.require(output)
+    with release.new_folder(output) as folder:
+        if to == "ours":
+            release.write_params(folder, params, dataclasses.asdict(config))
+        else:
+            _write_torch(folder, config, params, to)
+            yield "the unused position of the cls token is written as zeros"
+        yield check(folder, config, params)
+    as_released = config.merge_after == 2 and config.taps == quarters(config.depth)
+    if to == "official" and not as_released:
+        yield (
+            "the authors' code merges after block 2 and taps each quarter of the "
+            "depth: with these weights it computes another function"
+        )
+    yield f"wrote {output} ({to})"
+
+
+def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
+    """Reads the folder back and compares its forward pass with PyTorch's.
+
+    Returns a line for the user. Raises ValueError where the folder reads differently.
+    """
+    again = pretrained.load(path)
+    same = map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(params))
+    if not all(same) or again.config.geometry != config.geometry:
+        raise ValueError(f"{path} reads back differently from what was written")
+    if not torch_bridge.installed("torch", "transformers"):
+        return (
+            "read back, equal; not checked against PyTorch: pip install "
+            "'seggpt_jax[torch]' for that"
+        )
+    rng = np.random.default_rng(0)
+    images, targets, query = rng.standard_normal((3, 1, *config.half, 3), np.float32)
+    state = to_torch(again.config, again.params, "hf")
+    theirs = torch_bridge.run_port(
+        torch_bridge.build_port(config, state), images, targets, query
+    )
+    exact = build_model({"dtype": "float32", "attention": "auto"}, again)
+    ours = make_predict_fn(exact)(
+        again.params, images[None], targets[None], query, np.zeros(1, np.int32)
+    )
+    apart = float(np.abs(np.asarray(ours) - theirs).max())
+    scale = float(np.abs(theirs).max())
+    return (
+        f"checked against PyTorch: paintings of a random pair differ by at most "
+        f"{apart:.1e}, on values up to {scale:.2g}"
+    )
+
+
+def _write_torch(folder: Path, config: SegGPTConfig, params, layout: str) -> None:
+    state = to_torch(config, params, layout)
+    settings = {
+        "architectures": ["SegGptForImageSegmentation"],
+        "model_type": "seggpt",
+        **torch_bridge.port_config(config),
+    }
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    if layout == "official":
+        torch_bridge.save_state(folder / _OFFICIAL, state)
+    else:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

@@ -1,0 +1,209 @@
+"""Reads parameters of every form: a release, a training run, or files of PyTorch."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from seggpt_jax.config import plain, shorten
+from seggpt_jax.models.params import from_torch
+from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.runs.workdir import CONFIG
+from seggpt_jax.weights import checkpoint, release, torch_bridge
+from seggpt_jax.weights.origins import complete
+
+DEFAULT = "mini"  # the bundled model for photographs
+_BUNDLED = Path(__file__).parents[1] / "bundled"
+_TORCH = (".pth", ".pt", ".bin")
+_INDEX = "model.safetensors.index.json"
+# Errors that tensors of unexpected shapes end in, beside from_torch's own list.
+_MISSHAPEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
+
+
+class Weights(NamedTuple):
+    """A model's geometry and parameters.
+
+    params: nested dicts of NumPy arrays. step: of the training run that wrote them, 0
+    if none did. notes: for the user, a sentence for each change made while reading.
+    """
+
+    config: SegGPTConfig
+    params: Any
+    step: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def bundled() -> list[str]:
+    """Names of the parameters that come with the package."""
+    return sorted(p.name for p in _BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
+
+
+def load(path: str | os.PathLike, raw: bool = False) -> Weights:
+    """Reads parameters of any form.
+
+    path: a bundled name; a release folder; a training run's workdir, its checkpoints or
+    one of them; a folder or `.safetensors` file of transformers; a `.pth` file of
+    SegGPT, Painter or MAE, or a folder that holds one. raw: take the parameters of a
+    training run, even if it kept their moving average too. Raises FileNotFoundError or
+    ValueError, naming the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        if len(path.parts) == 1 and str(path) in bundled():
+            path = _BUNDLED / path
+        else:
+            raise FileNotFoundError(
+                f"{path} is neither a file, nor a folder, nor a bundled model "
+                f"({shorten(bundled())})"
+            )
+    if path.is_file():
+        return _load_state(path, _read_file(path))
+    if path.name.isdecimal() and (path / "state").is_dir():
+        return _load_run(path.parent, raw, int(path.name))
+    if release.is_release(path):
+        params, settings = release.load_params(path)
+        return Weights(SegGPTConfig.read(settings), params)
+    if _is_run(path):
+        return _load_run(path, raw)
+    if found := _torch_files(path):
+        return _load_torch(path, found)
+    raise FileNotFoundError(
+        f"{path} holds no model: neither a release nor a training run (with {CONFIG} "
+        "and checkpoints/) nor a folder of transformers nor a .pth"
+    )
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a training run's workdir, or its checkpoints."""
+    inside = (path / "checkpoints").is_dir() or any(
+        p.name.isdecimal() for p in path.iterdir()
+    )
+    # `checkpoints` of the config may name a folder elsewhere.
+    return inside or (path / CONFIG).is_file() and "stages" in _read_json(path / CONFIG)
+
+
+def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
+    """Reads a training run, by its workdir or the checkpoints in it.
+
+    Takes the moving average of the parameters where the run kept one, unless `raw`.
+    """
+    workdir = path if (path / CONFIG).is_file() else path.parent
+    if not (workdir / CONFIG).is_file():
+        raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")
+    settings = _read_json(workdir / CONFIG)
+    if "model" not in settings:
+        raise ValueError(f"{workdir / CONFIG} is no training run's: it has no 'model'")
+    if settings.get("mode") == "tune":
+        raise ValueError(
+            f"{workdir} is a run that tuned a prompt (mode 'tune') and holds no model: "
+            f"take that of {settings.get('checkpoint')!r} as the model, and "
+            f"{workdir / 'prompt.safetensors'} as the prompt"
+        )
+    elsewhere = settings.get("checkpoints")
+    folder = elsewhere or workdir / "checkpoints" if path == workdir else path
+    config = SegGPTConfig.read(settings["model"])
+    try:
+        which = "params" if raw else "ema"
+        params, meta = checkpoint.restore_params(folder, which, step)
+    except ValueError:  # this run kept no average
+        params, meta = checkpoint.restore_params(folder, "params", step)
+    return Weights(config, params, meta["step"])
+
+
+def _load_torch(path: Path, files: list[Path]) -> Weights:
+    """Reads a folder of PyTorch's.
+
+    Tensors do not tell which blocks are tapped and merged: config.json of transformers
+    does.
+    """
+    weights = _load_state(path, _merge(files))
+    if not (path / CONFIG).is_file():
+        return weights
+    settings = plain(_read_json(path / CONFIG))
+    names = {"merge_after": "merge_index", "taps": "intermediate_hidden_state_indices"}
+    known = {ours: settings[name] for ours, name in names.items() if name in settings}
+    try:
+        return weights._replace(config=weights.config.replace(**known))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path / CONFIG}: {error}") from error
+
+
+def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
+    try:
+        state, filled = complete(state)
+        config, params = from_torch(state)
+    except _MISSHAPEN as error:
+        raise ValueError(f"{path}: {error}") from error
+    notes = [filled] if filled else []
+    cls = state.get("pos_embed", state.get("model.embeddings.position_embeddings"))
+    if cls is not None and np.any(cls[0, 0]):
+        notes.append("the unused position of the cls token was dropped")
+    return Weights(config, params, notes=tuple(notes))
+
+
+def _torch_files(path: Path) -> list[Path]:
+    """The files with tensors in a folder: those of transformers, or one `.pth`."""
+    if (path / _INDEX).is_file():
+        where = _read_json(path / _INDEX).get("weight_map")
+        if not isinstance(where, dict):
+            raise ValueError(f"{path / _INDEX} has no weight_map")
+        return [path / name for name in sorted(set(where.values()))]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return [path / name]
+    found = sorted(p for p in path.iterdir() if p.suffix in (".pth", ".pt"))
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise ValueError(f"{path} holds several models: choose one of {names}")
+    return found
+
+
+def _merge(files: list[Path]) -> dict[str, np.ndarray]:
+    """The tensors of several files together."""
+    state: dict[str, np.ndarray] = {}
+    doubled = []
+    for file in files:
+        tensors = _read_file(file)
+        doubled += [name for name in tensors if name in state]
+        state |= tensors
+    if doubled:
+        raise ValueError(f"{files[0].parent}: doubled tensors: {', '.join(doubled)}")
+    return state
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix in _TORCH:
+        state = torch_bridge.load_state(path)
+    elif path.suffix == ".safetensors":
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError, AttributeError, KeyError) as error:
+            # AttributeError and KeyError: number types that NumPy does not have.
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        if any("/" in name for name in state):
+            raise ValueError(f"{path} is a part of a release: give its folder")
+    else:
+        choices = ", ".join((".safetensors", *_TORCH))
+        raise ValueError(f"{path} is not a file of weights ({choices})")
+    return _unwrap(path, state)
+
+
+def _unwrap(path: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Removes the prefix `module.` of DistributedDataParallel from names."""
+    names = [name.removeprefix("module.") for name in state]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"{path}: doubled tensors: {', '.join(doubled)}")
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error

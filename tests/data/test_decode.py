@@ -1,0 +1,176 @@
+"""Image and mask files: every form that is read, and every error."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seggpt_jax.data.sample import BadRecord
+from tests.support.folders import SIZE, indexed, mask_values, one, picture, write
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_image_modes_become_rgb(tmp_path, mode):
+    name = "b.tif" if mode == "CMYK" else "b.png"
+    load = one(tmp_path / "x", name, "a_mask.png", check_files=False)
+    image = picture(mode)
+    expected = np.asarray(image.convert("RGB"))
+    # Of palettes with a transparency table Pillow warns, and warnings are errors.
+    settings = {"transparency": bytes(range(256))} if mode == "P" else {}
+    image.save(tmp_path / "x" / name, **settings)
+    loaded = load().image
+    assert loaded.dtype == np.uint8
+    np.testing.assert_array_equal(loaded, expected)
+
+
+def test_16_bit_image_keeps_the_upper_8(tmp_path):
+    load = one(tmp_path / "x", "b.png", "a_mask.png", check_files=False)
+    ramp = np.arange(54, dtype=np.uint16).reshape(SIZE) * 1200
+    Image.fromarray(ramp).save(tmp_path / "x" / "b.png")
+    np.testing.assert_array_equal(load().image[..., 1], ramp // 256)
+
+
+@pytest.mark.parametrize("form", ["palette", "gif", "tif", "16 bits", "1 bit"])
+def test_mask_forms(tmp_path, form):
+    name = {"gif": "b.gif", "tif": "b.tif"}.get(form, "b.png")
+    table = "id\tname\timages\n1\tdog\t1\n300\tcat\t1\n"
+    load = one(tmp_path / "x", "a.png", name, table, check_files=False)
+    values = mask_values().astype(np.uint16)
+    if form == "16 bits":
+        values[values == 2] = 300
+    if form == "1 bit":
+        values = np.where(values == 1, 255, 0)
+    image = Image.fromarray(values if form == "16 bits" else values.astype(np.uint8))
+    if form == "palette":
+        image.putpalette(bytes(range(255, -1, -1)) * 3)
+    image.convert("1" if form == "1 bit" else image.mode).save(tmp_path / "x" / name)
+    expected = np.where(np.isin(values, (1, 255, 300)), values, 0)
+    np.testing.assert_array_equal(load().segments, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("upright", [True, False])
+def test_orientation_is_followed_if_the_mask_fits(tmp_path, orientation, upright):
+    load = one(tmp_path / "x", "b.png", "a_mask.png", check_files=False)
+    turns = orientation >= 5
+    stored = picture(size=SIZE[::-1] if turns and upright else SIZE)
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored.save(tmp_path / "x" / "b.png", exif=exif)
+    pixels = np.asarray(stored)
+    if turns and not upright:
+        expected = pixels  # drawn on the pixels as stored
+    else:  # EXIF 2.3 table 6: where the zeroth row and column are
+        expected = {
+            1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1],
+            5: pixels.swapaxes(0, 1), 6: pixels[::-1].swapaxes(0, 1),
+            7: pixels[::-1, ::-1].swapaxes(0, 1), 8: pixels.swapaxes(0, 1)[::-1],
+        }[orientation]  # fmt: skip
+    np.testing.assert_array_equal(load().image, expected)
+
+
+def header_only_png(width, height):
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    fields = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", fields)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def encoded(image, form, **settings):
+    file = io.BytesIO()
+    image.save(file, form, **settings)
+    return file.getvalue()
+
+
+GREY = Image.fromarray(mask_values())
+BITS_4 = header_only_png(9, 6).replace(b"\x08\x00\x00\x00\x00", b"\x04\x00\x00\x00\x00")
+IHDR_4 = struct.pack(">IIBBBBB", 9, 6, 4, 0, 0, 0, 0)
+BITS_4 = BITS_4[:29] + struct.pack(">I", zlib.crc32(b"IHDR" + IHDR_4)) + BITS_4[33:]
+
+
+@pytest.mark.parametrize(
+    "role, content, message",
+    [
+        ("image", encoded(picture(size=(60, 90)), "JPEG")[:1500], "cannot be read"),
+        ("image", encoded(picture(size=(60, 90)), "PNG")[:5000], "cannot be read"),
+        ("mask", encoded(GREY, "PNG")[:50], "cannot be read"),
+        ("image", b"", "cannot be read"),
+        ("mask", b"text", "cannot be read"),
+        ("image", header_only_png(0, 6), "no pixels|cannot be read"),
+        ("mask", header_only_png(9, 0), "no pixels|cannot be read"),
+        ("image", header_only_png(9000, 9000), "9000 x 9000 pixels, more than"),
+        ("mask", header_only_png(11000, 11000), "11000 x 11000|121000000 pixels"),
+        ("mask", header_only_png(60000, 60000), "3600000000 pixels"),
+        (
+            "image",
+            encoded(picture(size=(9, 6)), "PNG"),
+            "is 6 x 9, but its mask .*9 x 6",
+        ),
+        ("mask", encoded(picture(), "PNG"), r"has colours \(mode RGB\)"),
+        ("mask", encoded(GREY, "JPEG"), "is a JPEG"),
+        ("mask", BITS_4, "2 or 4 bits of grey"),
+        (
+            "mask",
+            encoded(Image.fromarray(mask_values() - np.int32(1)), "TIFF"),
+            "outside",
+        ),
+        ("image", encoded(picture("F"), "TIFF"), "floating-point"),
+    ],
+)
+def test_bad_records_name_the_file(tmp_path, role, content, message):
+    names = {"image": "a.png", "mask": "a_mask.png", role: "bad.bin"}
+    load = one(tmp_path / "x", *names.values(), check_files=False)
+    (tmp_path / "x" / "bad.bin").write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(BadRecord, match=message) as error:
+            load()
+    assert str(error.value).startswith(
+        f"{tmp_path / 'x' / 'bad.bin'} (index.tsv line 2)"
+    )
+    assert "\n" not in str(error.value)
+
+
+def test_file_gone_after_opening(tmp_path):
+    root = write(tmp_path / "pets")
+    source = indexed(root, "train")
+    (root / "a.png").unlink()
+    with pytest.raises(BadRecord, match=r"a.png .*cannot be read"):
+        source[0]
+    with pytest.raises(IndexError):
+        source[2]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow on damaged EXIF and TIFF
+def test_damaged_bytes_give_a_sample_or_a_bad_record(tmp_path):
+    """Cut and flipped bytes never surface as anything but `BadRecord`."""
+    rng = np.random.default_rng(0)
+    load = one(tmp_path / "x", "b.bin", "c.bin", check_files=False)
+    originals = [
+        [encoded(picture(), form) for form in ("PNG", "JPEG", "BMP", "GIF", "WEBP")],
+        [encoded(GREY, form) for form in ("PNG", "GIF", "BMP")],
+    ]
+    outcomes = set()
+    for trial in range(400):
+        for name, choices in zip(("b.bin", "c.bin"), originals, strict=True):
+            data = bytearray(choices[rng.integers(len(choices))])
+            if trial % 2 == (name == "b.bin"):
+                data[rng.integers(len(data))] = rng.integers(256)
+                data = data[: rng.integers(len(data) // 2, len(data) + 1)]
+            (tmp_path / "x" / name).write_bytes(data)
+        try:
+            outcomes.add(load().image.shape)
+        except BadRecord:
+            outcomes.add("bad")
+    assert outcomes == {(*SIZE, 3), "bad"}

@@ -1,0 +1,191 @@
+"""JSONs and tables out of form: COCO's, with its masks, and those of Hugging Face."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
+from tests.support import miniatures
+from tests.support.layouts import (
+    SIZE,
+    agrees,
+    faults,
+    mask,
+    photo,
+    raw,
+    stripes,
+    write_json,
+)
+
+H, W = 48, 64
+OWN = {"annotations": "annotations/instances_train2017.json", "images": "train2017"}
+
+# COCO's JSON.
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """The miniature of instances, its JSON changed by `how(data)`."""
+
+    def make(how):
+        root = tmp_path / "coco"
+        miniatures.coco_instance(root, (H, W), 2)
+        path = root / "annotations/instances_train2017.json"
+        data = json.loads(path.read_text())
+        how(data)
+        write_json(path, data)
+        return root
+
+    return make
+
+
+SHORT = {"size": [H, W], "counts": [H * W // 4, H * W // 4]}
+OTHER = {"size": [H // 2, W // 2], "counts": [H * W // 8, H * W // 8]}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[1, 2]], [[]], [[1, 2, 3, 4]], 3, "x", {"counts": [1]}, OTHER, SHORT],
+    ids=["point", "hollow", "box", "number", "word", "no size", "other size", "short"],
+)
+def test_masks_out_of_form_are_named(coco, segmentation):
+    """Of another size than the image's, and those that the tools of COCO refuse: never
+    a wrong mask, and never an error without the file."""
+    root = coco(lambda d: d["annotations"][0].update(segmentation=segmentation))
+    source = raw("coco_instance", root, "train")
+    assert len(source) == 1 and [*faults(source)] == ["000000000000.jpg"]
+    agrees(source)
+
+
+def test_objects_smaller_than_a_pixel_are_not_listed(coco):
+    """COCO has some: what the index lists is what the pixels show."""
+    tiny = [[1.1, 1.1, 1.2, 1.1, 1.2, 1.2]]
+    root = coco(lambda d: d["annotations"][0].update(segmentation=tiny))
+    for kind in ("category", "instance"):
+        source = raw("coco_json", root, "any", kind=kind, **OWN)
+        agrees(source)
+        assert [*source.by_class[1]] == [1] and [*source.by_class[90]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "category", [{"id": 1}, {"id": "1", "name": "x"}, {"id": -1, "name": "x"}]
+)
+def test_categories_out_of_form(coco, category):
+    def how(data):
+        data["categories"][0] = category
+        for note in data["annotations"]:
+            if note["category_id"] == 1:
+                note["category_id"] = category["id"]
+
+    root = coco(how)
+    with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
+        raw("coco_json", root, "any", **OWN)
+
+
+def test_images_listed_twice_or_without_a_size(coco):
+    """The size of an image without objects does not matter; iSAID's JSONs lack it."""
+
+    def how(data):
+        again = {**data["images"][0], "id": 50}
+        note = {**data["annotations"][0], "id": 900, "image_id": 50}
+        data["images"] += [again, {"id": 51, "file_name": "000000000001.jpg"}]
+        data["annotations"].append(note)
+
+    source = raw("coco_instance", coco(how), "train")
+    agrees(source)
+    assert len(source) == 2
+    assert faults(source) == {"000000000000.jpg": "is listed twice"}
+
+
+def test_kept_classes_of_many_instances(coco):
+    """More objects than labels below 255; those of hidden classes become ignored."""
+
+    def how(data):
+        data["annotations"] = [
+            {
+                **data["annotations"][0],
+                "id": k + 1,
+                "category_id": (1, 90)[k % 2],
+                "segmentation": {
+                    "size": [H, W], "counts": [5 * k, 5, H * W - 5 * k - 5]
+                },
+            }
+            for k in range(300)
+        ]  # fmt: skip
+
+    source = raw("coco_instance", coco(how), "train")
+    assert source.kind == INSTANCE and len(source[0].classes) == 300
+    assert IGNORE not in source[0].classes
+    kept = Dataset(source.store, "x", classes=["person"])[0].segments
+    hidden = Dataset(source.store, "x", exclude_classes=["toothbrush"])[0].segments
+    order = source[0].segments.ravel(order="F")[2:1500:5]
+    people, brushes = (np.isin(source[0].segments, order[k::2]) for k in (0, 1))
+    assert (kept[people] == source[0].segments[people]).all()
+    assert not kept[brushes].any() and (hidden[brushes] == IGNORE).all()
+    np.testing.assert_array_equal(kept[~brushes], hidden[~brushes])
+
+
+# Hugging Face.
+
+
+def table(folder, masks, name="train-00000-of-00001.parquet"):
+    rows = len(masks)
+    path = photo(folder / "image.jpg")
+    columns = {
+        "image": [{"bytes": path.read_bytes(), "path": None}] * rows,
+        "label": pyarrow.array(
+            [None if m is None else {"bytes": m, "path": None} for m in masks],
+            pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}),
+        ),
+    }
+    (folder / "data").mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "data" / name)
+
+
+def test_hugging_face_rows_without_a_mask(tmp_path):
+    good = mask(tmp_path / "m.png", (0, 1), "P").read_bytes()
+    color = mask(tmp_path / "c.png", (0, 1), "RGB").read_bytes()
+    table(tmp_path, [good, None, color, b"torn", good])
+    source = raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+    name = "data/train-00000-of-00001.parquet#{}"
+    assert [s.id for s in source.store.catalog.unreadable] == [
+        name.format(k) for k in (1, 2, 3)
+    ]
+    assert [*source.by_class[1]] == [0, 4]
+    np.testing.assert_array_equal(source[4].segments, stripes((0, 1), SIZE))
+    for row, text in ((1, "holds no picture"), (2, "has colours"), (3, "cannot be")):
+        with pytest.raises(BadRecord, match=f"{name.format(row)} .*{text}"):
+            source[row]
+
+
+@pytest.mark.parametrize("content", [b"", b"no parquet", b"PAR1no parquetPAR1"])
+def test_damaged_parquet_is_named(tmp_path, content):
+    path = tmp_path / "data/train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train-00000-of-00001\.parquet"):
+        raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+
+
+def test_hugging_face_files_that_are_replaced(tmp_path):
+    """By others in the same place: not what was read before is given."""
+    for values, classes in (((0, 1), (1,)), ((0, 2), (2,))):
+        table(tmp_path, [mask(tmp_path / "m.png", values).read_bytes()])
+        path = tmp_path / "data/train-00000-of-00001.parquet"
+        os.utime(path, (0, classes[0]))
+        source = raw("hf_dataset", tmp_path, "train", ids={"a": 1, "b": 2})
+        assert source[0].classes == classes
+        agrees(source)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"_data_files": 3}', '{"x": 1}'])
+def test_a_state_out_of_form(tmp_path, text):
+    path = write_json(tmp_path / "train/state.json", {})
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"state\.json: not the state"):
+        raw("hf_dataset", tmp_path, "train", ids={"a": 1})

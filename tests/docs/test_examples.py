@@ -1,0 +1,102 @@
+"""What the README shows works as it is written, and the official examples run."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seggpt_jax import Predictor
+from seggpt_jax.cli import command
+from seggpt_jax.data.sources import open_sources
+from seggpt_jax.pictures import video
+from seggpt_jax.weights import pretrained
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    monkeypatch.setattr(command, "cache_compiled", lambda: "")
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        command.main(list(argv))
+    return int(stopped.value.code)
+
+
+def test_every_bundled_model_has_a_card():
+    folder = ROOT / "seggpt_jax/bundled"
+    for name in pretrained.bundled():
+        assert (folder / name / "README.md").read_text().startswith(f"# {name}\n")
+
+
+def test_the_snippet_finds_what_is_asked_for(monkeypatch):
+    """The bundled model on the pictures that come with the documents: the azure lens,
+    and not the purple one."""
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (snippet,) = [b for b in blocks if "import Predictor" in b]
+    names: dict = {}
+    exec(snippet, names)
+    segments = names["result"].segments
+    assert segments.shape == (192, 192) and set(np.unique(segments)) == {0, 1}
+    with Image.open(ROOT / "docs/examples/query.png") as image:
+        red, _, blue = np.asarray(image).astype(int).transpose(2, 0, 1)
+    azure = blue - red > 100
+    assert (azure & (segments == 1)).sum() / (azure | (segments == 1)).sum() > 0.8
+
+
+def test_the_commands_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT / "docs/examples")
+    text = (ROOT / "README.md").read_text().split("cd docs/examples\n")[1]
+    text = text.split("```")[0]
+    commands = [line.split()[1:] for line in text.splitlines()
+                if line.startswith("seggpt ")]  # fmt: skip
+    assert [argv[0] for argv in commands] == ["segment", "video"]
+    for argv in commands:
+        assert run(*argv[:-1], str(tmp_path)) == 0  # --out results
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "config.json", "query.png", "query_overlay.jpg", "clip.mp4", "clip.config.json"
+    }  # fmt: skip
+
+
+def test_mini_finds_the_object_that_is_asked_for(data_dir):
+    """Where it is good: single things on a table. Asked for another of them, it leaves
+    what is there."""
+    spec = {"type": "indexed", "folder": "desk-objects", "split": "val"}
+    (source,) = open_sources({"desk": spec}, str(data_dir)).values()
+    predictor, right, wrong = Predictor.from_pretrained("mini"), [], []
+    labels = [*source.by_class]
+    for label, other in zip(labels, labels[1:] + labels[:1], strict=True):
+        shown = source[int(source.by_class[label][0])]
+        predictor.set_prompts(shown.image, np.uint8(shown.segments == label))
+        for asked, ious in ((label, right), (other, wrong)):
+            query = source[int(source.by_class[asked][1])]
+            found, truth = predictor(query.image).segments == 1, query.segments == asked
+            ious.append((found & truth).sum() / (found | truth).sum())
+    assert np.mean(right) > 0.5, right
+    assert np.mean(wrong) < 0.3, wrong
+
+
+def test_the_official_examples_run(data_dir, tmp_path, capsys):
+    """With the model that is taken when none is named."""
+    folder, out = data_dir / "seggpt-examples", str(tmp_path)
+    prompt = f"{folder}/hmbb_1.jpg:{folder}/hmbb_1_target.png"
+    forms = ("--as", "segments,overlay,colors,coco-json")
+    found = [f"{folder}/hmbb_{i}.jpg" for i in (2, 3)]
+    assert run("segment", "--prompt", prompt, "--out", out, *forms, *found) == 0
+    assert "taking mini" in capsys.readouterr().err
+    for path in map(Path, found):
+        with (
+            Image.open(path) as image,
+            Image.open(tmp_path / f"{path.stem}.png") as seg,
+        ):
+            assert seg.size == image.size
+    for i in (1, 2, 3):
+        first, clip = f"{folder}/video_{i}_target.png", f"{folder}/video_{i}.mp4"
+        argv = "video", "--first", first, "--memory", "2"
+        assert run(*argv, clip, "--out", out) == 0
+        assert video.probe(tmp_path / f"video_{i}.mp4").frames > 1

@@ -1,0 +1,237 @@
+"""Whatever a user has is read, or refused in one line."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from seggpt_jax.pictures import images
+
+RAMP = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2], -1)
+
+
+def saved(tmp_path, image, name="x.png", **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def palette_image():
+    image = Image.fromarray((RAMP // 10) % 3)
+    image.putpalette([9, 8, 7, 200, 0, 0, 0, 0, 200])
+    return image
+
+
+def test_images_of_every_mode_become_rgb(tmp_path):
+    deep = Image.fromarray(RAMP.astype(np.uint16) << 8)
+    rgba = Image.fromarray(np.concatenate([RGB, RAMP[..., None]], -1))
+    grey = np.repeat(RAMP[..., None], 3, -1)
+    colours = np.array([[9, 8, 7], [200, 0, 0], [0, 0, 200]], np.uint8)
+    for image, wanted in (
+        (Image.fromarray(RGB), RGB), (Image.fromarray(RAMP), grey), (rgba, RGB),
+        (deep, grey), (palette_image(), colours[(RAMP // 10) % 3]),
+        (Image.fromarray(RAMP > 90), grey // 255 * 0 + (grey > 90) * np.uint8(255)),
+    ):  # fmt: skip
+        for picture in (image, saved(tmp_path, image), str(saved(tmp_path, image))):
+            np.testing.assert_array_equal(images.read_rgb(picture), wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (RGB, RGB),
+        (RAMP, np.repeat(RAMP[..., None], 3, -1)),
+        (RAMP[..., None], np.repeat(RAMP[..., None], 3, -1)),
+        (np.concatenate([RGB, RGB[..., :1]], -1), RGB),
+        (RGB.astype(np.uint16) << 8, RGB),
+        (RAMP > 99, np.repeat((RAMP > 99)[..., None], 3, -1) * np.uint8(255)),
+    ],
+)
+def test_arrays_become_rgb(values, wanted):
+    np.testing.assert_array_equal(images.read_rgb(values), wanted)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_honoured(tmp_path, orientation):
+    """A picture that a camera stored turned is read upright."""
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # Pillow's transpositions
+    upright = Image.fromarray(RGB)
+    inverse = {4: 2, 2: 4}
+    stored = upright
+    if orientation > 1:
+        turn = turns[orientation]
+        stored = upright.transpose(Image.Transpose(inverse.get(turn, turn)))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = saved(tmp_path, stored, exif=exif)
+    np.testing.assert_array_equal(images.read_rgb(path), RGB)
+
+
+def test_targets_are_labels_masks_or_colours(tmp_path):
+    labels = (RAMP // 10) % 3
+    for target in (labels, labels[..., None], labels.astype(np.int64),
+                   Image.fromarray(labels), saved(tmp_path, palette_image()),
+                   Image.fromarray(labels.astype(np.uint16))):  # fmt: skip
+        np.testing.assert_array_equal(images.read_target(target), labels)
+    mask = RAMP > 90
+    for target in (mask, mask * np.uint8(255), Image.fromarray(mask),
+                   saved(tmp_path, Image.fromarray(mask * np.uint8(255)))):  # fmt: skip
+        found = images.without_ignored([images.read_target(target)])[0]
+        np.testing.assert_array_equal(found, mask)
+    with_alpha = np.stack([labels, np.full_like(labels, 255)], -1)
+    found = images.read_target(Image.fromarray(with_alpha, "LA"))
+    np.testing.assert_array_equal(found, labels)
+    for target in (RGB, Image.fromarray(RGB), saved(tmp_path, Image.fromarray(RGB))):
+        np.testing.assert_array_equal(images.read_target(target), RGB)
+    jpeg = saved(tmp_path, Image.fromarray(mask * np.uint8(255)), "x.jpg")
+    assert images.read_target(jpeg).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("read", "given", "said"),
+    [
+        (images.read_rgb, np.zeros((2, 2, 5), np.uint8), r"it \(2, 2, 5\): an array"),
+        (images.read_rgb, np.zeros((0, 2), np.uint8), r"it \(0, 2\)"),
+        (images.read_rgb, np.zeros((2, 2)), "it is float64: an array of uint8"),
+        (images.read_target, np.zeros((2, 2)), "it is float64: labels are integers"),
+        (images.read_target, np.full((2, 2), -1), "it has labels outside"),
+        (images.read_target, np.zeros((2, 0), int), r"it \(2, 0\): labels"),
+    ],
+)
+def test_what_cannot_be_used_is_named(read, given, said):
+    with pytest.raises(ValueError, match=said):
+        read(given, "it")
+
+
+def test_what_is_ignored_becomes_background_but_for_binary_masks():
+    """One of several label maps may happen to hold 0 and 255 only."""
+    many, few = np.array([[0, 7, 255]]), np.array([[0, 255, 255]])
+    for found, wanted in zip(
+        images.without_ignored([many, few]), ([[0, 7, 0]], [[0, 0, 0]]), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(images.without_ignored([few])[0], [[0, 1, 1]])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none.png cannot be read: .*No such file"):
+        images.read_rgb(tmp_path / "none.png")
+
+
+def bomb() -> bytes:
+    """A small file that says it has 60,000 x 60,000 pixels."""
+    stream = io.BytesIO()
+    Image.new("1", (60_000, 60_000)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("read", [images.read_rgb, images.read_target])
+def test_a_decompression_bomb_is_refused(tmp_path, read):
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    with pytest.raises(ValueError, match="bomb.png .*(pixels|bomb)") as caught:
+        read(tmp_path / "bomb.png")
+    assert "\n" not in str(caught.value)
+
+
+def _files():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Software] = "a camera"
+    exif[ExifTags.Base.XResolution] = 72.5
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "JPEG", exif=exif)
+    found = [stream.getvalue()] * 3
+    for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP"):
+        stream = io.BytesIO()
+        Image.fromarray(RGB).save(stream, kind)
+        found.append(stream.getvalue())
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    content=st.one_of(
+        st.binary(max_size=300),
+        st.tuples(st.sampled_from(_files()), st.integers(0, 400)).map(
+            lambda x: x[0][: x[1]]
+        ),
+        st.tuples(
+            st.sampled_from(_files()), st.lists(st.tuples(st.integers(0, 400),
+                                                          st.integers(0, 255)))
+        ).map(lambda x: _flip(*x)),
+    )
+)  # fmt: skip
+# Pillow warns of what it can read all the same.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("read", [images.read_rgb, images.read_target])
+def test_damaged_files_end_in_one_line(tmp_path_factory, read, content):
+    path = tmp_path_factory.getbasetemp() / "fuzz.png"
+    path.write_bytes(content)
+    try:
+        values = read(path)
+    except ValueError as error:
+        assert "fuzz.png" in str(error) and "\n" not in str(error)
+    else:
+        assert values.ndim in (2, 3)
+
+
+def _flip(content: bytes, changes) -> bytes:
+    content = bytearray(content)
+    for at, value in changes:
+        content[at % len(content)] = value
+    return bytes(content)
+
+
+def test_colours_of_a_painting_leave_blends_out():
+    painted = np.zeros((60, 60, 3), np.uint8)
+    painted[:30, :30] = (255, 255, 255)
+    painted[:30, 30:50] = (250, 10, 10)
+    painted[:30, 50] = (128, 5, 5)  # an edge of the red one, many pixels long
+    painted[40:48] = np.arange(8 * 60 * 3).reshape(8, 60, 3) % 90  # as JPEG leaves
+    painted[59, 0] = (0, 255, 0)  # one pixel
+    found = images.colors_of(painted)
+    assert found.tolist()[:2] == [[255, 255, 255], [250, 10, 10]]
+    assert [0, 255, 0] not in found.tolist()
+    # Where nothing was blended every colour counts, however near or rare.
+    exact = np.zeros((60, 60, 3), np.uint8)
+    exact[:9], exact[9, 9] = (64, 0, 0), (128, 0, 0)
+    assert images.colors_of(exact).tolist() == [[64, 0, 0], [128, 0, 0]]
+    assert len(images.colors_of(np.zeros((5, 5, 3), np.uint8))) == 0
+
+
+def test_smooth_edges_are_nobodys_label():
+    """As in the masks that the authors' examples come with."""
+    target = np.zeros((100, 100, 3), np.uint8)
+    target[20:60, 20:60] = 255
+    target[19, 20:26] = np.arange(40, 250, 36)[:, None]  # grey, one pixel of each
+    target[80, 80] = (200, 30, 30)  # small, and no blend
+    assert images.colors_of(target).tolist() == [[255, 255, 255], [200, 30, 30]]
+    target[90:95, 90:95] = 100  # no edge's any more
+    assert [100, 100, 100] in images.colors_of(target).tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(st.integers(1, 400), min_size=1, max_size=20, unique=True),
+    seed=st.integers(0, 9),
+)
+def test_label_files_round_trip(tmp_path_factory, labels, seed):
+    path = tmp_path_factory.getbasetemp() / "labels.png"
+    rng = np.random.default_rng(seed)
+    segments = rng.choice([0, *labels], (9, 7)).astype(np.int32)
+    palette = {label: (label % 256, 1, 2) for label in [0, *labels]}
+    segments[segments > 255] *= int(rng.integers(2))  # shown, or in the palette only
+    images.save_labels(path, segments, palette)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.array(image), segments)
+
+
+def test_overlay_leaves_the_background_as_it_is():
+    colors = np.zeros_like(RGB)
+    colors[0] = (255, 0, 0)
+    shown = images.overlay(RGB, colors)
+    np.testing.assert_array_equal(shown[1:], RGB[1:])
+    np.testing.assert_allclose(shown[0], 0.4 * RGB[0] + 0.6 * colors[0], atol=0.5)

@@ -1,0 +1,145 @@
+"""The mesh, the placement table, and that placing arrays changes no result."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seggpt_jax.models.seggpt import init_params
+from seggpt_jax.runs import sharding
+from seggpt_jax.training.optim import OptimSettings
+from seggpt_jax.training.train_step import Stage, make_train_step, new_state
+from seggpt_jax.trees import named_leaves
+from tests.support.models import SMALL, small
+
+STAGE = Stage(steps=10, lr=1e-2, max_foreground_weight=4.0, background_prob=0.5)
+OPTIM = OptimSettings()
+
+
+def make_batch(batch: int = 8, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    shape = (batch, *SMALL.canvas)
+    return {
+        "images": rng.integers(0, 256, (*shape, 3), np.uint8),
+        "targets": rng.integers(0, 256, (*shape, 3), np.uint8),
+        "foreground": rng.random(shape) < 0.3,
+        "valid": rng.random(shape) < 0.9,
+        "background": rng.integers(0, 256, (batch, 3), np.uint8),
+        "hidden": rng.random((batch, *SMALL.grid)) < 0.5,
+        "kind": np.arange(batch, dtype=np.int32) % 2,
+    }
+
+
+def one_step(mesh_sizes, accumulate=1, devices=None, **settings):
+    """Loss, gradient norm and state after a step on a mesh."""
+    mesh = sharding.make_mesh(*mesh_sizes) if devices is None else devices
+    with jax.set_mesh(mesh):
+        return run_step(small(**settings), mesh, accumulate)
+
+
+def run_step(model, mesh, accumulate):
+    key = jax.random.key(0)
+    tx = STAGE.optimizer(OPTIM)
+    init = lambda key: new_state(init_params(model, key), tx, ema=True)  # noqa: E731
+    places = sharding.place(jax.eval_shape(init, key), mesh)
+    state = jax.device_put(jax.jit(init)(key), places)
+    step = make_train_step(model, STAGE, OPTIM, start=0, accumulate=accumulate, ema=0.9)
+    step = jax.jit(step, out_shardings=(places, None))
+    batch = sharding.put_batch(mesh, make_batch(), 8)
+    state, metrics = step(state, batch, sharding.put_key(mesh, 0))
+    return state, jax.device_get(metrics)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    mesh = jax.sharding.Mesh(
+        np.array(jax.devices()[:1]).reshape(1, 1, 1), sharding.AXES
+    )
+    return one_step(None, devices=mesh)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 8, 1), (2, 2, 2), *(pytest.param(sizes, marks=pytest.mark.slow)
+                             for sizes in [(8, 1, 1), (2, 4, 1)])],
+)  # fmt: skip
+def test_any_mesh_computes_the_same_step(alone, sizes):
+    state, metrics = one_step(sizes)
+    _same(alone, state, metrics)
+
+
+@pytest.mark.parametrize(
+    "remat",
+    [("full", "none"), *(pytest.param(remat, marks=pytest.mark.slow)
+                         for remat in ["dots", "full"])],
+)  # fmt: skip
+def test_remat_computes_the_same_step(alone, remat):
+    _same(alone, *one_step(None, devices=_mesh_of_two(), remat=remat))
+
+
+@pytest.mark.parametrize("accumulate", [pytest.param(2, marks=pytest.mark.slow), 4])
+def test_accumulation_computes_the_same_step(alone, accumulate):
+    _same(alone, *one_step(None, accumulate, devices=_mesh_of_two()))
+
+
+def _mesh_of_two():
+    return jax.sharding.Mesh(
+        np.array(jax.devices()[:2]).reshape(2, 1, 1), sharding.AXES
+    )
+
+
+def _same(alone, state, metrics):
+    wanted_state, wanted = alone
+    # One global sum over one global count: only the order of float32 sums differs.
+    np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm"], wanted["grad_norm"], rtol=1e-5)
+    ours, theirs = _gradients(state), _gradients(wanted_state)
+    scale = max(np.abs(leaf).max() for leaf in theirs.values())
+    for name, leaf in ours.items():
+        np.testing.assert_allclose(leaf, theirs[name], atol=1e-5 * scale, err_msg=name)
+
+
+def _gradients(state):
+    """Adam's first moments, which are linear in the gradients. The parameters are not:
+    where a gradient is 0 but for rounding (the bias of the keys), Adam steps on it."""
+    leaves = named_leaves(state.opt_state)
+    return {name: np.asarray(leaf) for name, leaf in leaves.items() if "/mu/" in name}
+
+
+def test_large_parameters_are_cut_and_small_ones_are_not():
+    mesh = sharding.make_mesh(1, 4, 2)
+    params = jax.eval_shape(
+        lambda: new_state(
+            init_params(small(), jax.random.key(0)), STAGE.optimizer(OPTIM), False
+        )
+    )
+    specs = {n: s.spec for n, s in named_leaves(sharding.place(params, mesh)).items()}
+    assert specs["params/blocks/mlp/fc1/kernel"] == jax.P(None, "fsdp", "tensor")
+    assert specs["params/norm/scale"] == jax.P()
+    assert specs["step"] == jax.P()
+    moments = [s for n, s in specs.items() if n.endswith("mu/blocks/mlp/fc1/kernel")]
+    assert moments == [jax.P(None, "fsdp", "tensor")]
+
+
+def test_axis_that_does_not_divide_names_the_parameter():
+    mesh = sharding.make_mesh(1, 1, 8)  # 2 heads over 8 devices
+    params = {"blocks": {"attn": {"qkv": {"kernel": jnp.zeros((4, 24, 3, 2, 12))}}}}
+    with pytest.raises(ValueError, match="blocks/attn/qkv/kernel.*tensor = 8"):
+        sharding.place(params, mesh)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 1, 1), (-1, -1, 1), (0, 1, 1), (2, 2, 1), (-2, 1, 1)]
+)
+def test_meshes_that_do_not_fit(sizes):
+    with pytest.raises(ValueError, match="mesh"):
+        sharding.make_mesh(*sizes)
+
+
+def test_batch_must_divide():
+    mesh = sharding.make_mesh(2, 4, 1)
+    sharding.check_batch(mesh, 16, 2)
+    with pytest.raises(ValueError, match="batch_size 12 is not divisible.*2 x 4 x 1"):
+        sharding.check_batch(mesh, 12)
+    with pytest.raises(ValueError, match="batch_size 8"):
+        sharding.check_batch(mesh, 8, 2)
