@@ -14,7 +14,8 @@ from seggpt_jax.weights import checkpoint
 SIGNALLED = """
 import os, sys
 from absl import app
-from seggpt_jax import main, sharding
+from seggpt_jax import main
+from seggpt_jax.runs import sharding
 
 signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 put_batch, calls = sharding.put_batch, []

@@ -310,7 +310,7 @@ def test_kill_in_mid_save_keeps_the_one_before(tmp_path):
     script = """
         import os, signal, sys
         import jax.numpy as jnp
-        from seggpt_jax.checkpoint import Checkpoints
+        from seggpt_jax.weights.checkpoint import Checkpoints
         saver = Checkpoints(sys.argv[1])
         saver.save(1, {"params": {"x": jnp.ones((8, 8))}}, {"step": 1})
         saver.wait()
