@@ -27,8 +27,8 @@ from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators import candidates
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.metrics import episode_iou, interval, resample
-from seggpt_jax.predict import make_features_fn, make_predict_fns
-from seggpt_jax.prompts import search, selection
+from seggpt_jax.predict import Engine
+from seggpt_jax.prompts import search
 from seggpt_jax.weights import build
 
 _EXCLUDED = ("davis2016-val", "seggpt-examples")  # videos, and no classes
@@ -38,7 +38,7 @@ def bind(checkpoint: str) -> tuple[search.Functions, tuple[int, int], int]:
     """The functions of a model, its images' size, and its step."""
     model, weights = build.load_model(checkpoint)
     params = build.inference_params(model, weights.params)
-    functions = selection.bind(params, make_features_fn(model), make_predict_fns(model))
+    functions = search.bind(Engine(model), "feature", params)
     return functions, model.config.half, weights.step
 
 

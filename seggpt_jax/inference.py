@@ -18,13 +18,7 @@ from seggpt_jax.config import require
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.pictures import images, tiles, video
 from seggpt_jax.pictures.images import Picture
-from seggpt_jax.predict import (
-    TrackFns,
-    make_features_fn,
-    make_predict_fns,
-    make_track_fns,
-    overlapped,
-)
+from seggpt_jax.predict import Engine, overlapped
 from seggpt_jax.prompts import search, selection
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts, read_labels, read_prompts
@@ -96,17 +90,16 @@ class Predictor:
         require(tile >= 0, "tile", tile, "at least 0")
         require(0 <= overlap < 1, "overlap", overlap, "in [0, 1)")
         self.config = config
-        self._model = SegGPT(config)
-        self._params = inference_params(self._model, params)
-        self._fns = make_predict_fns(self._model, ensemble)
+        model = SegGPT(config)
+        self._engine, self._ensemble = Engine(model), ensemble
+        self._encode, self._predict = self._engine.prompt_fns(ensemble)
+        self._params = inference_params(model, params)
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         self._tile, self._overlap = tile, overlap
         self.step = step
         self._prompts: Prompts | None = None
         self._encoded: Any = None
-        self._features = make_features_fn(self._model)
         self._nearest: selection.Nearest | None = None
-        self._track_fns: dict[int, TrackFns] = {}
 
     @classmethod
     def from_pretrained(
@@ -196,7 +189,7 @@ class Predictor:
         """
         pool = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
         search.check(by, count, pool.images.shape[1])
-        given = selection.bind(self._params, self._features, self._fns)
+        given = search.bind(self._engine, self._ensemble, self._params)
         if by == "score":
             some, choice = selection.by_score(pool, count, given, self._batch_size)
             self._set(some)
@@ -206,7 +199,7 @@ class Predictor:
         return None
 
     def _set(self, prompts: Prompts) -> None:
-        self._encoded = self._fns.encode_prompts(
+        self._encoded = self._encode(
             self._params, prompts.images, prompts.targets, prompts.kind
         )
         self._prompts, self._nearest = prompts, None
@@ -263,7 +256,7 @@ class Predictor:
         jobs: deque[_Job] = deque()  # images that still have tiles to be painted
 
         def paint(queries):
-            return self._fns.predict(self._params, encoded, queries)
+            return self._predict(self._params, encoded, queries)
 
         painted: list[np.ndarray] = []
         for count, paintings in overlapped(self._batches(pictures, jobs), paint):
@@ -319,9 +312,7 @@ class Predictor:
         prompts: Prompts,
         memory: int,
     ) -> Iterator[Result]:
-        if memory not in self._track_fns:  # jitted: kept for the next video
-            self._track_fns[memory] = make_track_fns(self._model, memory)
-        fns = self._track_fns[memory]
+        fns = self._engine.track_fns(memory)
         state = fns.start(self._params, prompts.images, prompts.targets, prompts.kind)
         jobs: deque[_Job] = deque()
 

@@ -211,26 +211,32 @@ def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
 
 
 class Engine:
-    """A model on the devices of a mesh: all that evaluators are given of both
+    """A model on the devices of a mesh, as evaluators and the `Predictor` use it
     (`evaluators.common.Engine` says what each member does).
 
-    Functions are compiled once for all evaluators that share an engine.
+    Functions are compiled once for all users of an engine. Without a mesh, host arrays
+    stay where they are, and jax takes them to its default device.
     """
 
-    def __init__(self, model: SegGPT, mesh: Mesh):
-        rows, cols = model.config.canvas
-        self.size = rows // 2, cols
-        self.parts = ways(mesh.shape, ROWS)
+    def __init__(self, model: SegGPT, mesh: Mesh | None = None):
+        self.size = model.config.half
+        self.parts = ways(mesh.shape, ROWS) if mesh else 1
         self.predict_fn = functools.cache(functools.partial(make_predict_fn, model))
         self.prompt_fns = functools.cache(functools.partial(make_predict_fns, model))
         self.track_fns = functools.cache(functools.partial(make_track_fns, model))
-        self.features = make_features_fn(model)
-        self.put = functools.partial(sharding.put_rows, mesh)
-        self.put_everywhere = functools.partial(sharding.put_replicated, mesh)
+        self._features = make_features_fn(model)
+        self.put = self.put_everywhere = lambda tree: tree
+        if mesh:
+            self.put = functools.partial(sharding.put_rows, mesh)
+            self.put_everywhere = functools.partial(sharding.put_replicated, mesh)
+
+    def features(self, params, images: Array, kind: Array) -> np.ndarray:
+        placed = self.put_everywhere((images, kind))
+        return hosts.fetch(self._features(params, *placed))
 
     @staticmethod
     def fetch(painting: Array) -> np.ndarray:
-        # By `device_get`: the train loop forbids transfers that nobody asked for.
+        # By `device_get`: the train loop forbids implicit transfers.
         return colors.denormalize(hosts.fetch(painting).astype(np.float32))
 
 

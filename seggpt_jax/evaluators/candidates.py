@@ -6,15 +6,13 @@ prompts of an episode are the k chosen ones, and `common.stack` takes them as an
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from seggpt_jax import colors
 from seggpt_jax.config import suggest
-from seggpt_jax.evaluators.common import Engine, Episode
+from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.prompts import search
-from seggpt_jax.runs import hosts
 
 SEARCHES = ("none", *search.WAYS)
 
@@ -28,17 +26,6 @@ def check(how: str, pool: int, shots: int) -> None:
             f"pool is {pool}, must be more than shots, {shots}: there is nothing to "
             "choose from"
         )
-
-
-def bind(engine: Engine, ensemble: str, params: Any) -> search.Functions:
-    """The functions that a search calls, with their parameters."""
-    encode, paint = engine.prompt_fns(ensemble)
-    put, features = engine.put_everywhere, engine.features
-    return search.Functions(
-        lambda *shown: hosts.fetch(features(params, *put(shown))),
-        lambda *shown: encode(params, *put(shown)),
-        lambda prompts, queries: engine.fetch(paint(params, prompts, put(queries))),
-    )
 
 
 def sort_prompts(

@@ -31,9 +31,10 @@ class Engine(Protocol):
     [b, h, w, 3], kind [b]) -> painting [b, h, w, 3]`. prompt_fns(ensemble), as
     `predict.PredictFns`: the same in two steps, for prompts that serve many queries.
     track_fns(memory): `predict.TrackFns` that remember so many frames. features:
-    `(params, images [b, h, w, 3], kind [b]) -> [b, c]`, to compare images by. put:
-    places host arrays, their rows shared out; put_everywhere: whole, on each device.
-    fetch: a painting back on the host as float32 colours 0..255, not clipped.
+    `(params, images [b, h, w, 3], kind [b]) -> [b, c]`, to compare images by; its
+    arrays are the host's. put: places host arrays, their rows shared out;
+    put_everywhere: whole, on each device. fetch: a painting back on the host as float32
+    colours 0..255, not clipped.
     """
 
     size: tuple[int, int]

@@ -21,7 +21,7 @@ from seggpt_jax.evaluators.episodes import Drawing, Episodes, at_least
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
 from seggpt_jax.pictures.sheets import Row
-from seggpt_jax.prompts.search import Functions
+from seggpt_jax.prompts.search import Functions, bind
 
 _GREY = 128  # ignored pixels of a truth in pictures
 _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name
@@ -184,7 +184,7 @@ class Evaluator(common.Evaluator, Drawing):
         """For a search, if there is one."""
         if self.search == "none":
             return None
-        return candidates.bind(self.engine, self.ensemble, params)
+        return bind(self.engine, self.ensemble, params)
 
     def _chosen(self, functions: Functions, number: int, right: Episode, wrong, _):
         """A drawn episode with the best prompts first. The baselines see the same."""

@@ -5,6 +5,7 @@ The paper's supplementary asks what makes a good example. Both ways are given th
 as functions, and hold no parameters.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -51,6 +52,17 @@ class Choice(NamedTuple):
 
     places: tuple[int, ...]
     scores: tuple[float, ...]
+
+
+def bind(engine: Any, ensemble: str, params: Any) -> Functions:
+    """The functions of an engine (`predict.Engine`), with these parameters."""
+    encode, paint = engine.prompt_fns(ensemble)
+    put = engine.put_everywhere
+    return Functions(
+        functools.partial(engine.features, params),
+        lambda *shown: encode(params, *put(shown)),
+        lambda prompts, queries: engine.fetch(paint(params, prompts, put(queries))),
+    )
 
 
 def check(by: str, count: int, candidates: int) -> None:

@@ -1,7 +1,6 @@
 """Users' examples of which an image, or every image, is shown the best few."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,6 @@ from seggpt_jax.prompts import search
 from seggpt_jax.prompts.read import Prompts
 
 _KEPT = 8  # encoded sets of prompts: neighbours in a folder look alike
-
-
-def bind(
-    params: Any,
-    features: Callable[..., Any],
-    fns: tuple[Callable[..., Any], Callable[..., Any]],
-) -> search.Functions:
-    """`predict`'s functions with their parameters, as a search takes them."""
-    encode, predict = fns
-    return search.Functions(
-        lambda *shown: np.asarray(features(params, *shown)),
-        lambda *shown: encode(params, *shown),
-        lambda *shown: colors.denormalize(np.asarray(predict(params, *shown))),
-    )
 
 
 def by_score(

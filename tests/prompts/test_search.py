@@ -150,11 +150,9 @@ def test_a_predictor_keeps_the_best_scoring_prompts(ours):
 
 
 def test_each_query_gets_the_prompts_that_look_like_it(ours, monkeypatch):
-    encode, calls = ours._fns.encode_prompts, []
-    counted = ours._fns._replace(
-        encode_prompts=lambda *args: calls.append(1) or encode(*args)
-    )
-    monkeypatch.setattr(ours, "_fns", counted)
+    (encode, paint), calls = ours._engine.prompt_fns("feature"), []
+    counted = (lambda *args: calls.append(1) or encode(*args)), paint
+    monkeypatch.setattr(ours._engine, "prompt_fns", lambda ensemble: counted)
     assert ours.search_prompts(POOL, MASKS, 1, "similarity") is None
     results = ours([POOL[3], POOL[1], POOL[3]])
     assert [result.choice.places for result in results] == [(3,), (1,), (3,)]
