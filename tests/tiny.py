@@ -7,7 +7,11 @@ import numpy as np
 
 from configs import common
 from seggpt_jax.config import parse_argument
+from seggpt_jax.data.pipeline import make_iterator
+from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runs import sharding
+from seggpt_jax.training.mixture import build_dataset
+from seggpt_jax.training.settings import read_settings
 from seggpt_jax.weights import checkpoint
 
 # The program itself, but that it sends itself a signal when it places batch number AT.
@@ -78,6 +82,17 @@ def config(argument=None, **settings):
         with here.ignore_type():
             here[last] = value
     return c
+
+
+def batch_of(config, step):
+    """The sources of a config, and the batch of a step."""
+    config = read_settings(config)
+    model = SegGPTConfig.read(config.model)
+    sources, dataset = build_dataset(config, model.half, model.patch)
+    batches = make_iterator(dataset, config.loader.batch_size, start_step=step)
+    batch = next(batches)
+    batches.close()
+    return list(sources.values()), batch
 
 
 def metrics(workdir):

@@ -9,12 +9,11 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from benchmarks import aot
+from benchmarks.hlo import collectives
 from configs import vitl
 from seggpt_jax.runs import sharding
 from tests import tiny
-from tests.tools.test_tools import batch_of
-from tools import aot
-from tools.hlo import collectives
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs pip install -e '.[tpu]'"
@@ -146,7 +145,7 @@ def test_the_abstract_batch_is_that_of_the_data():
     config = vitl.get_config("tiny")
     target = aot.Target("cpu", aot.CHIPS["v5e"], jax.devices())
     loop = aot.make_loop(config, target)
-    _, batch = batch_of(config, 0)
+    _, batch = tiny.batch_of(config, 0)
     ours = aot.abstract_batch(loop)
     assert set(ours) == set(batch) - {"source", "record"}
     for name, leaf in ours.items():

@@ -1,8 +1,8 @@
 """Compiles a config's train step and its prediction for TPUs that are not here.
 
     pip install -e '.[tpu]'
-    python tools/aot.py --config=configs/vitl.py --topology=v5e:4x4
-    python tools/aot.py --config=configs/vitl.py --config.mesh.fsdp=16 ... --out=FILE
+    python -m benchmarks.aot --config=configs/vitl.py --topology=v5e:4x4
+    python -m benchmarks.aot --config=configs/vitl.py --config.mesh.fsdp=16 --out=FILE
 
 Prints what one chip holds, what it exchanges with others, the time that this and the
 counted operations take at the chip's stated rates, and the most rows of a batch that
@@ -34,10 +34,8 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# A script has its own folder on the path; the configs are found from the repository.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
 from benchmarks.cost import encoding_flops
+from benchmarks.hlo import Collective, collectives
 from benchmarks.rows import report
 from seggpt_jax.config import require, suggest
 from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
@@ -47,7 +45,6 @@ from seggpt_jax.runs.partition import ROWS, ways
 from seggpt_jax.train import Loop, Whole
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.trees import table
-from tools.hlo import Collective, collectives
 
 GIB = 2**30
 _KERNEL = 'custom_call_target="tpu_custom_call"'
@@ -349,7 +346,7 @@ def main(config, topology: str, fit: bool, painted: int, out: str):
     try:
         require(painted >= 0, "--painted", painted, "at least 0")
         rows = measure(config, find(topology), fit, painted)
-        report("tools.aot", rows, pathlib.Path(out) if out else None, show)
+        report("benchmarks.aot", rows, pathlib.Path(out) if out else None, show)
     except (ValueError, OSError, TooLarge) as error:
         sys.exit(f"error: {error}")
 
