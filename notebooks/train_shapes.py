@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -25,23 +27,17 @@
 # %%
 import json
 import pathlib
-import sys
 import tempfile
 
 import numpy as np
 from PIL import Image
 
-import seggpt_jax
+from configs import common, shapes
 from seggpt_jax import colors
 from seggpt_jax.data.sources.shapes import Shapes
 from seggpt_jax.pictures import sheets
 from seggpt_jax.train import train
-
-# configs/ and tools/ lie beside the package and are not installed with it.
-sys.path.append(str(pathlib.Path(seggpt_jax.__file__).parents[1]))
-
-from configs import common, shapes
-from tools.show_batch import draw_batch
+from seggpt_jax.training.batch_sheet import draw_batch
 
 # %% [markdown]
 # ## The source

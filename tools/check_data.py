@@ -23,9 +23,6 @@ from absl import app, flags
 from PIL import Image
 from tqdm import tqdm
 
-# A script has its own folder on the path; the package is found from the repository.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
 from seggpt_jax.config import parse_settings, plain
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.layout import Layout

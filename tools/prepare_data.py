@@ -14,9 +14,6 @@ import sys
 
 from absl import app, flags
 
-# A script has its own folder on the path; the package is found from the repository.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
 from seggpt_jax.config import parse_settings
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.prepared import read_manifest

@@ -1,4 +1,4 @@
-"""The tools draw and say what they are meant to."""
+"""The contact sheet of a batch shows the batch that training sees."""
 
 import dataclasses
 import types
@@ -9,37 +9,19 @@ import pytest
 
 from configs import shapes, vitl
 from seggpt_jax import canvas
-from seggpt_jax.data.pipeline import make_iterator
 from seggpt_jax.pictures.sheets import Row
-from seggpt_jax.training import train_step
-from seggpt_jax.training.mixture import build_dataset
+from seggpt_jax.training import batch_sheet, train_step
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.training.train_step import make_train_step
 from seggpt_jax.weights.build import build_model
-from tools import show_batch
+from tests import tiny
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The rows that a sheet is made of, as drawn, instead of the sheet."""
-    monkeypatch.setattr(show_batch.sheets, "contact_sheet", lambda rows, _: rows)
-    return show_batch.draw_batch
-
-
-def batch_of(config, step: int):
-    config = read_settings(config)
-    sources, dataset = build_dataset(config, (48, 48), 8)
-    batches = make_iterator(dataset, config.loader.batch_size, start_step=step)
-    batch = next(batches)
-    batches.close()
-    return list(sources.values()), batch
-
-
-def test_rows_are_those_of_the_training_batch(drawn):
+def test_rows_are_those_of_the_training_batch():
     config = vitl.get_config("tiny")
     config.stages.find.background_prob = 0.0
-    sources, batch = batch_of(config, 5)
-    for i, row in enumerate(drawn(config, step=5, rows=3)):
+    sources, batch = tiny.batch_of(config, 5)
+    for i, row in enumerate(batch_sheet.batch_rows(config, step=5, rows=3)):
         assert row.caption.startswith(f"{sources[0].name} #{batch['record'][i]}, ")
         prompt, target, query, other = row.cells
         np.testing.assert_array_equal(canvas.stitch(prompt, query), batch["images"][i])
@@ -69,7 +51,7 @@ def test_invalid_pixels_are_hatched():
     }
     pair["valid"][:2] = False
     source = types.SimpleNamespace(name="pets", class_names={2: "cat", 4: "dog"})
-    row = show_batch._row(pair, 4, [source], repainted=True)
+    row = batch_sheet._row(pair, 4, [source], repainted=True)
     assert isinstance(row, Row) and row.caption == "pets #3, instance: 2 objects"
     assert {tuple(c) for c in row.cells[1][:2].reshape(-1, 3)} == {
         (255, 0, 0),
@@ -77,7 +59,7 @@ def test_invalid_pixels_are_hatched():
     }
     assert (row.cells[1][2:] == 9).all() and (row.cells[3] == 9).all()
     pair["kind"] = np.int32(0)
-    row = show_batch._row(pair, 4, [source], repainted=True)
+    row = batch_sheet._row(pair, 4, [source], repainted=True)
     assert row.caption == "pets #3, category: dog, cat"
 
 
@@ -110,7 +92,7 @@ def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
         with pytest.raises(Caught) as caught:
             one(state, dict.fromkeys(names), jax.random.key(config.seed))
     done = (step - start) / stage.steps
-    rows = show_batch._repainted_rows(config.seed, stage, step, done, b)
+    rows = batch_sheet._repainted_rows(config.seed, stage, step, done, b)
     np.testing.assert_array_equal(rows, caught.value.args[0])
     assert 0 < rows.sum() < b
 
@@ -118,13 +100,6 @@ def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
 def test_refuses_what_is_not_there():
     config = vitl.get_config("tiny")
     with pytest.raises(ValueError, match=r"--step = 1000: must be in \[0, 1000\)"):
-        show_batch.draw_batch(config, step=1000)
+        batch_sheet.draw_batch(config, step=1000)
     with pytest.raises(ValueError, match=r"--rows = 9: must be in \[1, 8\]"):
-        show_batch.draw_batch(config, rows=9)
-
-
-def test_writes_a_picture(tmp_path, capsys):
-    show_batch.main(vitl.get_config("tiny"), str(tmp_path / "b.png"), 0, 2)
-    assert (tmp_path / "b.png").stat().st_size > 1000
-    with pytest.raises(SystemExit, match="error: "):
-        show_batch.main(vitl.get_config("tiny"), str(tmp_path / "no" / "b.png"), 0, 1)
+        batch_sheet.draw_batch(config, rows=9)
