@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import json
 import pathlib
+import pkgutil
 import re
 import sys
 
@@ -16,8 +17,16 @@ from configs import common
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("launch/*.md")]
+    path
+    for folder in ("", "docs/**/", "launch/", "seggpt_jax/**/")
+    for path in ROOT.glob(f"{folder}*.md")
 )
+FILES = [
+    f"/{path.relative_to(ROOT)}"
+    for path in ROOT.glob("[!.]*/**/*.py")  # no virtual environments
+]
+# Files that documents name and that are elsewhere: the reader's, and other projects'.
+ELSEWHERE = {"configs/mine.py", "matcher/data/lvis.py", "util/lr_decay.py"}
 
 
 def leaves(config, prefix=""):
@@ -60,6 +69,40 @@ def test_commands_name_configs_that_load(path):
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_code_that_documents_name_exists(path):
+    text = path.read_text()
+    for name in set(re.findall(r"\w[\w./-]*\.py\b", text)) - ELSEWHERE:
+        if "NAME" not in name:  # of a recipe
+            here = any(file.endswith(f"/{name}") for file in FILES)
+            assert here, f"{path.name}: there is no {name}"
+    for name in set(re.findall(r"\bseggpt_jax(?:\.\w+)+", text)):
+        if not name.endswith(".py"):
+            assert pkgutil.resolve_name(name), f"{path.name}: there is no {name}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tour.md"])
+def test_file_trees_name_every_room_and_no_other(name):
+    tree = re.search(
+        r"^seggpt_jax/.*\n((?:  .*\n|\n)+)", (ROOT / name).read_text(), re.M
+    )
+    lines = re.findall(r"^  (\S.*?)  ", tree[1], re.MULTILINE)
+    names = ", ".join(lines).split(", ")
+    modules = {path.stem for path in (ROOT / "seggpt_jax").glob("[!_]*.py")}
+    rooms = {f"{p.parent.name}/" for p in (ROOT / "seggpt_jax").glob("*/__init__.py")}
+    assert {name.removesuffix(".py") for name in names} == modules | rooms
+
+
+def test_levels_of_the_design_are_those_of_the_linter():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    levels = setup["importlinter:contract:layers"]["layers"].strip().splitlines()
+    block = re.search(r"^main \| cli .*?(?=```)", (ROOT / "docs/design.md").read_text(),
+                      re.MULTILINE | re.DOTALL)  # fmt: skip
+    shown = [line.split("  ")[0] for line in block[0].splitlines()]
+    assert shown == [level.strip() for level in levels]
 
 
 @pytest.mark.parametrize(
