@@ -21,25 +21,24 @@ SELECTION = ("classes", "exclude_classes")
 logger = logging.getLogger(__name__)
 
 # Type of a config -> module of this package, and class.
-
 TYPES = {
     "indexed": "indexed:Indexed",
     "shapes": "shapes:Shapes",
     # Data sets of the paper's training (supplementary) ...
     "ade20k": "ade20k:Ade20k",
-    "chase_db1": "chase_db1:ChaseDb1",
+    "chase_db1": "vessels:ChaseDb1",
     "cityscapes": "cityscapes:Cityscapes",
     "coco_instance": "coco:CocoInstance",
     "coco_panoptic": "coco_panoptic:CocoPanoptic",
     "coco_panoptic_segments": "coco_panoptic:CocoPanopticSegments",
     "coco_stuff": "coco_stuff:CocoStuff",
-    "drive": "drive:Drive",
-    "hrf": "hrf:Hrf",
+    "drive": "vessels:Drive",
+    "hrf": "vessels:Hrf",
     "isaid": "isaid:Isaid",
     "lip": "lip:Lip",
     "loveda": "loveda:LoveDa",
     "paco": "paco:Paco",
-    "stare": "stare:Stare",
+    "stare": "vessels:Stare",
     "voc": "voc:Voc",
     # ... and of its evaluations.
     "coco20i": "coco20i:Coco20i",
@@ -50,7 +49,7 @@ TYPES = {
     "fss1000": "fss1000:Fss1000",
     "kvasir_seg": "polyps:KvasirSeg",
     "lvis": "lvis:Lvis",
-    "lvis92i": "lvis92i:Lvis92i",
+    "lvis92i": "lvis:Lvis92i",
     "mose": "mose:Mose",
     "pascal5i": "pascal5i:Pascal5i",
     "youtube_vos": "youtube_vos:YoutubeVos",
@@ -75,28 +74,27 @@ def open_sources(
 ) -> dict[str, Any]:
     """Opens the sources of a config: name -> `{"type": ..., settings}`.
 
-    All but `shapes` take `folder`, below `data_dir`, which is the type's name unless it
-    is set; the prepared form is used where the folder has it. The folder "*" of
+    All types but `shapes` take `folder`, below `data_dir`; by default it is the name of
+    the type. Where the folder has the prepared form, that is used. The folder "*" of
     `indexed` is every set of `<data_dir>/sets.tsv` that has the split, but for those of
-    `exclude`; each of these hides those of `exclude_classes` (names) that it has.
+    `exclude`; each set hides those of `exclude_classes` (names) that it has.
     `{"members": {name: spec}}` stands for several sources.
 
-    skip_missing: leave out sources whose folder is not there, with a line in the log.
+    skip_missing: leave out sources whose folder is missing, with a line in the log.
 
-    Returns name -> source (`data.sample.Source`); sets of "*" have their own names.
+    Returns name -> source (`data.sample.Source`); a set of "*" has its own name.
 
     Raises:
       ValueError: for a wrong type, setting or name, and for all missing data at once.
     """
     sources: dict[str, Any] = {}
     for group in open_groups(specs, data_dir, skip_missing).values():
-        for name, source in group.items():
-            if name in sources:
-                raise ValueError(
-                    f"sources: {name!r} is there twice; exclude it from folder '*' or "
-                    f"rename it"
-                )
-            sources[name] = source
+        if twice := sources.keys() & group.keys():
+            raise ValueError(
+                f"sources: {min(twice)!r} is there twice; exclude it from folder '*' "
+                f"or rename it"
+            )
+        sources |= group
     return sources
 
 
@@ -115,7 +113,7 @@ def open_groups(
     data_dir: str | os.PathLike[str] | None = None,
     skip_missing: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """As `open_sources`, but name of the spec -> name -> source."""
+    """As `open_sources`, but returns name of the spec -> name -> source."""
     calls = [
         call
         for group, spec in specs.items()
@@ -151,9 +149,12 @@ def _calls(
     if kind == "shapes":
         yield _Call(group, name, kind, None, settings)
         return
-    if kind == "indexed":
-        _need(data_dir)
-    # Without data_dir too, so that all that is missing is named at once.
+    if kind == "indexed" and not (data_dir and Path(data_dir).is_dir()):
+        raise ValueError(
+            f"data_dir: {str(data_dir or '')!r} is no folder; it must hold the folders "
+            f"of all sources (docs/data.md)"
+        )
+    # Also without `data_dir`: one error then names all missing data.
     root = Path(data_dir or "<data_dir>")
     folder = settings.pop("folder", kind)
     if kind == "indexed" and folder == "*":
@@ -211,14 +212,6 @@ def _check_settings(
         raise ValueError(f"{where}: type {kind!r} needs the setting {absent[0]!r}")
 
 
-def _need(data_dir: str | os.PathLike[str] | None) -> None:
-    if not data_dir or not Path(data_dir).is_dir():
-        raise ValueError(
-            f"data_dir: {str(data_dir or '')!r} is no folder; it must hold the "
-            f"folders of all sources (docs/data.md)"
-        )
-
-
 def _expand(
     where: str, settings: Mapping[str, Any], data_dir: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -238,7 +231,7 @@ def _expand(
                 f"{where}.exclude: {sets} has no {name!r}{suggest(name, listed)}"
             )
     roots = {name: data_dir / name for name in listed if name not in exclude}
-    # What is not there counts as having the split: it is to be named as missing.
+    # A missing set counts as if it had the split: it must be named as missing.
     contents = {
         name: indexed.contents(root) if root.is_dir() else {split: ()}
         for name, root in roots.items()

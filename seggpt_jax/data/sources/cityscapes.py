@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.layout import lookup
 from seggpt_jax.data.sample import IGNORE
@@ -23,7 +22,6 @@ class Cityscapes(Folders):
     """`leftImg8bit/{train,val}/CITY/*_leftImg8bit.png` and
     `gtFine/{train,val}/CITY/*_gtFine_labelIds.png`. Ids of no class are `IGNORE`."""
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
     image_suffix = "_leftImg8bit.png"
     mask_suffix = "_gtFine_labelIds.png"
     names = NAMES

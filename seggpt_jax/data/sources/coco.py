@@ -33,10 +33,10 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, kind_of
 class CocoJson(Layout):
     """A JSON of polygons or RLE (cocodataset.org/#format-data) beside images.
 
-    annotations, images: the file and the folder below the root; `{split}` in them is
-    the split, any word then. kind: "instance" gives every object a label of its own,
-    "category" gives objects their category id. Crowds are `IGNORE`; small objects lie
-    over large ones. Images without objects make no record.
+    annotations, images: the file and the folder below the root. `{split}` in them
+    stands for the split, which may be any word. kind: "instance" gives every object a
+    label of its own, "category" the id of its category. Crowds are `IGNORE`; small
+    objects lie over large ones. Images without objects make no record.
     """
 
     splits: ClassVar[tuple[str, ...]] = ()
@@ -54,54 +54,67 @@ class CocoJson(Layout):
         there = files_in(images)
 
         def entries() -> Iterator[Entry | Skipped]:
-            for image_id in sorted(coco.imgToAnns.keys() - coco.imgs.keys(), key=str):
-                yield Skipped(f"image {image_id}", "has objects, but is not listed")
-            for image_id in sorted(coco.imgs):
+            for image_id, notes, group in self.choose(coco):
+                if image_id not in coco.imgs:
+                    yield Skipped(f"image {image_id}", "has objects, but is not listed")
+                    continue
                 image = coco.imgs[image_id]
                 names = file_names(image)
                 name = next((name for name in names if name in there), None)
                 if name is None:
-                    yield Skipped(names[0], f"is not in {images}")
+                    yield Skipped(names[0] + group, f"is not in {images}")
                     continue
                 try:
-                    groups = self._encode(coco, image_id, labels)
+                    groups = self._encode(coco, notes, labels)
                 except (ValueError, TypeError, IndexError, KeyError) as error:
-                    yield Skipped(name, f"has an annotation out of form: {error!r}")
+                    why = f"has an annotation out of form: {error!r}"
+                    yield Skipped(name + group, why)
                     continue
                 if not groups:
-                    yield Skipped(name, "has no object", fault=False)
+                    yield Skipped(name + group, "has no object", fault=False)
                     continue
                 size = int(image["height"]), int(image["width"])
-                for group, notes in groups.items():
-                    shown = {label for label, crowd, _ in notes if not crowd}
+                for group, objects in groups.items():
+                    shown = {label for label, crowd, _ in objects if not crowd}
                     yield Entry(
                         name + group,
                         relative(images / name, root),
-                        annotation=json.dumps({"size": size, "objects": notes}),
+                        annotation=json.dumps({"size": size, "objects": objects}),
                         classes=tuple(sorted(shown)),
                     )
 
-        names = {labels[i]: coco.cats[i]["name"] for i in sorted(coco.cats)}
+        names = {labels[i]: coco.cats[i]["name"] for i in self.categories(coco)}
         return Listing(names, entries())
 
+    def categories(self, coco: COCO) -> list[int]:
+        """The ids of the categories that are classes of the source."""
+        return sorted(coco.cats)
+
+    def choose(self, coco: COCO) -> Iterator[tuple[int, list[dict], str]]:
+        """For every image its id, the annotations that records are made of, and the
+        group that errors name where these are of one group."""
+        unlisted = sorted(coco.imgToAnns.keys() - coco.imgs.keys(), key=str)
+        for image_id in [*unlisted, *sorted(coco.imgs)]:
+            yield image_id, coco.imgToAnns.get(image_id, []), ""
+
     def group(self, category: dict) -> str:
-        """Categories of one image that differ in this make records of their own, with
-        this after their id: for classes that lie over each other."""
+        """What the id of a record ends with. Categories of an image whose group differs
+        make records of their own: for classes that lie over each other."""
         return ""
 
     def _encode(
-        self, coco: COCO, image_id: int, labels: dict[int, int]
+        self, coco: COCO, notes: Iterable[dict], labels: dict[int, int]
     ) -> dict[str, list[tuple]]:
-        """Group -> its objects; groups that show nothing but crowds are left out."""
+        """Group -> its objects; groups with crowds only are left out."""
         groups: dict[str, list[tuple]] = {}
-        for note in coco.imgToAnns.get(image_id, []):
+        for note in notes:
             if found := encode(coco, note, labels):
                 category = coco.cats[note["category_id"]]
                 groups.setdefault(self.group(category), []).append(found)
         return {
-            group: notes
-            for group, notes in groups.items()
-            if not all(crowd for _, crowd, _ in notes)
+            group: objects
+            for group, objects in groups.items()
+            if not all(crowd for _, crowd, _ in objects)
         }
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
@@ -120,16 +133,16 @@ class CocoJson(Layout):
 @dataclasses.dataclass(frozen=True)
 class CocoInstance(CocoJson):
     """`{train,val}2017/*.jpg` and `annotations/instances_{train,val}2017.json`: every
-    object of the 80 things is a label of its own."""
+    object of the 80 things has a label of its own."""
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    splits = ("train", "val")
     annotations: str = "annotations/instances_{split}2017.json"
     images: str = "{split}2017"
     kind: int | str = "instance"
 
 
 def open_coco(path: Path) -> COCO:
-    """pycocotools' index of a JSON file, without what it prints."""
+    """pycocotools' index of a JSON file, without its printed lines."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO(path)
@@ -157,7 +170,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_names(image: dict) -> list[str]:
-    """What an image's file may be called; LVIS has only the address it was at."""
+    """The names that an image's file may have. LVIS gives only its former address."""
     names = [image["file_name"]] if image.get("file_name") else []
     if image.get("coco_url"):
         names.append("/".join(image["coco_url"].split("/")[-2:]))
@@ -165,8 +178,8 @@ def file_names(image: dict) -> list[str]:
 
 
 def encode(coco: COCO, note: dict, labels: dict[int, int]) -> tuple | None:
-    """(label, crowd, compressed RLE) of an annotation; None of one without a mask or
-    whose mask has no pixel. Raises ValueError for what is no mask of its image."""
+    """(label, crowd, compressed RLE) of an annotation; None if it has no mask, or a
+    mask without pixels. Raises ValueError for a mask that does not fit its image."""
     if not (given := note.get("segmentation")):
         return None
     image = coco.imgs[note["image_id"]]
@@ -191,8 +204,8 @@ def encode(coco: COCO, note: dict, labels: dict[int, int]) -> tuple | None:
 def paint(
     size: Sequence[int], objects: Sequence[Sequence[Any]], instances: bool
 ) -> Decoded:
-    """The label map of objects (label, crowd, RLE): small ones lie over large ones, all
-    over crowds."""
+    """The label map of objects (label, crowd, RLE). Small objects lie over large ones,
+    and all objects over crowds."""
     segments = np.full(size, BACKGROUND, np.int32)
     owners = {}
     layers = []

@@ -4,7 +4,7 @@ import dataclasses
 import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from seggpt_jax.data.layout import (
     Decoded,
@@ -43,12 +43,11 @@ class Coco20i(Layout):
     from 1) and its lists `splits/coco/{trn,val}/fold{f}.pkl`: class from 0 -> names
     such as `val2014/COCO_val2014_000000000042.jpg` (github.com/juhongm999/hsnet).
 
-    A record is one image of one class, in the order of the lists: `by_class` is what
-    HSNet draws from. val has the classes f, f + 4, f + 8, ... of fold f, train all
-    others.
+    A record is one image of one class, in the order of the lists: HSNet draws its
+    episodes from `by_class`. val has the classes f, f + 4, f + 8, ... of fold f, train
+    all others.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
     fold: int = dataclasses.field(kw_only=True)
     lists: str = "splits/coco"
 
@@ -85,16 +84,17 @@ class Coco20i(Layout):
 
 
 def read_lists(path: Path) -> dict[int, list[str]]:
-    """A pickled dict of lists of names; anything else in it is refused, unrun."""
+    """Class -> names of images, from a pickle. Anything but plain data in the pickle is
+    refused, and never run."""
     try:
         with path.open("rb") as file:
             lists = _Plain(file).load()
         return {int(k): [str(name) for name in names] for k, names in lists.items()}
-    except Exception as error:  # pickle raises whatever its bytes make it raise
+    except Exception as error:  # the bytes of a pickle may raise any error
         raise ValueError(f"{path}: not HSNet's lists of a fold ({error})") from error
 
 
-# What a pickle of NumPy's numbers is made of.
+# The parts of a pickle of NumPy's numbers.
 _NUMBERS = {("numpy.core.multiarray", "scalar"), ("numpy", "dtype")}
 
 

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +33,13 @@ _UNKNOWN = -1
 @dataclasses.dataclass(frozen=True)
 class CocoPanoptic(Layout):
     """`{train,val}2017/*.jpg`, `annotations/panoptic_{train,val}2017.json` and
-    `annotations/panoptic_{train,val}2017/*.png`, where a pixel's segment is
-    R + 256 G + 65536 B (cocodataset.org/#format-data). The three may be set, with
-    `{split}` in them.
+    `annotations/panoptic_{train,val}2017/*.png`, where R + 256 G + 65536 B is the
+    segment of a pixel (cocodataset.org/#format-data). The three are settings; `{split}`
+    in them stands for the split.
 
     Labels are the category ids. Segment 0 (void) and crowds are `IGNORE`.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
     images: str = "{split}2017"
     annotations: str = "annotations/panoptic_{split}2017.json"
     masks: str = "annotations/panoptic_{split}2017"
@@ -88,7 +87,7 @@ class CocoPanoptic(Layout):
         return Listing({labels[i]: name for i, name in names.items()}, entries())
 
     def mark(self, label: int, crowd: bool) -> Any:
-        """What an annotation keeps of a segment."""
+        """The note of a segment in an annotation."""
         return IGNORE if crowd else label
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
@@ -105,10 +104,10 @@ class CocoPanoptic(Layout):
 
 @dataclasses.dataclass(frozen=True)
 class CocoPanopticSegments(CocoPanoptic):
-    """The same files, where every segment is a label of its own: what panoptic quality
-    is scored on, and what a prompt for instances is made of."""
+    """The same files, where every segment is a label of its own. Panoptic quality is
+    scored on them, and prompts for instances are made of them."""
 
-    kind: int = dataclasses.field(default=INSTANCE, init=False)
+    kind = INSTANCE
 
     def mark(self, label: int, crowd: bool) -> Any:
         return label, crowd
@@ -139,12 +138,12 @@ def read_segments(mask: bytes, annotation: str) -> tuple[np.ndarray, list[dict]]
 
 
 def paint_segments(mask: bytes, annotation: str) -> Decoded:
-    """A mask of segments, whose labels are a JSON: segment -> label."""
+    """The label map of a mask of segments. annotation: JSON, segment -> label."""
     labels = {int(k): label for k, label in json.loads(annotation).items()}
     labels[0] = IGNORE
     ids = read_colors(io.BytesIO(mask))
     segments = np.full(ids.shape, _UNKNOWN, np.int32)
-    for number, label in labels.items():  # a dozen: faster than to sort the pixels
+    for number, label in labels.items():  # a dozen: faster than a sort of the pixels
         segments[ids == number] = label
     if len(unknown := np.unique(ids[segments == _UNKNOWN])):
         raise BadRecord(

@@ -23,8 +23,8 @@ class Davis2017(Videos):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test-dev")
-    year: ClassVar[int] = 2017
-    kind: int | str = dataclasses.field(default=INSTANCE, init=False)
+    year = 2017
+    kind = INSTANCE
     resolution: str = "480p"
 
     def records(self, root: Path, split: str) -> Listing:
@@ -33,8 +33,8 @@ class Davis2017(Videos):
         # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
         names = (Path(line.split()[0]).parent.name or line for line in lines)
         videos = list(dict.fromkeys(names))
-        given = split == "test-dev"  # of which only the first frames' masks are
-        return Listing(OBJECT, frames(images, masks, videos, root, complete=not given))
+        complete = split != "test-dev"  # it has the masks of first frames only
+        return Listing(OBJECT, frames(images, masks, videos, root, complete=complete))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         davis = top(root, "DAVIS")
@@ -47,11 +47,11 @@ class Davis2017(Videos):
 @dataclasses.dataclass(frozen=True)
 class Davis2016(Davis2017):
     """The same with `ImageSets/2016/{train,val}.txt` or `ImageSets/480p/*.txt` (two
-    paths a line); every pixel that is not black is the object, so that the masks of
-    2017 serve as well. resolution: "480p" or "1080p"."""
+    paths a line). Every pixel that is not black is the object, so the masks of 2017
+    serve too. resolution: "480p" or "1080p"."""
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
-    year: ClassVar[int] = 2016
+    splits = ("train", "val")
+    year = 2016
 
     def decode(self, mask: bytes, annotation: str) -> Decoded | None:
         if not mask:

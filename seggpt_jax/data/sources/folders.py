@@ -1,9 +1,8 @@
-"""Two folders of pictures, images and masks, with the same names but for an ending."""
+"""Two folders, of images and of masks, whose names differ in the ending only."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -24,9 +23,9 @@ from seggpt_jax.data.sources.ids import ById
 class Folders(Layout):
     """Base of the layouts that are such folders.
 
-    image_suffix, mask_suffix: endings in any case, which the names leave out; without
-    them, the extension is left out. not_masks: ending of files that others leave beside
-    the masks. names: label -> name. table: mask value -> label.
+    image_suffix, mask_suffix: endings of the names, in upper or lower case; if none is
+    given, the extension. not_masks: ending of other programs' files beside the masks.
+    names: label -> name. table: mask value -> label.
     """
 
     image_suffix = ""
@@ -46,24 +45,18 @@ class Folders(Layout):
         raise NotImplementedError
 
     def prefix(self, images: Path) -> str:
-        """What tells the names of several folders of images apart."""
+        """Begins the names of a folder, where several folders have the same names."""
         return ""
 
     def records(self, root: Path, split: str) -> Listing:
         images: dict[str, Path] = {}
         masks: dict[str, Path] = {}
         for image_folder, mask_folder in self.places(root, split):
-            found = (
-                by_name(need(image_folder, "images"), self.image_suffix),
-                by_name(need(mask_folder, "masks"), self.mask_suffix),
-            )
             prefix = self.prefix(image_folder)
-            images |= {prefix + name: path for name, path in found[0].items()}
-            masks |= {
-                prefix + name: path
-                for name, path in found[1].items()
-                if not (self.not_masks and name.endswith(self.not_masks))
-            }
+            images |= by_name(need(image_folder, "images"), self.image_suffix, prefix)
+            masks |= by_name(need(mask_folder, "masks"), self.mask_suffix, prefix)
+        if self.not_masks:
+            masks = {n: p for n, p in masks.items() if not n.endswith(self.not_masks)}
         return Listing(dict(self.names), pair_up(images, masks, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
@@ -75,13 +68,13 @@ class Folders(Layout):
         return looked_up(mask, self.table)
 
 
-def by_name(folder: Path, suffix: str) -> dict[str, Path]:
-    """Pictures by their path below a folder, without the suffix or extension."""
-    found = {}
+def by_name(folder: Path, suffix: str = "", prefix: str = "") -> dict[str, Path]:
+    """Name -> picture: the path below a folder, after `prefix`, without the suffix; if
+    none is given, without the extension."""
+    found: dict[str, Path] = {}
     for path in pictures(folder, suffix):
-        name = relative(path, folder)
-        cut = len(suffix) if suffix else len(path.suffix)
-        short = name[:-cut]
+        name = prefix + relative(path, folder)
+        short = name[: -len(suffix or path.suffix)]
         # Of two that differ in the extension the second keeps it, and has no partner.
         found[short if short not in found else name] = path
     return found
@@ -91,11 +84,11 @@ def by_name(folder: Path, suffix: str) -> dict[str, Path]:
 class PngFolders(ById, Folders):
     """Folders of one's own in the manner of Cityscapes.
 
-    images, masks: folders below the root; `{split}` in them is the split, any word
-    then.
+    images, masks: folders below the root. `{split}` in them stands for the split, which
+    may be any word.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ()
+    splits = ()
     images: str = "images/{split}"
     masks: str = "masks/{split}"
     image_suffix: str = ""

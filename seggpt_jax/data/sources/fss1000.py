@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -30,15 +29,14 @@ HSNET = {"train": "trn"}  # how the lists of HSNet's repository are named
 class Fss1000(Layout):
     """`[fewshot_data/]CLASS/N.jpg` and `CLASS/N.png`, grey of 128 or more is the class.
 
-    "all" is every class; train (520), val and test (240 each) are those of the list
-    `lists`, a class per line, as HSNet has them (`{split}` is trn, val or test). The
-    owners' fss_test_set.txt serves for test as well. Half a dozen masks of the set are
-    of another size than their images, and are scaled to it.
+    The split "all" is every class. train (520 classes), val and test (240 each) are in
+    HSNet's `lists`, a class per line; `{split}` is trn, val or test. The owners'
+    fss_test_set.txt serves for test too. Half a dozen masks have another size than
+    their images, and are scaled to it.
     """
 
-    scale_masks: ClassVar[bool] = True
-
-    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test", "all")
+    scale_masks = True
+    splits = ("train", "val", "test", "all")
     lists: str = "splits/{split}.txt"
 
     def records(self, root: Path, split: str) -> Listing:
@@ -65,7 +63,8 @@ class Fss1000(Layout):
 
 
 def _classes(root: Path) -> Path:
-    """The archive holds its folder twice; Matcher calls it data."""
+    """The folder of the classes. In the archive fewshot_data holds fewshot_data;
+    Matcher calls it data."""
     return top(top(root, "fewshot_data", "data"), "fewshot_data")
 
 

@@ -1,11 +1,13 @@
 """A folder of Hugging Face `datasets` on disk: Arrow of `save_to_disk`, or Parquet."""
 
+import bisect
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow
 import pyarrow.ipc
@@ -16,7 +18,7 @@ from seggpt_jax.data.layout import Entry, Listing, need, relative
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.data.sources.ids import ById
 
-# In the order they are looked for. `state.json` names the files of `save_to_disk`.
+# Looked for in this order. `state.json` names the files of `save_to_disk`.
 PATTERNS = (
     "{split}/state.json", "data/{split}-*.parquet", "{split}/*.parquet",
     "{split}-*.parquet", "{split}.parquet", "state.json",
@@ -29,10 +31,10 @@ class HfDataset(ById):
     `Dataset.save_to_disk` (with any name for the split), or `data/SPLIT-*.parquet` of a
     hub's copy.
 
-    image, mask: the columns, of the feature type Image; masks hold one id per pixel.
+    image, mask: the columns, of the feature type Image. Masks hold one id per pixel.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ()
+    splits = ()
     image: str = "image"
     mask: str = "label"
 
@@ -115,20 +117,19 @@ def _cell(path: Path, columns: tuple[str, ...], column: str, row: int) -> Any:
     time = _time(path)
     if path.suffix != ".parquet":
         return _arrow(path, time)[column][row].as_py()
-    for group, start in reversed(list(enumerate(_starts(path, time)))):
-        if row >= start:
-            return _group(path, time, group, columns)[column][row - start].as_py()
-    raise IndexError(row)
+    starts = _starts(path, time)
+    group = bisect.bisect_right(starts, row) - 1
+    return _group(path, time, group, columns)[column][row - starts[group]].as_py()
 
 
 def _time(path: Path) -> int:
-    """Tells files of one name apart that came after each other: a key of caches."""
+    """Time of the last change: a key of the caches, as a file may be replaced."""
     return path.stat().st_mtime_ns
 
 
 @functools.lru_cache(maxsize=1024)
 def _arrow(path: Path, time: int) -> pyarrow.Table:
-    """Mapped into memory: opening reads nothing but the schema."""
+    """A file of Arrow, mapped into memory: to open it reads the schema only."""
     try:
         return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
     except pyarrow.ArrowInvalid as error:
@@ -139,7 +140,7 @@ def _arrow(path: Path, time: int) -> pyarrow.Table:
 def _starts(path: Path, time: int) -> list[int]:
     meta = pyarrow.parquet.read_metadata(path)
     sizes = [meta.row_group(k).num_rows for k in range(meta.num_row_groups)]
-    return [sum(sizes[:k]) for k in range(len(sizes))]
+    return [0, *itertools.accumulate(sizes[:-1])]
 
 
 @functools.lru_cache(maxsize=4)  # row groups hold about a hundred pictures each

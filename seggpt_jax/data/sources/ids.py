@@ -15,8 +15,8 @@ from seggpt_jax.data.sample import IGNORE
 class ById(Layout):
     """Base of layouts whose masks hold one id per pixel, with classes of one's own.
 
-    ids: class name -> its value in the masks; 255 unlisted is `IGNORE`, other values
-    are background.
+    ids: class name -> its value in the masks. 255, if it is not listed, is `IGNORE`;
+    all other values are background.
     """
 
     ids: Mapping[str, int] = dataclasses.field(kw_only=True)

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -34,23 +34,22 @@ CLASSES_COLUMNS = ("id", "name", "images")
 class Indexed(Layout):
     """A folder with `index.tsv` and `classes.tsv`; any word may be a split.
 
-    A mask value listed in classes.tsv is that class, 255 unlisted is `IGNORE`, every
-    other value is `BACKGROUND`. Labels are the ids of classes.tsv, except that a listed
-    0 or 255 moves to the first free label above 255, since both are reserved.
+    A mask value listed in classes.tsv is that class. 255, if it is not listed, is
+    `IGNORE`, and every other value is `BACKGROUND`. Labels are the ids of classes.tsv.
+    But a listed 0 or 255 gets the first free label above 255: both are reserved.
 
     kind: "category" or "instance"; by default instance for class-agnostic sets.
-    same_image_only: by default true for the sets that sets.tsv, beside the folder,
-    calls class-agnostic. strict: refuse records that disagree with their tables (for
-    checking data). check_files: look that every file is there when opening.
+    same_image_only: by default true for class-agnostic sets, as `sets.tsv` beside the
+    folder calls them. strict: refuse records that disagree with their tables, to check
+    data. check_files: look for every file when the set is opened.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ()
-    class_list: ClassVar[str] = CLASSES
+    splits = ()
+    class_list = CLASSES
     kind: int | str | None = dataclasses.field(default=None, compare=False)
     same_image_only: bool | None = dataclasses.field(default=None, compare=False)
     strict: bool = dataclasses.field(default=False, compare=False)
     check_files: bool = dataclasses.field(default=True, compare=False)
-    ids: tuple[int, ...] = dataclasses.field(default=(), init=False, compare=False)
 
     def __post_init__(self):
         if self.kind is not None:
@@ -86,18 +85,28 @@ class Indexed(Layout):
             yield _need(root / table)
         if (sets := root.parent / SETS).is_file():
             yield sets
-        if self.check_files:  # all folders: of a file that goes the time is theirs
+        if self.check_files:  # a file that is removed changes the time of its folder
             yield root
 
-    def with_facts(self, facts: Mapping[str, Any]) -> "Indexed":
+    def with_facts(self, facts: Mapping[str, Any]) -> "_Opened":
         same, kind = self.same_image_only, self.kind
         if same is None:
             same = facts["class_agnostic"]
         if kind is None:
             kind = INSTANCE if same else CATEGORY
-        full = dataclasses.replace(self, same_image_only=same, kind=kind)
-        object.__setattr__(full, "ids", tuple(facts["ids"]))  # no setting
-        return full
+        return _Opened(kind, same, self.strict, ids=tuple(facts["ids"]))
+
+    def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
+        line = f"({INDEX} line {json.loads(entry.annotation)['line']})"
+        image, mask = super().error_names(root, entry)
+        return f"{image} {line}", f"{mask} {line}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened(Indexed):
+    """An indexed folder whose tables were read. ids: those of classes.tsv."""
+
+    ids: tuple[int, ...] = ()
 
     @functools.cached_property
     def labels(self) -> dict[int, int]:
@@ -114,11 +123,6 @@ class Indexed(Layout):
         if self.strict:
             _check_strict(json.loads(annotation), values, self.labels)
         return Decoded(self.table[values])
-
-    def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
-        image, mask = super().error_names(root, entry)
-        line = json.loads(entry.annotation)["line"]
-        return f"{image} ({INDEX} line {line})", f"{mask} ({INDEX} line {line})"
 
 
 def class_table(root: str | os.PathLike[str]) -> dict[int, str]:
@@ -174,7 +178,7 @@ def contents(root: Path) -> dict[str, Collection[str]]:
 
 
 def _need(path: Path) -> Path:
-    """The path of a table, when it is there."""
+    """The path of a table. Raises ValueError if it is missing."""
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: no such folder; docs/data.md describes it")
     if not path.is_file():
@@ -223,14 +227,14 @@ def _integer(text: str, what: str, low: int = 0) -> int:
 def _read_index(
     path: Path, split: str, labels: Mapping[int, int]
 ) -> tuple[list[Entry], set[str]]:
-    """The records of one split, and all splits. Every row is checked.
+    """The records of one split, and the names of all splits. Every row is checked.
 
-    Annotations are what the row says: {"line": 2, "size": [h, w], "classes": ids}.
+    The annotation of a record is its row: {"line": 2, "size": [h, w], "classes": ids}.
     """
     entries: list[Entry] = []
     found: set[str] = set()
     seen: set[str] = set()
-    # A large index repeats few texts: each is read once.
+    # A large index repeats few texts: each text is parsed once.
     known = {str(i): i for i in labels}
     sizes: dict[tuple[str, str], tuple[int, int]] = {}
     for line, (row_split, image, mask, width, height, ids) in _read_table(
@@ -249,7 +253,7 @@ def _read_index(
         if row_split == split:
             listed = sorted({known[text] for text in texts})
             h, w = sizes[height, width]
-            # JSON, which `json.dumps` would take most of the time for.
+            # JSON by hand: `json.dumps` would take most of the time.
             row = f'{{"line": {line}, "size": [{h}, {w}], "classes": {listed}}}'
             name = f"{image}#{line}" if image in seen else image  # several masks
             seen.add(image)
@@ -284,7 +288,7 @@ def _check_files(entries: list[Entry], root: Path) -> None:
 def _check_strict(
     row: Mapping[str, Any], values: np.ndarray, ids: Mapping[int, int]
 ) -> None:
-    """Raises `BadRecord` where a mask says something else than the tables."""
+    """Raises `BadRecord` for a mask that disagrees with the tables."""
     found = set(np.unique(values).tolist())
     if unknown := sorted(found - ids.keys() - {BACKGROUND, IGNORE}):
         raise BadRecord(

@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -42,14 +41,14 @@ class Isaid(Layout):
     """`{train,val}/images/**/PNNNN.png` (the images of DOTA) and
     `{train,val}/Semantic_masks/**/PNNNN_instance_color_RGB.png`.
 
-    A record is a tile of `tile` x `tile` pixels, `overlap` of them shared with the next
-    (896 and 384, as is customary for this set); tiles without a class make none. To
-    read a tile of the owners' files is to decode a whole image: prepare this set.
+    A record is a tile of `tile` x `tile` pixels, which overlaps the next one by
+    `overlap` (896 and 384, as is customary for this set). Tiles without a class make no
+    record. A tile of the owners' files is read by decoding its whole image: prepare
+    this set.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
-    keep_empty: ClassVar[bool] = False
-    readers: ClassVar[int] = 2  # of images that take hundreds of megabytes
+    keep_empty = False
+    readers = 2  # of images that take hundreds of megabytes
     tile: int = 896
     overlap: int = 384
 
@@ -67,33 +66,30 @@ class Isaid(Layout):
             path.stem.removesuffix(suffix): path
             for path in pictures(mask_folder, f"{suffix}.png")
         }
-        # DOTA's archives may lie unpacked beside: ids and colours of instances.
+        # iSAID's masks of instances may lie beside the images, as PNNNN_NAME.
         images = {name: path for name, path in images.items() if "_" not in name}
 
         def entries() -> Iterator[Entry | Skipped]:
+            stride = self.tile - self.overlap
             for entry in pair_up(images, masks, root):
                 if isinstance(entry, Skipped):
                     yield entry
                     continue
                 try:
                     width, height = _size(root / entry.mask)
-                    other = _size(root / entry.image)
+                    own = _size(root / entry.image)
                 except BadRecord as error:
                     yield Skipped(entry.id, str(error))
                     continue
-                if other != (width, height):  # tiles of it would pass for the mask's
-                    yield Skipped(
-                        entry.id,
-                        f"is {other[0]} x {other[1]}, but its mask is "
-                        f"{width} x {height}",
-                    )
+                if own != (width, height):  # its tiles would pass for the mask's
+                    why = f"is {own[0]} x {own[1]}, but its mask is {width} x {height}"
+                    yield Skipped(entry.id, why)
                     continue
-                for top in starts(height, self.tile, self.tile - self.overlap):
-                    for left in starts(width, self.tile, self.tile - self.overlap):
-                        box = left, top, left + self.tile, top + self.tile
-                        yield entry._replace(
-                            id=f"{entry.id}_{left}_{top}", annotation=json.dumps(box)
-                        )
+                for top in starts(height, self.tile, stride):
+                    for left in starts(width, self.tile, stride):
+                        box = json.dumps((left, top, left + self.tile, top + self.tile))
+                        name = f"{entry.id}_{left}_{top}"
+                        yield entry._replace(id=name, annotation=box)
 
         names = {label: name for label, name in enumerate(COLORS, 1)}
         return Listing(names, entries())
@@ -117,14 +113,14 @@ class Isaid(Layout):
 
 
 def starts(length: int, tile: int, stride: int) -> list[int]:
-    """Where tiles begin along an axis: the last one ends with it."""
+    """The starts of the tiles along an axis. The last tile ends with the axis."""
     if length <= tile:
         return [0]
     return [*range(0, length - tile, stride), length - tile]
 
 
 def _cut(path: Path, box: str) -> bytes:
-    """A tile as PNG; one that reaches beyond a small image ends with it."""
+    """A tile as PNG, cut off at the end of a small image."""
     picture = _open(path)
     left, top, right, bottom = json.loads(box)
     tile = picture.crop(

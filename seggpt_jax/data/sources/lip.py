@@ -16,7 +16,7 @@ NAMES = names_of(
 
 @dataclasses.dataclass(frozen=True)
 class Lip(Folders):
-    """`{train,val}_images/ID.jpg` and `{train,val}_segmentations/ID.png`, wherever
+    """`{train,val}_images/ID.jpg` and `{train,val}_segmentations/ID.png`, at any depth
     below the root: the owners' archives nest in various ways.
 
     Values 1..19; 0 is background. Left and right are the person's own.
@@ -26,12 +26,8 @@ class Lip(Folders):
     table = lookup({i: i for i in NAMES})
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
-        names = f"{split}_images", f"{split}_segmentations"
-        images, masks = (
-            min(
-                (p for p in root.rglob(name) if "__MACOSX" not in p.parts),
-                default=root / name,
-            )
-            for name in names
-        )
-        yield images, masks
+        def find(name: str) -> Path:
+            found = (p for p in root.rglob(name) if "__MACOSX" not in p.parts)
+            return min(found, default=root / name)
+
+        yield find(f"{split}_images"), find(f"{split}_segmentations")

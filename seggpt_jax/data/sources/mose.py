@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.layout import Listing, folders_in, need
 from seggpt_jax.data.sample import INSTANCE
@@ -15,8 +14,8 @@ class Mose(Videos):
     """`{train,valid}/{JPEGImages,Annotations}/VIDEO/NNNNN.{jpg,png}`; in valid only
     the first frame has a mask."""
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "valid")
-    kind: int | str = dataclasses.field(default=INSTANCE, init=False)
+    splits = ("train", "valid")
+    kind = INSTANCE
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks = self.watched(root, split)

@@ -1,7 +1,6 @@
 """PACO-LVIS: 75 objects and their parts."""
 
 import dataclasses
-from typing import ClassVar
 
 from seggpt_jax.data.sources.coco import CocoJson
 
@@ -15,7 +14,7 @@ class Paco(CocoJson):
     `object:part`), since parts lie on objects.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    splits = ("train", "val", "test")
     annotations: str = "annotations/paco_lvis_v1_{split}.json"
     images: str = "."
 

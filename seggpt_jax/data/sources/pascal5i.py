@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.layout import (
     Decoded,
@@ -27,12 +26,11 @@ class Pascal5i(Layout):
     """VOC's tree (see `voc`) and HSNet's lists `splits/pascal/{trn,val}/fold{f}.txt`
     (github.com/juhongm999/hsnet, data/splits), lines such as `2007_000033__01`.
 
-    A record is a line, in the order of the list, shown for that class alone: `by_class`
-    is what HSNet draws from. val is the list of the fold, with its five classes; train
-    is the other three folds' lists. fold: 0 to 3.
+    A record is a line, one image of one class, in the order of the list: HSNet draws
+    its episodes from `by_class`. val is the list of the fold, with its five classes;
+    train is the lists of the other three folds. fold: 0 to 3.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
     fold: int = dataclasses.field(kw_only=True)
     lists: str = "splits/pascal"
 
@@ -73,7 +71,7 @@ class Pascal5i(Layout):
 
 
 def _pair(path: Path, line: str) -> tuple[str, int]:
-    """The image and the class of a line."""
+    """Name of the image, and class, of a line."""
     name, _, number = line.partition("__")
     if not number.isdigit() or int(number) not in voc.NAMES:
         raise ValueError(f"{path}: {line!r} must be such as 2007_000033__01")

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.layout import (
     Decoded,
@@ -20,16 +19,18 @@ POLYP = {1: "polyp"}
 
 
 class Polyps(Layout):
-    """Base: a folder of images and one of masks, in any format that Pillow reads; grey
-    above 127 is polyp. archives: folders that the owners' archives unpack to. folders:
-    (images, masks), the owners' names first, then those of PraNet's collection."""
+    """Base: a folder of images and a folder of masks, where grey above 127 is polyp.
 
-    splits: ClassVar[tuple[str, ...]] = ("all",)
-    archives: ClassVar[tuple[str, ...]] = ()
-    folders: ClassVar[tuple[tuple[str, str], ...]] = (("images", "masks"),)
+    archives: folders that the owners' archives unpack to. folders: pairs of (images,
+    masks), the owners' names first, then those of PraNet's collection.
+    """
+
+    splits = ("all",)
+    archives: tuple[str, ...] = ()
+    folders: tuple[tuple[str, str], ...] = (("images", "masks"),)
 
     def records(self, root: Path, split: str) -> Listing:
-        images, masks = (by_name(folder, "") for folder in self.watched(root, split))
+        images, masks = (by_name(folder) for folder in self.watched(root, split))
         if not images.keys() & masks.keys():  # ETIS calls the mask of 7.tif p7.tif
             masks = {name.removeprefix("p"): path for name, path in masks.items()}
         return Listing(POLYP, pair_up(images, masks, root))
@@ -49,8 +50,8 @@ class Polyps(Layout):
 class CvcClinicDb(Polyps):
     """`[CVC-ClinicDB/]{Original,Ground Truth}/N.tif`, 612 frames of 384 x 288."""
 
-    archives: ClassVar[tuple[str, ...]] = ("CVC-ClinicDB",)
-    folders: ClassVar[tuple[tuple[str, str], ...]] = (
+    archives = ("CVC-ClinicDB",)
+    folders = (
         ("Original", "Ground Truth"),
         ("images", "masks"),
     )
@@ -60,7 +61,7 @@ class CvcClinicDb(Polyps):
 class KvasirSeg(Polyps):
     """`[Kvasir-SEG/]{images,masks}/ID.jpg`, 1,000 images; the masks are JPEGs."""
 
-    archives: ClassVar[tuple[str, ...]] = ("Kvasir-SEG", "Kvasir")
+    archives = ("Kvasir-SEG", "Kvasir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ class EtisLarib(Polyps):
     """`[ETIS-LaribPolypDB/]ETIS-LaribPolypDB/N.tif` and `Ground Truth/pN.tif`, 196
     frames of 1225 x 966."""
 
-    folders: ClassVar[tuple[tuple[str, str], ...]] = (
+    folders = (
         ("ETIS-LaribPolypDB", "Ground Truth"),
         ("ETIS-LaribPolypDB/ETIS-LaribPolypDB", "ETIS-LaribPolypDB/Ground Truth"),
         ("images", "masks"),

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -56,9 +56,9 @@ class Tfds(Layout):
     image, mask: the features of a record.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ()
-    image: ClassVar[str] = "image"
-    mask: ClassVar[str] = "annotation"
+    splits = ()
+    image = "image"
+    mask = "annotation"
 
     def names(self, builder: Any) -> dict[int, str]:
         raise NotImplementedError
@@ -106,8 +106,8 @@ class TfdsSceneParse150(Tfds):
 class TfdsCityscapes(Tfds):
     """`cityscapes/semantic_segmentation`."""
 
-    image: ClassVar[str] = "image_left"
-    mask: ClassVar[str] = "segmentation_label"
+    image = "image_left"
+    mask = "segmentation_label"
 
     def names(self, builder: Any) -> dict[int, str]:
         return cityscapes.NAMES
@@ -120,7 +120,7 @@ class TfdsCityscapes(Tfds):
 class TfdsOxfordPet(Tfds):
     """`oxford_iiit_pet`: the breed of the pet; its border is `IGNORE`."""
 
-    mask: ClassVar[str] = "segmentation_mask"
+    mask = "segmentation_mask"
 
     def names(self, builder: Any) -> dict[int, str]:
         return {nth_label(n): name for n, name in _class_names(builder, "label")}
@@ -139,7 +139,7 @@ class TfdsOxfordPet(Tfds):
 class TfdsCocoPanoptic(Tfds):
     """`coco/2017_panoptic`; labels count the 133 classes from 1."""
 
-    mask: ClassVar[str] = "panoptic_image"
+    mask = "panoptic_image"
 
     def names(self, builder: Any) -> dict[int, str]:
         names = _class_names(builder, "panoptic_objects", "label")
@@ -201,7 +201,7 @@ class TfdsLvis(Tfds):
 class TfdsDavis(Tfds, Videos):
     """`davis`: a record is a frame."""
 
-    kind: int | str = dataclasses.field(default=INSTANCE, init=False)
+    kind = INSTANCE
 
     def names(self, builder: Any) -> dict[int, str]:
         return OBJECT
@@ -222,9 +222,6 @@ class TfdsDavis(Tfds, Videos):
         number = int(entry.id.rpartition("/")[2])
         return self.example(root, entry)["video"][feature][number]
 
-    def decode(self, mask: bytes, annotation: str) -> Decoded | None:
-        return Videos.decode(self, mask, annotation)
-
 
 def _class_names(builder: Any, *path: str) -> Iterable[tuple[int, str]]:
     feature = builder.info.features
@@ -234,16 +231,16 @@ def _class_names(builder: Any, *path: str) -> Iterable[tuple[int, str]]:
 
 
 class Examples:
-    """The examples of a split, with their pictures as bytes."""
+    """The examples of a split, with encoded pictures."""
 
     def __init__(self, root: Path, split: str):
-        # Two seconds, which only those pay who read such a folder.
+        # These imports take two seconds; only such folders need them.
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.example_parser import ExampleParserNp
 
         try:
             self.builder = tfds.builder_from_directory(str(root))
-        except Exception as error:  # of whatever it calls: it has no class of its own
+        except Exception as error:  # it has no error class of its own
             raise ValueError(
                 f"{root}: no folder of tensorflow-datasets, NAME/[CONFIG/]VERSION "
                 f"({error})"
@@ -274,6 +271,6 @@ def _open(root: Path, split: str) -> Examples:
     return Examples(root, split)
 
 
-@functools.lru_cache(maxsize=4)  # a video is an example: its frames follow each other
+@functools.lru_cache(maxsize=4)  # an example may be a video, read frame by frame
 def _example(root: Path, split: str, number: int) -> Mapping[str, Any]:
     return _open(root, split)[number]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.layout import (
@@ -18,15 +17,15 @@ from seggpt_jax.data.layout import (
 from seggpt_jax.data.sample import IGNORE
 
 OBJECT = {1: "object"}
-# Values of masks are the objects of a video; 255 is void.
+# The value of an object in the masks of a video is its label; 255 is void.
 TABLE = lookup({i: i for i in range(1, IGNORE + 1)})
 
 
 class Videos(Layout):
-    """Base: a record is a frame, its id VIDEO/FRAME. Frames without a mask belong to
-    the video and show nothing. The labels of objects mean nothing across videos."""
+    """Base: a record is a frame, its id VIDEO/FRAME. All pixels of a frame without a
+    mask are `IGNORE`. The labels of objects mean nothing across videos."""
 
-    video: ClassVar[bool] = True
+    video = True
 
     @property
     def same_image_only(self) -> bool:
@@ -49,20 +48,18 @@ def frames(
     classes: Mapping[str, Mapping[str, int]] | None = None,
     complete: bool = False,
 ) -> Iterator[Entry | Skipped]:
-    """The frames of videos. classes: video -> object -> label of its class. complete:
-    every frame has a mask, so that one without it, or a mask without its frame, is an
-    error when it is read: a score without it would be another."""
+    """The frames of videos. classes: video -> object -> label of its class.
+
+    complete: all frames must have masks. A frame without a mask, or a mask without a
+    frame, is an error when it is read: without it a score would change.
+    """
     for video in videos:
         if complete:
             yield from _complete(images / video, masks / video, root)
             continue
         note = json.dumps(classes[video]) if classes and video in classes else ""
         folder = masks / video
-        there = (
-            {path.stem: path for path in folder.glob("[!.]*.png")}
-            if folder.is_dir()
-            else {}
-        )
+        there = {path.stem: path for path in folder.glob("[!.]*.png")}
         if not there:
             yield Skipped(video, f"has no mask in {folder}")
             continue

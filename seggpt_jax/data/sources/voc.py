@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.layout import (
     Decoded,
@@ -38,12 +37,10 @@ class Voc(Layout):
     10,582 known as "trainaug". Values 1..20, 255 is void.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
-
     def records(self, root: Path, split: str) -> Listing:
         images, masks, val = parts(root)
         held_out = set(read_lines(val, "it lists the validation images"))
-        # The later folder wins: VOC's own masks decide what is validated on.
+        # The later folder wins: scores are on VOC's own masks.
         folders = [masks.with_name("SegmentationClass"), need(masks, "SBD's as PNG")]
         chosen = {
             path.stem: path
@@ -52,22 +49,16 @@ class Voc(Layout):
             if (path.stem in held_out) == (split == "val")
         }
         found = {p.stem: p for p in pictures(need(images, "VOC's images"), ".jpg")}
-        # Most of VOC's images have no mask: they are no omission.
+        # Most of VOC's images have no mask: that is no fault.
         found = {name: path for name, path in found.items() if name in chosen}
-        return Listing(NAMES, self._pairs(found, chosen, held_out, root, split))
 
-    def _pairs(
-        self,
-        images: dict[str, Path],
-        masks: dict[str, Path],
-        held_out: set[str],
-        root: Path,
-        split: str,
-    ) -> Iterator[Entry | Skipped]:
-        yield from pair_up(images, masks, root)
-        if split == "val":
-            for name in sorted(held_out - masks.keys()):
-                yield Skipped(name, "has no mask")
+        def entries() -> Iterator[Entry | Skipped]:
+            yield from pair_up(found, chosen, root)
+            if split == "val":
+                for name in sorted(held_out - chosen.keys()):
+                    yield Skipped(name, "has no mask")
+
+        return Listing(NAMES, entries())
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         images, masks, val = parts(root)

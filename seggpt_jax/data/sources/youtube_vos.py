@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from seggpt_jax.data.layout import Listing, need
 from seggpt_jax.data.sample import INSTANCE
@@ -20,8 +19,8 @@ class YoutubeVos(Videos):
     the frames; `{split}_all_frames/JPEGImages` has all of them, not every fifth.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "valid")
-    kind: int | str = dataclasses.field(default=INSTANCE, init=False)
+    splits = ("train", "valid")
+    kind = INSTANCE
     frames: str = "{split}/JPEGImages"
 
     def records(self, root: Path, split: str) -> Listing:
