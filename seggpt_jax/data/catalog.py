@@ -1,7 +1,7 @@
-"""Which records a split has and which classes they show: made once, kept on disk.
+"""The catalog of a split: its records and the classes they show, kept on disk.
 
-A catalog is a folder of arrays that processes share by mapping them into memory, so
-that opening a large set takes no time and no memory of its own.
+It is a folder of arrays that processes map into memory and so share. A large set opens
+at once, and takes little memory of its own.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ class Catalog:
     """A stored catalog, mapped into memory.
 
     names: label -> class name. by_class: label -> rising indices of the records that
-    show it; labels without any are left out. facts: those of the layout's listing.
-    skipped: what makes no record. unreadable: records whose mask cannot be decoded.
+    show it; labels without any are left out. facts: of the layout's `Listing`. skipped:
+    files that make no record. unreadable: records whose mask cannot be decoded.
     """
 
     def __init__(self, folder: Path):
@@ -70,23 +70,23 @@ class Catalog:
         return len(self._starts) - 1
 
     def __getitem__(self, index: int) -> Any:
-        """What was stored of a record: JSON."""
+        """The JSON that was stored for a record."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         start, stop = self._starts[index : index + 2]
         return json.loads(self._text[start:stop].tobytes())
 
     def entry(self, index: int) -> Entry:
-        """A record as a layout lists it; its classes are in `by_class`."""
+        """A record as a layout lists it, but for its classes: see `by_class`."""
         return Entry(*self[index])
 
 
 def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
-    """The catalog of a layout's split: the stored one, or, the first time and whenever
-    the watched files changed, a new one.
+    """The catalog of a layout's split: the stored one, or a new one at the first time
+    and after a change of the watched files.
 
-    It is stored beside the data, in `<root>/.seggpt`, or, where the root is read-only,
-    in `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
+    It is stored in `<root>/.seggpt`. Where the root is read-only, it is stored in
+    `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
     """
     check_split(split, layout.splits)
     need(root, "the folder of a data set")
@@ -95,7 +95,7 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     text = json.dumps(setup, sort_keys=True, default=str)
     name = f"{setup['layout'].lower()}-{split}-{_digest(text)[:8]}"
     parent = _parent(root)
-    # Taken now: writing the folder above may change the root's own time.
+    # After `_parent`: the folder that it may make in the root changes the root's time.
     state = [
         _stamp(path, root)
         for watched in layout.watched(root, split)
@@ -103,36 +103,43 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     ]
     fingerprint = _digest(json.dumps([VERSION, text, state]))
     folder = parent / name
-    if _fingerprint(folder) != fingerprint:
-        listing = layout.records(root, split)
-        entries, skipped = _divide(listing.records)
-        if not entries:
-            raise ValueError(
-                f"{root}: split {split!r} has no record; "
-                + (f"{skipped[0].id} {skipped[0].reason}; " if skipped else "")
-                + "docs/data.md shows the expected tree"
-            )
-        decoder, title = layout.with_facts(listing.facts), f"{root.name} {split}: masks"
-        found = find_classes(decoder, root, entries, title)
-        if not layout.keep_empty:
-            both = [(e, f) for e, f in zip(entries, found, strict=True) if any(f)]
-            entries, found = [e for e, _ in both], [f for _, f in both]
-        store_catalog(
-            folder,
-            names=listing.names,
-            records=(entry._replace(classes=None) for entry in entries),
-            classes=[classes for classes, _ in found],
-            skipped=skipped,
-            unreadable=[
-                Skipped(entry.id, why)
-                for entry, (_, why) in zip(entries, found, strict=True)
-                if why
-            ],
-            facts=listing.facts,
-            fingerprint=fingerprint,
+    if _fingerprint(folder) == fingerprint:
+        return Catalog(folder)
+    listing = layout.records(root, split)
+    entries, skipped = _divide(listing.records)
+    if not entries:
+        raise ValueError(
+            f"{root}: split {split!r} has no record; "
+            + (f"{skipped[0].id} {skipped[0].reason}; " if skipped else "")
+            + "docs/data.md shows the expected tree"
         )
-        _log(folder)
-    return Catalog(folder)
+    decoder, title = layout.with_facts(listing.facts), f"{root.name} {split}: masks"
+    found = [
+        (entry, classes, why)
+        for entry, (classes, why) in zip(
+            entries, find_classes(decoder, root, entries, title), strict=True
+        )
+        if layout.keep_empty or classes or why
+    ]
+    store_catalog(
+        folder,
+        names=listing.names,
+        records=(entry._replace(classes=None) for entry, _, _ in found),
+        classes=[classes for _, classes, _ in found],
+        skipped=skipped,
+        unreadable=[Skipped(entry.id, why) for entry, _, why in found if why],
+        facts=listing.facts,
+        fingerprint=fingerprint,
+    )
+    catalog = Catalog(folder)
+    for what, named in (
+        ("files that make no record", catalog.skipped),
+        ("records whose mask cannot be read", catalog.unreadable),
+    ):
+        if named:
+            some = shorten((f"{item.id} {item.reason}" for item in named), 3)
+            logger.warning("%s: %d %s: %s", folder.name, len(named), what, some)
+    return catalog
 
 
 def store_catalog(
@@ -146,8 +153,8 @@ def store_catalog(
     facts: Mapping[str, Any] | None = None,
     fingerprint: str = "",
 ) -> None:
-    """Writes a catalog. records: JSON. classes: the labels that each of them shows."""
-    encode = json.JSONEncoder(ensure_ascii=False).encode  # one for all: much faster
+    """Writes a catalog. records: JSON. classes: the labels that each record shows."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # faster than `json.dumps`
     texts = [encode(record).encode() for record in records]
     members: dict[int, list[int]] = {label: [] for label in names}
     for index, shown in enumerate(classes):
@@ -167,20 +174,24 @@ def store_catalog(
     }
     if facts:
         meta["facts"] = facts
-    with _settled(folder, fingerprint), new_folder(folder) as new:
-        np.save(new / _TEXT, np.frombuffer(b"".join(texts), np.uint8))
-        np.save(new / _STARTS, np.cumsum([0, *map(len, texts)], dtype=np.int64))
-        np.save(
-            new / _MEMBERS, np.fromiter(itertools.chain(*members.values()), np.int32)
-        )
-        text = json.dumps(meta, ensure_ascii=False, indent=1)
-        (new / _META).write_text(text, encoding="utf-8")
+    text = json.dumps(meta, ensure_ascii=False, indent=1)
+    every = np.fromiter(itertools.chain(*members.values()), np.int32)
+    try:
+        with new_folder(folder) as new:
+            np.save(new / _TEXT, np.frombuffer(b"".join(texts), np.uint8))
+            np.save(new / _STARTS, np.cumsum([0, *map(len, texts)], dtype=np.int64))
+            np.save(new / _MEMBERS, every)
+            (new / _META).write_text(text, encoding="utf-8")
+    except OSError:  # another process may be first: its catalog is as good
+        if _fingerprint(folder) != fingerprint:
+            raise
 
 
 def find_classes(
     layout: Layout, root: Path, entries: Sequence[Entry], title: str
 ) -> list[tuple[tuple[int, ...], str]]:
-    """For every record the labels it shows, or none and why its mask is unreadable."""
+    """For every record the labels of the classes it shows, and "". For an unreadable
+    mask there are no labels, and the text is the reason."""
     if all(entry.classes is not None for entry in entries):
         return [(entry.classes or (), "") for entry in entries]
 
@@ -195,13 +206,13 @@ def find_classes(
         return class_labels(decoded) if decoded else (), ""
 
     threads = min(os.cpu_count() or 1, layout.readers)
-    with ThreadPoolExecutor(threads) as pool:  # decoding frees the interpreter
+    with ThreadPoolExecutor(threads) as pool:  # decoding releases the GIL
         work = pool.map(find, entries)
         return list(tqdm(work, title, total=len(entries), leave=False, disable=None))
 
 
 def class_labels(decoded: Decoded) -> tuple[int, ...]:
-    """Labels of the classes that a label map shows, in increasing order."""
+    """Labels of the classes that a label map shows, rising."""
     labels = visible(decoded.segments)
     if decoded.owners is None:
         return labels
@@ -249,27 +260,6 @@ def _fingerprint(folder: Path) -> str | None:
         return meta["fingerprint"]
     except (OSError, ValueError, KeyError):
         return None
-
-
-@contextlib.contextmanager
-def _settled(folder: Path, fingerprint: str) -> Iterator[None]:
-    """Lets another process be first: what it wrote is as good."""
-    try:
-        yield
-    except OSError:
-        if _fingerprint(folder) != fingerprint:
-            raise
-
-
-def _log(folder: Path) -> None:
-    catalog = Catalog(folder)
-    for what, named in (
-        ("files that make no record", catalog.skipped),
-        ("records whose mask cannot be read", catalog.unreadable),
-    ):
-        if named:
-            some = shorten((f"{item.id} {item.reason}" for item in named), 3)
-            logger.warning("%s: %d %s: %s", folder.name, len(named), what, some)
 
 
 def _digest(text: str) -> str:

@@ -1,10 +1,9 @@
-"""Any layout as a source, out of the owners' folder or of the prepared form."""
+"""A split of any layout as a source, from the owners' folder or the prepared form."""
 
 import functools
 import io
 import itertools
 import logging
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, SupportsIndex
@@ -25,8 +24,12 @@ NEAREST = Image.Resampling.NEAREST
 
 
 class Store:
-    """Where the records of a split are kept, and the layout that was asked for."""
+    """The records of a split, still encoded, and the layout that decodes them.
 
+    opened: attributes that are opened when they are first used, in every process.
+    """
+
+    opened: ClassVar[tuple[str, ...]] = ("catalog",)
     layout: Layout
     split: str
 
@@ -35,18 +38,16 @@ class Store:
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> RawRecord:
-        """Raises `BadRecord` for one that cannot be read."""
+        """Raises `BadRecord` for a record that cannot be read."""
         raise NotImplementedError
 
     def __getstate__(self) -> dict:
-        # Mapped arrays would be copied and readers cannot be: workers open them anew.
+        # Mapped arrays would be copied, and readers cannot be.
         return {k: v for k, v in vars(self).items() if k not in self.opened}
-
-    opened: ClassVar[tuple[str, ...]] = ("catalog",)
 
 
 class Raw(Store):
-    """The owners' folder."""
+    """The records of a split in the owners' folder."""
 
     def __init__(self, layout: Layout, root: Path, split: str):
         self.layout, self.root, self.split = layout, root.absolute(), split
@@ -63,13 +64,14 @@ class Dataset:
     """One split of a layout as a source (see `data.sample`).
 
     Args:
-      store: where the records are, and how they are decoded.
+      store: the records.
       name: of the source.
-      classes: names or labels to keep; pixels of all others become background.
-      exclude_classes: the same, to hide: their pixels become `IGNORE`.
+      classes: names or labels to keep; pixels of all other classes become background.
+      exclude_classes: names or labels to hide; their pixels become `IGNORE`.
 
     Raises:
-      ValueError: on opening, for the set. BadRecord: on reading, for one record.
+      ValueError: when it is opened, for a fault of the set or a setting.
+      BadRecord: when a record is read that cannot be used.
     """
 
     def __init__(
@@ -122,20 +124,18 @@ class Dataset:
 
     @functools.cached_property
     def videos(self) -> dict[str, range]:
-        """Name -> indices of its frames, in order; empty for sets of images."""
+        """Video -> indices of its frames, in order; empty for sets of images."""
         if not self.layout.video:
             return {}
         catalog = self.store.catalog
         names = (catalog[i][0].rpartition("/")[0] for i in range(len(catalog)))
-        spans = {
-            name: [i for i, _ in frames]
-            for name, frames in itertools.groupby(
-                enumerate(names), key=operator.itemgetter(1)
-            )
-        }
-        return {name: range(span[0], span[-1] + 1) for name, span in spans.items()}
+        found, start = {}, 0
+        for name, frames in itertools.groupby(names):
+            found[name] = range(start, start := start + len(list(frames)))
+        return found
 
     def __getstate__(self) -> dict:
+        # `by_class` is of mapped arrays, which would be copied.
         return {k: v for k, v in vars(self).items() if k != "by_class"}
 
     def __len__(self) -> int:
@@ -145,20 +145,19 @@ class Dataset:
         return self.sample(self.store[range(len(self))[index]])
 
     def sample(self, raw: RawRecord) -> Sample:
-        """Decodes one record. Raises `BadRecord`, which names the file."""
+        """Decodes a record. Raises `BadRecord`, which names the file."""
         with naming_errors(raw.mask_name):
             decoded = self.layout.decode(raw.mask, raw.annotation)
         segments = None if decoded is None else self._filter(decoded)
-        size = None if segments is None else segments.shape
-        if self.layout.scale_masks:
-            size = None
+        free = self.layout.scale_masks  # the image may be of another size
+        size = None if segments is None or free else segments.shape
         with naming_errors(raw.image_name):
             image = read_image(io.BytesIO(raw.image), size, raw.mask_name)
         if segments is None:
             segments = np.full(image.shape[:2], IGNORE, np.int32)
         elif segments.shape != image.shape[:2]:
-            scaled = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
-            segments = np.asarray(scaled)
+            mask = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
+            segments = np.asarray(mask)
         return Sample(image, segments, self.kind, visible(segments))
 
     def record_id(self, index: int) -> str:
@@ -166,7 +165,8 @@ class Dataset:
         return self.store.catalog[index][0]
 
     def object_names(self, index: int) -> dict[int, str]:
-        """Label of each object of a record of instances -> name of its class."""
+        """Label of each object of a record -> name of its class; empty where the labels
+        are classes."""
         raw = self.store[index]
         with naming_errors(raw.mask_name):
             decoded = self.layout.decode(raw.mask, raw.annotation)
@@ -174,6 +174,7 @@ class Dataset:
         return {n: self.store.catalog.names[label] for n, label in owners.items()}
 
     def _filter(self, decoded: Decoded) -> np.ndarray:
+        """Segments `[h, w]` without the labels of classes that are not kept."""
         segments, owners = decoded
         if len(self._kept) == len(self.store.catalog.names):
             return segments
@@ -190,7 +191,7 @@ class Dataset:
 
     def _labels(self, chosen: Sequence[int | str], setting: str) -> frozenset[int]:
         """The labels that a setting names."""
-        if isinstance(chosen, str):  # a sequence of letters, never meant as one
+        if isinstance(chosen, str):  # a string would pass as a list of letters
             raise ValueError(f"{setting}: {chosen!r} must be a list of names or labels")
         names = self.store.catalog.names
         known: dict[Any, int] = {

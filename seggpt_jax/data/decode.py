@@ -1,4 +1,4 @@
-"""Image and mask files as arrays; a file that cannot be used is a `BadRecord`."""
+"""Image and mask files as arrays. A file that cannot be used raises `BadRecord`."""
 
 import contextlib
 import io
@@ -15,11 +15,11 @@ from seggpt_jax.data.sample import BadRecord
 
 File = Path | io.BytesIO
 
-MAX_PIXELS = 2**26  # the largest aerial images have 60 million
+MAX_PIXELS = 2**26  # 67 million; the largest aerial images have 60 million
 MAX_VALUE = 2**16 - 1  # masks have 8 or 16 bits
 GREY_16 = ("I", "I;16", "I;16L", "I;16B")
 MASK_MODES = ("1", "L", "P", *GREY_16)
-# What Pillow raises on damaged files, depending on the format.
+# The errors of Pillow for damaged files; each format has its own.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
     TypeError, AttributeError,  # damaged EXIF
@@ -31,8 +31,8 @@ BROKEN = (
 def naming_errors(
     where: str, remedy: str = "replace the file or remove its row"
 ) -> Iterator[None]:
-    """Turns whatever Pillow raises on a damaged file into a `BadRecord` that begins
-    with `where`; a `BadRecord` without a name gets it."""
+    """Puts `where`, the name of the file, before the text of a `BadRecord`. An error of
+    Pillow becomes a `BadRecord`, which ends with `remedy`."""
     try:
         yield
     except BadRecord as error:
@@ -44,7 +44,7 @@ def naming_errors(
 
 
 def check_size(image: Image.Image) -> None:
-    """Refuses, before anything is decoded, what has no pixels or far too many."""
+    """Refuses a file with no pixels or too many, before it is decoded."""
     width, height = image.size
     if not width or not height:
         raise BadRecord(f"has no pixels ({width} x {height}); remove its row")
@@ -55,14 +55,14 @@ def check_size(image: Image.Image) -> None:
 
 
 def check_depth(mask: Image.Image) -> None:
-    """Refuses grey of 2 or 4 bits: Pillow stretches it to 0..255, which changes ids."""
+    """Refuses 2 or 4 bits of grey: Pillow stretches them to 0..255, so ids change."""
     tile = getattr(mask, "tile", None)
     if mask.format == "PNG" and tile and tile[0][3] in ("L;2", "L;4"):
         raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
 
 
 def read_mask(file: File) -> np.ndarray:
-    """Mask values `[h, w]`, one of the integer dtypes, all in 0..65535."""
+    """The values of a mask `[h, w]`, 0..65535, of an integer dtype."""
     with Image.open(file) as mask:
         check_size(mask)
         if mask.format == "JPEG":
@@ -74,7 +74,7 @@ def read_mask(file: File) -> np.ndarray:
             )
         check_depth(mask)
         if mask.format == "GIF" and mask.mode == "P" and is_grey(mask):
-            # Encoders renumber the colours of a grey GIF, but keep its grey values.
+            # Encoders renumber the palette of a grey GIF, but keep its grey values.
             return np.array(mask.convert("L"))
         values = np.array(mask)
     if mask.mode == "1":
@@ -100,7 +100,7 @@ def read_colors(file: File) -> np.ndarray:
     """A mask whose ids are colours: 0xBBGGRR of each pixel, int32 `[h, w]`."""
     with Image.open(file) as mask:
         check_size(mask)
-        # Four bytes a pixel are one little-endian number, which no sum need make.
+        # RGBA as one little-endian number: faster than to sum three channels.
         rgba = np.array(mask.convert("RGB").convert("RGBA"))
     return rgba.view("<i4")[..., 0] & 0xFFFFFF
 
@@ -108,11 +108,13 @@ def read_colors(file: File) -> np.ndarray:
 def read_image(
     file: File, size: tuple[int, ...] | None, mask_name: object
 ) -> np.ndarray:
-    """An image uint8 `[h, w, 3]` of the size `(h, w)` of its mask, if it has one."""
+    """An image uint8 `[h, w, 3]`. size: (h, w) of its mask, which it must have; None
+    for no mask."""
     with Image.open(file) as image:
         check_size(image)
-        image.load()  # turns a TIFF by itself
+        image.load()  # Pillow turns a TIFF by itself
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # A camera's tag is followed only if the mask is that of the turned image.
         turned = image.size[::-1] if orientation >= 5 else image.size
         if size is not None and orientation != 1 and turned == size[::-1]:
             ImageOps.exif_transpose(image, in_place=True)

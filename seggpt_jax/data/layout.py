@@ -1,8 +1,8 @@
-"""How the owners of a data set lay out its files, and what is read of them.
+"""How the owners of a data set arrange its files, and how a record of it is read.
 
-A layout lists records and turns the bytes of one into a label map. It neither knows
-where the bytes come from (the owners' folder or the prepared form) nor which classes a
-run keeps: that is `data.dataset`.
+A layout lists the records of a split, and turns the bytes of a mask into a label map.
+`data.dataset` knows whether the bytes come from the owners' folder or the prepared
+form, and which classes a run keeps.
 """
 
 import dataclasses
@@ -23,10 +23,11 @@ PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif", ".
 
 
 class Entry(NamedTuple):
-    """One record: files relative to the root, and what no file of its own says.
+    """One record.
 
-    id: unique in the split. mask: empty where `annotation` (JSON) says all. classes:
-    the labels it shows; None where only decoding tells.
+    id: unique in the split. image, mask: files, relative to the root; mask is empty
+    where the annotation is enough. annotation: JSON, part of a file that many records
+    share. classes: the labels that it shows; None where only decoding tells.
     """
 
     id: str
@@ -37,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """What makes no record, and why. fault: something is wrong with the files."""
+    """A file that makes no record, and why. fault: false where nothing is wrong."""
 
     id: str
     reason: str
@@ -45,8 +46,8 @@ class Skipped(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a split holds. names: label -> class name, in the owners' order. facts:
-    JSON, what only the folder tells of all records (see `Layout.with_facts`)."""
+    """The records of a split. names: label -> class name, in the owners' order. facts:
+    JSON, which `Layout.with_facts` needs to decode the records."""
 
     names: dict[int, str]
     records: Iterable[Entry | Skipped]
@@ -54,7 +55,7 @@ class Listing(NamedTuple):
 
 
 class RawRecord(NamedTuple):
-    """The bytes of one record, with the names that errors give its two parts."""
+    """The bytes of one record. image_name, mask_name: what errors call the two."""
 
     id: str
     image: bytes
@@ -74,16 +75,18 @@ class Decoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Base of all layouts. The fields of a subclass are its settings in a config. One
-    with `compare=False` leaves the records as they are: a set need not be prepared anew
-    where it differs."""
+    """Base of all layouts. The fields of a subclass are its settings in a config.
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")  # none: any word may be one
+    A field with `compare=False` does not change the records: a prepared set serves all
+    its values.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")  # empty: any word is a split
     class_list: ClassVar[str] = ""  # the file that lists the classes, for errors
-    scale_masks: ClassVar[bool] = False  # to their images, where the sizes differ
-    keep_empty: ClassVar[bool] = True  # records whose masks show no class
-    readers: ClassVar[int] = 64  # masks that may be decoded at once
-    video: ClassVar[bool] = False  # ids are VIDEO/FRAME, in order
+    scale_masks: ClassVar[bool] = False  # scales masks whose size is not their image's
+    keep_empty: ClassVar[bool] = True  # lists records whose masks show no class too
+    readers: ClassVar[int] = 64  # threads that decode masks at once
+    video: ClassVar[bool] = False  # ids are VIDEO/FRAME, frames in order
     kind: int | str | None = dataclasses.field(default=CATEGORY, init=False)
 
     @property
@@ -93,16 +96,16 @@ class Layout:
 
     @property
     def labels(self) -> Mapping[int, int]:
-        """Class id of the owners -> label, where settings may name classes by these."""
+        """Class id of the owners -> label, where settings may name classes by ids."""
         return {}
 
     def __getstate__(self) -> dict:
-        # Tables are cached beside the fields: workers make them anew.
+        # Without the tables that are cached beside the fields: workers make them anew.
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     @classmethod
     def splits_in(cls, root: Path) -> tuple[str, ...]:
-        """The splits of a folder, as far as they are known without being named."""
+        """The splits of a folder; empty where a config must name them."""
         return cls.splits
 
     def records(self, root: Path, split: str) -> Listing:
@@ -114,16 +117,17 @@ class Layout:
         raise NotImplementedError
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        """Files and folders whose change makes a stored index stale."""
+        """The files and folders that `records` reads: when one changes, the stored
+        catalog is out of date."""
         raise NotImplementedError
 
     def with_facts(self, facts: Mapping[str, Any]) -> "Layout":
-        """The layout that decodes the records of a listing with these facts."""
+        """The layout that decodes the records of a listing that had these facts."""
         return self
 
     def decode(self, mask: bytes, annotation: str) -> Decoded | None:
-        """The label map; None for a record that nobody annotated (frames of videos).
-        Raises what Pillow raises, or `BadRecord` without a name."""
+        """The label map; None for a record without annotation, such as a frame of a
+        video. Raises what Pillow raises, or `BadRecord` without the file's name."""
         raise NotImplementedError
 
     def read_image(self, root: Path, entry: Entry) -> bytes:
@@ -147,21 +151,21 @@ class Layout:
 
 
 def need(path: Path, what: str) -> Path:
-    """The path, when it is there; else the error that says what is missing."""
+    """The path. Raises ValueError, which says what it should be, if it is missing."""
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; {what} (docs/data.md)")
     return path
 
 
 def check_split(split: str, splits: Iterable[str]) -> None:
-    """Refuses a split that a layout does not have; no splits at all: any will do."""
+    """Refuses a split that is not one of `splits`; if these are empty, any will do."""
     if (splits := tuple(splits)) and split not in splits:
         raise ValueError(f"split: {split!r} must be one of {', '.join(splits)}")
 
 
 def pictures(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """Picture files below a folder, by name; with `suffix`, only names that end so, in
-    whatever case. Files that begin with a dot are never meant."""
+    """Picture files below a folder, sorted; with `suffix`, those whose names end in it,
+    in upper or lower case. Hidden files, which begin with a dot, are left out."""
     for path in sorted(folder.rglob("*")):
         name = path.name.lower()
         if name.startswith(".") or not name.endswith(suffix.lower() or PICTURES):
@@ -172,7 +176,7 @@ def pictures(folder: Path, suffix: str = "") -> Iterator[Path]:
 def pair_up(
     images: Mapping[str, Path], masks: Mapping[str, Path], root: Path
 ) -> Iterator[Entry | Skipped]:
-    """Records of all names that both have, and the names that only one has."""
+    """A record for each name that both have; `Skipped` for those that only one has."""
     if not images.keys() & masks.keys():
         raise ValueError(
             f"{root}: no image has a mask. Images: {shorten(images, 3)}. Masks: "
@@ -188,7 +192,7 @@ def pair_up(
 
 
 def top(root: Path, *names: str) -> Path:
-    """The folder that an archive unpacks to, whether the root holds it or is it."""
+    """The folder that an archive unpacks to: the root may hold it or be it."""
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -196,14 +200,14 @@ def top(root: Path, *names: str) -> Path:
 
 
 def first_folder(root: Path, *names: str) -> Path:
-    """The first of the folders that is there, else the first of all."""
+    """The first of these folders that exists; the first of all if none does."""
     return next(
         (root / name for name in names if (root / name).is_dir()), root / names[0]
     )
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The words of a list file, a line each; blank lines do not count."""
+    """The lines of a list file, but for blank ones. what: for errors."""
     try:
         lines = need(path, what).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -212,13 +216,13 @@ def read_lines(path: Path, what: str) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The folders in a folder, by name; hidden ones are never meant."""
+    """Names of the folders in a folder, sorted, but for hidden ones."""
     names = (path.name for path in folder.iterdir() if path.is_dir())
     return sorted(name for name in names if not name.startswith("."))
 
 
 def files_in(folder: Path) -> set[str]:
-    """All files below a folder, relative to it: cheaper than to ask for each."""
+    """All files below a folder, relative to it. To ask for each would take longer."""
     return {
         relative(Path(where, name), folder)
         for where, _, names in os.walk(folder)
@@ -227,8 +231,9 @@ def files_in(folder: Path) -> set[str]:
 
 
 def tree_of(path: Path) -> list[Path]:
-    """A file, or a folder and all below it but hidden ones (where indices lie): a file
-    that comes or goes changes the time of its own folder only."""
+    """The file itself, or a folder and all folders below it. A new or a removed file
+    changes the time of its own folder only. Hidden folders, such as that of the
+    catalogs, are left out."""
     if not path.is_dir():
         return [path]
     found = []
@@ -239,7 +244,8 @@ def tree_of(path: Path) -> list[Path]:
 
 
 def placed(root: Path, setting: str, text: str, split: str) -> Path:
-    """The path below the root that a setting names, with the split in it."""
+    """The path below the root that the text of a setting names, with the split filled
+    in for `{split}`."""
     try:
         return root / text.format(split=split)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
@@ -253,36 +259,35 @@ def relative(path: Path, root: Path) -> str:
 
 
 def labels_of(ids: Iterable[int]) -> dict[int, int]:
-    """Class id -> label: itself, but for 0 and 255, which segments reserve. These move
-    to the first free labels above all ids."""
+    """Class id -> label: the id itself, but for 0 and 255, which are reserved. These
+    two get the first labels above 255 and above all ids."""
     ids = list(ids)
     free = itertools.count(max([IGNORE, *ids]) + 1)
     return {i: next(free) if i in (BACKGROUND, IGNORE) else i for i in ids}
 
 
 def nth_label(number: int) -> int:
-    """The label `number`, counted from 0, stepping over the reserved ones."""
+    """The label of the class `number`, counted from 0, without the reserved labels."""
     return number + 1 if number + 1 < IGNORE else number + 2
 
 
 def names_of(text: str, first: int = 1) -> dict[int, str]:
-    """Label -> name, from names separated by commas, on any number of lines."""
+    """Label -> name, for names separated by commas. first: the first label."""
     return dict(enumerate((" ".join(name.split()) for name in text.split(",")), first))
 
 
 def lookup(labels: Mapping[int, int], other: int = BACKGROUND) -> np.ndarray:
-    """Table int32 `[65536]` from mask values to labels, and all other values to
-    `other`."""
+    """Table int32 `[65536]` of the label of each mask value; `other` for the rest."""
     table = np.full(MAX_VALUE + 1, other, np.int32)
     table[list(labels)] = list(labels.values())
     return table
 
 
 def looked_up(mask: bytes, table: np.ndarray) -> Decoded:
-    """A mask of one value per pixel."""
+    """Decodes a mask of one value per pixel by a table of labels."""
     return Decoded(table[read_mask(io.BytesIO(mask))])
 
 
 def thresholded(mask: bytes) -> Decoded:
-    """A mask of one class, label 1, whose pixels are bright, in whatever mode."""
+    """Decodes a mask of any mode whose bright pixels are the one class, label 1."""
     return Decoded((read_grey(io.BytesIO(mask)) > 127).astype(np.int32))

@@ -1,14 +1,15 @@
 """Writes the prepared form of a data set: sharded, resumable, by several workers.
 
-The unit of work is a shard: `write_shard` makes one file, whole or not at all, and
-notes beside it what it made. Processes of this machine and the workers of Apache Beam
-differ only in who calls it, so they make the same bytes, and what one began another
-may end.
+The unit of work is a shard. `write_shard` makes one file, whole or not at all, and a
+note beside it. Processes of this machine and workers of Apache Beam both call it. So
+they make the same bytes, and each can end a run that the other began.
 """
 
+import collections
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import logging
 import math
@@ -31,11 +32,12 @@ from tqdm import tqdm
 from seggpt_jax.data.catalog import store_catalog
 from seggpt_jax.data.dataset import Dataset, Raw
 from seggpt_jax.data.layout import Layout, RawRecord, Skipped
-from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, file_digest, word
+from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, word
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.staging import new_file
 
-# A record a group, else random reads are slow; pictures are compressed already.
+# Groups of one record: random reads are fast. Pictures are compressed already.
 WRITER = "group_size:1,uncompressed"
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is made, of what. Must pickle."""
+    """The prepared set to make, and the owners' folder to make it of. Must pickle."""
 
     layout: Layout
     root: Path
@@ -115,15 +117,16 @@ def prepare(
     workers: int = 0,
     beam: Sequence[str] | None = None,
 ) -> Path:
-    """Writes `<out>/1.0.0` of the owners' folder `root`. Returns that folder.
+    """Writes the prepared form of the owners' folder `root`; returns `<out>/1.0.0`. A
+    run that was cut off goes on where it stopped.
 
-    splits: by default all of the layout. workers: processes; 0 does all in this one.
-    beam: instead of processes, the flags of an Apache Beam pipeline, whose workers must
-    see both folders. A run that was cut off goes on where it was.
+    splits: by default all of the layout. shard_records: most records of a file.
+    workers: processes; 0 does all in this one. beam: flags of an Apache Beam pipeline,
+    which then does the work; its workers must see both folders.
 
     Raises:
-      ValueError: for what is wrong with the folder, and where `out` was begun with
-        other data or settings.
+      ValueError: for a fault of the folder, and if `out` was begun with other data or
+        settings.
     """
     splits = tuple(splits or layout.splits_in(root))
     if not splits:
@@ -136,7 +139,7 @@ def prepare(
     if plan.final.exists():
         raise ValueError(f"{plan.final} is there; move it away to prepare it anew")
     with _locked(plan.staging):
-        # Not before: the folder below may lie in the root, whose time it changes.
+        # Not earlier: the staging folder may lie in the root, whose time it changes.
         described = json.dumps(plan.describe(), sort_keys=True)
         begun = plan.staging / "plan.json"
         if begun.exists() and begun.read_text() != described:
@@ -144,7 +147,7 @@ def prepare(
                 f"{plan.staging} was begun with other data or settings; delete it"
             )
         begun.write_text(described)
-        for leftover in plan.staging.glob("*.tmp"):
+        for leftover in plan.staging.glob("*.part"):
             leftover.unlink(missing_ok=True)
         shards = list(plan.shards())
         todo = [shard for shard in shards if not read_done(plan, shard)]
@@ -165,67 +168,54 @@ def prepare(
 
 
 def write_shard(plan: Plan, shard: Shard) -> int:
-    """Makes one shard; returns how many records it is done with. Records that cannot be
-    read are left out and noted."""
-    path = plan.path(shard)
-    source = plan.source(shard.split)
-    # A name of its own: an orphan of a killed run may be at the same shard.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    """Makes one shard, and returns the number of its records. Records that cannot be
+    read are left out, and listed in the note."""
+    path, source = plan.path(shard), plan.source(shard.split)
     size, skipped = 0, []
-    serializer = Serializer()
-    try:
-        writer = ArrayRecordWriter(str(temporary), WRITER)
-        try:
+    # A name of its own: an orphan of a killed run may write the same shard.
+    with new_file(path, f".{uuid.uuid4().hex}") as new:
+        # Closing writes the footer, without which nothing can be read.
+        with contextlib.closing(ArrayRecordWriter(str(new), WRITER)) as writer:
             for index in range(shard.start, shard.stop):
                 try:
                     raw = source.store[index]
-                    source.sample(raw)
+                    source.sample(raw)  # decodes it
                 except BadRecord as error:
                     skipped.append((index, str(error)))
                     continue
-                data = serializer(raw)
+                data = serialize(raw)
                 size += len(data)
                 writer.write(data)
-        finally:
-            writer.close()  # writes the footer, without which nothing can be read
         done = {
             "file": path.name,
             "records": shard.stop - shard.start - len(skipped),
             "bytes": size,
-            "length": temporary.stat().st_size,
-            "sha256": file_digest(temporary),
+            "length": new.stat().st_size,
+            "sha256": sha256(new),
             "skipped": skipped,
         }
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     with new_file(_done(path)) as file:
         file.write_text(json.dumps(done))
     return shard.stop - shard.start
 
 
-class Serializer:
+def serialize(raw: RawRecord) -> bytes:
     """A record as the bytes of a tf.Example, the same in every process."""
-
-    def __init__(self):
-        self.features = features()
-        self.serializer = ExampleSerializer(self.features.get_serialized_info())
-
-    def __call__(self, raw: RawRecord) -> bytes:
-        record = {
-            "id": raw.id,
-            "image": raw.image,
-            "mask": raw.mask,
-            "annotation": raw.annotation,
-        }
-        example = self.serializer.get_tf_example(self.features.encode_example(record))
-        # Without this the order of the features differs from process to process.
-        return example.SerializeToString(deterministic=True)
+    record = {name: getattr(raw, name) for name in features()}
+    example = serializer().get_tf_example(features().encode_example(record))
+    # Without `deterministic` the order of the features differs between processes.
+    return example.SerializeToString(deterministic=True)
 
 
+@functools.cache
+def serializer() -> ExampleSerializer:
+    return ExampleSerializer(features().get_serialized_info())
+
+
+@functools.cache
 def features() -> tfds.features.FeaturesDict:
-    """Bytes as they are: `tfds.features.Image` would need a decoder and knows fewer
-    formats than the owners of data sets do."""
+    """Files as they are: `tfds.features.Image` would need a decoder, and knows fewer
+    formats."""
     text, raw = tfds.features.Text(), tfds.features.Scalar(np.object_)
     return tfds.features.FeaturesDict(
         {"id": text, "image": raw, "mask": raw, "annotation": text}
@@ -233,7 +223,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def read_done(plan: Plan, shard: Shard) -> dict[str, Any] | None:
-    """What a finished shard says of itself."""
+    """The note of a finished shard; None of one that is not finished."""
     path = plan.path(shard)
     try:
         done = json.loads(_done(path).read_text())
@@ -259,7 +249,7 @@ def _run_pool(plan: Plan, todo: Sequence[Shard], workers: int, bar: tqdm) -> Non
 
 
 def _start_worker() -> None:
-    """Lets a worker end with its parent, even a killed one, which it would outlive."""
+    """Ends a worker when its parent ends: it would outlive a killed one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -282,7 +272,7 @@ def _run_beam(
         ) from error
     done = threading.Event()
 
-    def watch():  # a running pipeline tells nothing
+    def watch():  # a running pipeline reports nothing
         left = set(todo)
         while left and not done.wait(1):
             for shard in [shard for shard in left if read_done(plan, shard)]:
@@ -292,10 +282,10 @@ def _run_beam(
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        # Flags are given: without any it would read this program's own.
+        # Without flags Beam would read those of this program.
         with apache_beam.Pipeline(options=PipelineOptions(list(flags))) as pipeline:
             shards = pipeline | apache_beam.Create(todo)
-            # Without this a single worker gets all.
+            # Without the reshuffle a single worker gets all shards.
             shards = shards | apache_beam.Reshuffle()
             _ = shards | apache_beam.Map(lambda shard: write_shard(plan, shard))
     finally:
@@ -304,7 +294,7 @@ def _run_beam(
 
 
 def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
-    """Metadata, manifest and catalogs; then the folder gets its name."""
+    """Writes metadata, manifest and catalogs; then the folder gets its final name."""
     infos, splits = [], {}
     for split in plan.splits:
         done = [read_done(plan, shard) for shard in shards if shard.split == split]
@@ -338,7 +328,7 @@ def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
 def _finish_split(
     plan: Plan, split: str, shards: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Stores the catalog of what was written; returns the manifest of the split."""
+    """Stores the catalog of the records in the shards; returns the split's manifest."""
     catalog = plan.source(split).store.catalog
     bad = {index: why for shard in shards for index, why in shard["skipped"]}
     kept = [index for index in range(len(catalog)) if index not in bad]
@@ -357,13 +347,10 @@ def _finish_split(
         skipped=skipped,
         facts=catalog.facts,
     )
-    counts = {label: len(members) for label, members in catalog.by_class.items()}
-    for index in bad:
-        for label in classes[index]:
-            counts[label] -= 1
+    counts = collections.Counter(label for index in kept for label in classes[index])
     return {
         "records": len(kept),
-        "classes": {catalog.names[label]: n for label, n in counts.items()},
+        "classes": {catalog.names[label]: counts[label] for label in catalog.by_class},
         "shards": [
             {k: v for k, v in shard.items() if k != "skipped"} for shard in shards
         ],

@@ -1,12 +1,12 @@
 """The prepared form of a data set, for reading: encoded bytes in ArrayRecord files.
 
-A folder that tensorflow-datasets reads (`builder_from_directory`), with a manifest and
-the catalog of each split; `data.prepare` writes it. No TensorFlow is needed.
+It is a folder that tensorflow-datasets reads (`builder_from_directory`), with a
+manifest and the catalog of each split. `data.prepare` writes it. It is read without
+TensorFlow.
 """
 
 import dataclasses
 import functools
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -17,14 +17,15 @@ from seggpt_jax.data.catalog import Catalog
 from seggpt_jax.data.dataset import Raw, Store
 from seggpt_jax.data.layout import Layout, RawRecord
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs.checksums import sha256
 
-VERSION = "1.0.0"  # folder below the set's, as tensorflow-datasets wants one
+VERSION = "1.0.0"  # of the folder: tensorflow-datasets wants one
 MANIFEST = "manifest.json"
 
 
 def open_store(layout: Layout, root: Path, split: str) -> Store:
-    """The records of a split: prepared ones where the folder has them, else the owners'
-    files."""
+    """The records of a split: prepared ones where the folder has them, else those of
+    the owners' files."""
     if is_prepared(root):
         return Prepared(layout, root, split)
     return Raw(layout, root, split)
@@ -35,7 +36,7 @@ def is_prepared(root: Path) -> bool:
 
 
 def splits_in(layout: type[Layout], root: Path) -> tuple[str, ...]:
-    """The splits of a folder: those prepared where there are any, else the layout's."""
+    """The splits of a folder: prepared ones where there are any, else the layout's."""
     if is_prepared(root):
         return tuple(read_manifest(root / VERSION)["splits"])
     return layout.splits_in(root)
@@ -45,8 +46,8 @@ class Prepared(Store):
     """One split of a prepared set.
 
     Raises:
-      ValueError: for another set or other settings than those it was prepared with,
-        for an unknown split, and for shards that are missing or of the wrong length.
+      ValueError: if the set was prepared as another type or with other settings, if it
+        lacks the split, and if a shard is missing or of another length.
     """
 
     opened = ("catalog", "_records")
@@ -78,17 +79,17 @@ class Prepared(Store):
 
     @functools.cached_property
     def _records(self) -> Any:
-        # Two seconds, which only those pay who read a prepared set.
+        # This import takes two seconds; only prepared sets need it.
         import tensorflow_datasets
 
         builder = tensorflow_datasets.builder_from_directory(str(self.folder))
         return builder.as_data_source(word(self.split))
 
     def __getitem__(self, index: int) -> RawRecord:
-        (name,) = self.catalog[index]  # the order of the records is its too
+        (name,) = self.catalog[index]  # the shards have the order of the catalog
         try:
             record = self._records[index]
-        except RuntimeError as error:  # of array_record, which names no file
+        except RuntimeError as error:  # from array_record, without the file's name
             raise BadRecord(
                 f"{self.folder / self._shard(index)} record {index} is damaged; copy "
                 f"or prepare it again ({error})"
@@ -109,12 +110,13 @@ class Prepared(Store):
         )
 
     def damaged(self) -> Iterator[str]:
-        """The files that are not what was written, by their checksums: reads all."""
+        """An error for each file whose checksum is not that of the manifest."""
         for shard in self.shards:
-            if file_digest(self.folder / shard["file"]) != shard["sha256"]:
+            if sha256(self.folder / shard["file"]) != shard["sha256"]:
                 yield f"{self.folder / shard['file']} is not what was prepared"
 
     def _shard(self, index: int) -> str:
+        """The file that holds a record."""
         for shard in self.shards:
             if index < shard["records"]:
                 return shard["file"]
@@ -123,18 +125,13 @@ class Prepared(Store):
 
 
 def word(name: str) -> str:
-    """A name of a set or split as tensorflow-datasets allows it in file names."""
+    """A name of a set or split in the form that tensorflow-datasets allows."""
     return re.sub(r"\W", "_", name)
 
 
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def describe(layout: Layout) -> dict[str, Any]:
-    """The type and settings of a layout that records depend on, as JSON gives them
-    back."""
+    """The type of a layout, and the settings that change its records, as JSON would
+    give them back."""
     settings = dataclasses.asdict(layout)
     chosen = {f.name: settings[f.name] for f in dataclasses.fields(layout) if f.compare}
     return json.loads(json.dumps({"type": type(layout).__name__} | chosen))

@@ -1,4 +1,4 @@
-"""What a source yields, and the errors that name a bad record."""
+"""Samples, the sources that yield them, and the error for a bad record."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,11 @@ import numpy as np
 CATEGORY, INSTANCE = 0, 1  # `kind`: which type embedding the model adds
 BACKGROUND, IGNORE = 0, 255  # the two reserved labels of `segments`
 
-
 KINDS = {"category": CATEGORY, "instance": INSTANCE}
 
 
 def kind_of(value: int | str | None) -> int:
-    """The `kind` that a setting names."""
+    """`CATEGORY` or `INSTANCE`, as a setting names it: by word or by number."""
     kind = KINDS.get(str(value), value)
     if kind not in (CATEGORY, INSTANCE):
         raise ValueError(f"kind: {value!r} must be category or instance")
@@ -29,8 +28,9 @@ class BadRecord(ValueError):
 class Sample:
     """One image with its segmentation.
 
-    image: uint8 `[h, w, 3]`. segments: int32 `[h, w]`, `BACKGROUND`, `IGNORE` or an id
-    of `classes` (category ids, or instance numbers when `kind` is `INSTANCE`).
+    image: uint8 `[h, w, 3]`. segments: int32 `[h, w]` of `BACKGROUND`, `IGNORE` and of
+    labels in `classes`. kind: `CATEGORY`, where classes are ids of categories, or
+    `INSTANCE`, where they are numbers of instances. classes: the labels in sight.
     """
 
     image: np.ndarray
@@ -43,10 +43,10 @@ class Sample:
 class Source(Protocol):
     """A data set as a sequence of samples. Must pickle: workers are processes.
 
-    by_class: class id -> indices of the samples that have it, without decoding any.
     class_names: class id -> name, in the order of the data set.
-    same_image_only: the ids mean nothing across images (class-agnostic regions), so
-    two views of one image are the only context there is.
+    by_class: class id -> indices of the samples that show it; decodes none.
+    same_image_only: ids mean nothing across images, as those of class-agnostic regions.
+    Then two views of one image are the only context.
     """
 
     name: str
@@ -61,9 +61,10 @@ class Source(Protocol):
 
 @runtime_checkable
 class TaskSource(Source, Protocol):
-    """A source of several tasks, whose classes are not to be mixed (`sources.shapes`).
+    """A source of several tasks, such as `sources.shapes`. Classes of different tasks
+    do not go together.
 
-    families: task -> its class ids; none for a task without classes.
+    families: task -> its class ids; empty for a task without classes.
     """
 
     families: Mapping[str, Sequence[int]]

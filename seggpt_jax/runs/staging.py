@@ -8,10 +8,11 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, own: str = "") -> Iterator[Path]:
     """A temporary file beside `path`, to write; renamed to `path` if no error was
-    raised, so that a reader or a kill never meets half a file."""
-    temporary = path.with_name(f".{path.name}.part")
+    raised, so that a reader or a kill never meets half a file. own: a part of its name,
+    where several processes may write the same `path` at once."""
+    temporary = path.with_name(f".{path.name}{own}.part")
     try:
         yield temporary
         os.replace(temporary, path)
