@@ -1,7 +1,8 @@
 """Random views of a sample: resized crop, flips and colour jitter.
 
-Values are Painter's (paper, section 1.1; SegGPT gives none): crop of 0.3 to 1 of the
-area, flip with p = 0.5, jitter 0.4/0.4/0.2/0.1 with p = 0.8 on the image only.
+The values are Painter's (paper, section 1.1; SegGPT gives none): a crop of 0.3 to 1 of
+the area; a flip with p = 0.5; of the image only, a jitter of 0.4/0.4/0.2/0.1 with
+p = 0.8.
 """
 
 import dataclasses
@@ -14,10 +15,10 @@ from PIL import Image
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow's "L"
-# RGB <-> YIQ: rotating the last two axes changes the hue and keeps the luma.
+# RGB <-> YIQ: a rotation of the last two axes changes the hue and keeps the luma.
 _TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_MAX_COUNTED = 1 << 16  # ids below are counted by table, others by sorting
+_MAX_COUNTED = 1 << 16  # labels below are counted by table, others by sorting
 
 
 class Window(NamedTuple):
@@ -31,7 +32,8 @@ class Window(NamedTuple):
     flip_y: bool = False
 
     def part(self, x0: float, y0: float, x1: float, y1: float) -> "Window":
-        """The window seen in a part of its view (shares of the view, 0..1)."""
+        """The window of a part of the view; x0 ... y1 are shares of the view, 0..1."""
+        # What is on the left of a flipped view comes from the right of the image.
         if self.flip_x:
             x0, x1 = 1 - x1, 1 - x0
         if self.flip_y:
@@ -89,12 +91,11 @@ class View:
         size: tuple[int, int],
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """The window of an image uint8 `[h, w, 3]` at `size`, jittered.
+        """The window of an image uint8 `[h, w, 3]` at `size` (rows, columns), jittered.
 
-        Brightness, contrast, saturation (torchvision's formulas) and hue (a rotation
-        about the grey axis) in random order are affine in RGB, so they are composed
-        into one 3x4 matrix: one pass over the pixels, and colours clip once, at the
-        end, not after each of them.
+        Brightness, contrast and saturation are torchvision's formulas; hue is a turn
+        about the grey axis. Their order is random. All are affine in RGB, so together
+        they are one 3x4 matrix: one pass over the pixels, which clips colours once.
         """
         view = _resize(image, window, size)
         if rng.random() < self.jitter_prob:
@@ -125,8 +126,10 @@ def random_box(
     rng: np.random.Generator,
     tries: int = 10,
 ) -> tuple[int, int, int, int]:
-    """Draws `(left, top, width, height)` by torchvision's RandomResizedCrop rule:
-    area uniform, aspect log-uniform; the largest central box if none of `tries` fits.
+    """Draws `(left, top, width, height)` by torchvision's RandomResizedCrop rule.
+
+    The area is uniform, the aspect log-uniform. If none of `tries` boxes fits into the
+    image, it is the largest central box.
     """
     rows, cols = shape[:2]
     for _ in range(tries):
@@ -146,8 +149,8 @@ def random_box(
 def cut_segments(
     segments: np.ndarray, window: Window, size: tuple[int, int]
 ) -> np.ndarray:
-    """The window of a label map `[h, w]` at `size`: the nearest pixel centre, so no
-    label appears that was not there."""
+    """The window of a label map `[h, w]` at `size`. Every pixel is that of the nearest
+    centre: labels are names, and a mean of two would be a third."""
     rows = _nearest(window.top, window.height, size[0], segments.shape[0])
     cols = _nearest(window.left, window.width, size[1], segments.shape[1])
     rows = rows[::-1] if window.flip_y else rows
@@ -174,8 +177,8 @@ def jitter_matrix(
 ) -> np.ndarray:
     """Draws a colour jitter `[4, 4]` (affine in RGB, 0..255) for an image `[h, w, 3]`.
 
-    Contrast pivots on the mean grey. The mean is taken over every eighth row and
-    column: over all of them it would cost as much as the jitter itself.
+    Contrast keeps the mean grey. Its mean is that of every eighth row and column: over
+    all of them it would cost as much as the jitter itself.
     """
     mean = np.append(image[::8, ::8].reshape(-1, 3).mean(0), 1.0)
     *factors, turn = rng.uniform(-1, 1, 4) * strengths
@@ -194,7 +197,7 @@ def jitter_matrix(
             cos, sin = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
             rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
             step[:3, :3] = _FROM_YIQ @ rotation @ _TO_YIQ
-        matrix = step @ matrix
+        matrix = step @ matrix  # this step after the earlier ones
     return matrix
 
 

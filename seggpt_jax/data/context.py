@@ -1,7 +1,7 @@
 """In-context pairs: a prompt and a query that share a label (paper, section 1.2)."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,9 @@ class NothingToAsk(ValueError):
 
 
 class Tile(NamedTuple):
-    """A sample's place in a frame: the pixels that it fills, and the part of its own
-    view (x0, y0, x1, y1, shares of the view) that is seen there."""
+    """A sample in its place in a frame. rows, cols: the pixels of the frame that it
+    fills. part: the part of its own view seen there, (x0, y0, x1, y1) in shares of the
+    view."""
 
     sample: Sample
     rows: slice
@@ -36,8 +37,12 @@ class Tile(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Half a pair, its image not yet resized: that is the dear part, and needless for
-    crops that are drawn again."""
+    """Half a pair before its image is resized: crops may be drawn again, and to resize
+    an image costs far more than to cut its segments.
+
+    windows: the crop of each tile. segments: int32 `[h, w]`. classes: labels that cover
+    at least `min_share` of the segments.
+    """
 
     tiles: Sequence[Tile]
     windows: Sequence[Window]
@@ -45,20 +50,17 @@ class Side(NamedTuple):
     classes: tuple[int, ...]
 
 
-def _share(prompt: Side, query: Side) -> bool:
-    return not set(prompt.classes).isdisjoint(query.classes)
-
-
-def _asks(prompt: Side, query: Side) -> bool:
-    return bool(prompt.classes)
-
-
-class _Layouts(NamedTuple):
-    """What both sides are made of, and what they must show."""
+class _Plan(NamedTuple):
+    """The images of both sides. absent: the sides need not share a label."""
 
     prompt: list[Tile]
     query: list[Tile]
-    shows: Callable[[Side, Side], bool] = _share
+    absent: bool = False
+
+    def fits(self, prompt: Side, query: Side) -> bool:
+        """Whether crops show what they must: the prompt a label, and the query too."""
+        asked = prompt.classes if self.absent else {*prompt.classes} & {*query.classes}
+        return bool(asked)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +68,20 @@ class ContextSettings:
     """Which image the prompt of a training pair shows.
 
     same_image: probability that a category sample is its own prompt, in another view
-    (0.5 in the paper). Instance samples, and sources whose labels mean nothing across
-    images, always are (1.0 in the paper). Else the prompt is another image that shares
-    a class, or, with mix_prob, both sides are mix-context: a grid of up to mix_grid
-    (rows, columns) views of images that share the class, cropped and resized back.
-    absent_prob: of the pairs of two images, probability that the prompt asks for what
-    the query does not show, whose answer is all background; never in the paper.
-    tries: draws of the crops until both sides show one label on at least min_share of
-    their pixels.
+    (0.5 in the paper). An instance sample, and a sample of a source whose labels mean
+    nothing across images, always is (1.0 in the paper). Otherwise the prompt is another
+    image that shares a class.
+    mix_prob: of these pairs of two images, probability of mix-context on both sides: a
+    grid of up to mix_grid (rows, columns) views of images that share the class, cropped
+    and resized back.
+    absent_prob: of the pairs of two images, probability that the prompt asks for labels
+    that the query does not show; the answer is all background. 0 in the paper.
+    tries: most draws of the crops until both sides show one label on at least min_share
+    of their pixels.
 
-    The paper discloses neither probability nor grid of mix-context nor the retries.
-    By default one category pair in ten is mixed: it reads five images, the others one
-    and a half on average.
+    The paper gives neither the probability and the grid of mix-context nor the retries.
+    By default one category pair in ten is mixed. Such a pair reads five images, the
+    others one and a half on average.
     """
 
     same_image: float = 0.5
@@ -122,18 +126,21 @@ class Context:
     ) -> dict[str, np.ndarray | np.generic]:
         """The pair of record `index`, prompt stacked above query.
 
-        images, targets: uint8 `[2h, w, 3]`. foreground: bool `[2h, w]`, what is
-        painted. valid: bool `[2h, w]`, false on ignored pixels, which are painted
-        black. background: uint8 `[3]`, a colour apart from all used. hidden: bool
-        `[2h / patch, w / patch]`. kind: int32. record: int64, `index`. labels: int32
-        `[recolor.max_colors]`, what is asked for, then zeros.
+        images, targets: uint8 `[2h, w, 3]`. foreground: bool `[2h, w]`, true on painted
+        pixels. valid: bool `[2h, w]`, false on ignored pixels, which are black in the
+        target. background: uint8 `[3]`, a colour apart from all that are used. hidden:
+        bool `[2h / patch, w / patch]`. kind: int32. record: int64, `index`. labels:
+        int32 `[recolor.max_colors]`, the labels asked for, then zeros.
 
         Raises `BadRecord` for an unreadable record, `NothingToAsk` for an empty one.
         """
         sample = source[index]
         if not sample.classes:
             raise NothingToAsk(f"{source.name}[{index}] has no labelled pixel")
-        sides = self._choose(self._layouts(source, index, sample, rng), sample, rng)
+        # First the images, then the crops, and last the colours and the hidden patches:
+        # an image is read once and resized once, whatever is drawn anew.
+        plan = self._plan(source, index, sample, rng)
+        sides = self._choose(plan, sample, rng)
         if not sides[0].classes:
             raise NothingToAsk(f"{source.name}[{index}] has labels below one pixel")
         prompt, query = (self._render(side, rng) for side in sides)
@@ -156,35 +163,36 @@ class Context:
             "labels": labels,
         }
 
-    def _layouts(
+    def _plan(
         self, source: Source, index: int, query: Sample, rng: np.random.Generator
-    ) -> _Layouts:
-        """Draws which context it is, and reads the other images it takes."""
-        # 1. The record is its own prompt. Two views of it are cropped apart.
+    ) -> _Plan:
+        """Draws the kind of context (paper, section 1.2), and reads its images."""
+        # 1. The record is its own prompt: two crops of one image.
         alone = self._full(query)
         known = [c for c in query.classes if c in source.by_class]
         same = source.same_image_only or query.kind == INSTANCE or not known
         if same or rng.random() < self.settings.same_image:
-            return _Layouts(alone, alone)
-        # 2. Another image, which shows something that the query does not.
+            return _Plan(alone, alone)
+        # 2. Another image, for a label that the query does not show (not in the paper).
         wanted = int(rng.choice(known))
         if self.settings.absent_prob and rng.random() < self.settings.absent_prob:
             rivals = _rivals(source, wanted, query)
             if rivals:
                 members = source.by_class[int(rng.choice(rivals))]
                 other = source[int(members[int(rng.integers(len(members)))])]
-                return _Layouts(self._full(_without(other, query)), alone, _asks)
+                # Labels that both show leave the prompt: nothing in the query matches.
+                return _Plan(self._full(_without(other, query)), alone, absent=True)
         # 3. Mix-context: a grid of images of one class on both sides.
         members = source.by_class[wanted]
         if rng.random() < self.settings.mix_prob:
             prompt = self._mix(source, members, None, rng)
-            return _Layouts(prompt, self._mix(source, members, query, rng))
-        # 4. Another image of the same class.
+            return _Plan(prompt, self._mix(source, members, query, rng))
+        # 4. Another image of the same class; the record, where there is no other.
         at = int(rng.integers(len(members)))
-        if members[at] == index and len(members) > 1:  # then uniform over the others
+        if members[at] == index and len(members) > 1:
             at = (at + int(rng.integers(1, len(members)))) % len(members)
         partner = query if members[at] == index else source[int(members[at])]
-        return _Layouts(self._full(partner), alone)
+        return _Plan(self._full(partner), alone)
 
     def _full(self, sample: Sample) -> list[Tile]:
         rows, cols = self.size
@@ -197,10 +205,12 @@ class Context:
         query: Sample | None,
         rng: np.random.Generator,
     ) -> list[Tile]:
-        """The cells of a random grid that a random crop of it shows.
+        """Mix-context: a random grid of images, randomly cropped and resized back to
+        `size`. The query takes one cell.
 
-        The crop is drawn first and each cell rendered at its final scale, so pixels are
-        interpolated once and unseen images never read. The query takes one cell.
+        The grid itself is never drawn. Its crop comes first, then every cell in sight
+        is cut at its final size. So pixels are interpolated once, and images out of
+        sight are never read.
         """
         view, most = self.view, self.settings.mix_grid
         shape = rng.integers(1, most, endpoint=True)
@@ -221,21 +231,22 @@ class Context:
         ]
 
     def _choose(
-        self,
-        layouts: _Layouts,
-        sample: Sample,
-        rng: np.random.Generator,
+        self, plan: _Plan, sample: Sample, rng: np.random.Generator
     ) -> tuple[Side, Side]:
-        """Draws crops until both sides show what they should; after `tries` takes the
-        whole images, and where these do not either, the whole query twice."""
-        prompt, query, shows = layouts
+        """Draws crops until both sides show what they must.
+
+        After `tries` draws it takes whole images: the prompt's and the query's, or the
+        query's twice, where those do not show it either.
+        """
+        least = self.settings.min_share
         for _ in range(self.settings.tries):
-            sides = self._crop(prompt, rng), self._crop(query, rng)
-            if shows(*sides):
+            sides = self._crop(plan.prompt, rng), self._crop(plan.query, rng)
+            if plan.fits(*sides):
                 return sides
-        sides = self._whole(prompt[0].sample), self._whole(sample)
-        if shows(*sides):
+        sides = self._whole(plan.prompt[0].sample, least), self._whole(sample, least)
+        if plan.fits(*sides):
             return sides
+        # The query shows a label for sure, though perhaps on less than `min_share`.
         whole = self._whole(sample, min_share=0.0)
         return whole, whole
 
@@ -248,12 +259,10 @@ class Context:
             place = frame[tile.rows, tile.cols]
             place[:] = augment.cut_segments(segments, window, place.shape)
             windows.append(window)
-        return Side(
-            tiles, windows, frame, augment.visible(frame, self.settings.min_share)
-        )
+        classes = augment.visible(frame, self.settings.min_share)
+        return Side(tiles, windows, frame, classes)
 
-    def _whole(self, sample: Sample, min_share: float | None = None) -> Side:
-        min_share = self.settings.min_share if min_share is None else min_share
+    def _whole(self, sample: Sample, min_share: float) -> Side:
         window = augment.whole(sample.segments.shape)
         frame = augment.cut_segments(sample.segments, window, self.size)
         classes = augment.visible(frame, min_share)
@@ -270,8 +279,8 @@ class Context:
 
 
 def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:
-    """The classes that a query does not show. Of a source with families of classes,
-    those of one family: what differs by kind needs no matching."""
+    """Classes of the family of `wanted` that the query does not show. Those of another
+    family differ in kind: to tell them apart would need no matching."""
     family = next(ids for ids in families(source).values() if wanted in ids)
     return [
         c for c in family if c not in query.classes and len(source.by_class.get(c, ()))
@@ -279,7 +288,7 @@ def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:
 
 
 def _without(sample: Sample, query: Sample) -> Sample:
-    """A sample whose labels that the query shows too are background."""
+    """The sample; its labels that the query shows too become background."""
     shared = np.isin(sample.segments, query.classes)
     segments = np.where(shared, BACKGROUND, sample.segments)
     classes = tuple(c for c in sample.classes if c not in query.classes)
@@ -289,9 +298,12 @@ def _without(sample: Sample, query: Sample) -> Sample:
 def _cells(
     count: int, size: int, start: int, length: int
 ) -> list[tuple[slice, float, float]]:
-    """Along one axis, the cells of `count` equal ones that a crop (`start`, `length`,
-    of `size` pixels) shows: their pixels after resizing the crop to `size`, and the
-    shares of the cell between which it is seen."""
+    """The cells of a grid that a crop shows, along one axis.
+
+    `count` equal cells share `size` pixels. The crop has `length` pixels from `start`
+    on and is resized to `size`. Returns for every cell in sight its pixels after the
+    resize, and the shares of the cell where it begins and ends to be seen.
+    """
     edges = [
         round((k * size / count - start) * size / length) for k in range(count + 1)
     ]

@@ -1,8 +1,8 @@
 """Mixture of sources -> batches, by grain, which no other module imports.
 
-The position of the stream is the training step: `make_iterator` at a step gives the
-very batches that an uninterrupted run gives from there on, with any number of threads,
-workers and hosts.
+The training step is the position in the stream. `make_iterator` from a step on gives
+the very batches that an uninterrupted run gives from there on, with any number of
+threads, workers and hosts.
 """
 
 import dataclasses
@@ -20,13 +20,14 @@ import numpy as np
 from absl import flags
 
 from seggpt_jax.config import shorten
+from seggpt_jax.data.augment import check_share
 from seggpt_jax.data.context import NothingToAsk
 from seggpt_jax.data.sample import BadRecord, Source
 
 _MAX_LISTED = 100  # of the bad records in the error that stops a run
 _MAX_REDRAWS = 20  # in a row: a source that yields nothing must not hang the run
 
-# What makes a pair of a record, as `data.context` describes it.
+# Makes the pair of a record of a source, as `data.context.Context` does.
 MakePair = Callable[[Any, int, np.random.Generator], Mapping[str, Any]]
 
 logger = logging.getLogger(__name__)
@@ -40,16 +41,16 @@ def make_dataset(
     bad_share: float = 0.01,
     own: Mapping[str, MakePair] | None = None,
 ) -> grain.MapDataset:
-    """The endless mixture of pairs, as `make_pair` makes them, plus `source`: int32,
-    the place in `sources`.
+    """The endless mixture of pairs, each with `source`: int32, the place in `sources`.
 
-    own: source name -> what makes its pairs instead of `make_pair`.
+    weights: relative; a source of weight 0 is left out. Grain takes turns in exact
+    proportion, it does not draw. own: source name -> the function that makes its pairs
+    instead of `make_pair`. bad_share: unreadable records are named in the log, and
+    another record of the source takes their place. More than max(1, `bad_share` of a
+    source) different ones, counted per process, stop the run.
 
-    Each source is shuffled anew every epoch, by `seed` and its own name: adding a
-    source leaves the order of the others alone. Weights are relative, and 0 leaves a
-    source out; grain takes turns in exact proportion, it does not draw. Unreadable
-    records are replaced by others of the source and named in the log; more than max(1,
-    `bad_share` of a source) distinct ones, counted per process, stop the run.
+    Each source is shuffled anew every epoch, by `seed` and its own name. So a new
+    source leaves the order of the others as it is.
     """
     shares = _check(sources, weights, bad_share)
     streams = []
@@ -57,6 +58,8 @@ def make_dataset(
         if not shares[number]:
             continue
         order, pairs = _seeds(seed, source.name)
+        # Indices of records, in another order every epoch, without end. The number of
+        # an element seeds its generator: what a pair shows depends on nothing else.
         stream = grain.MapDataset.range(len(source)).shuffle(seed=order).repeat()
         make = (own or {}).get(source.name, make_pair)
         streams.append(
@@ -68,8 +71,8 @@ def make_dataset(
 def in_turn(
     datasets: Sequence[grain.MapDataset], ends: Sequence[int]
 ) -> grain.MapDataset:
-    """One endless dataset after the other; `ends`: the place where each but the last
-    hands over."""
+    """One endless dataset after the other. ends: for each but the last the place in the
+    stream where the next one begins."""
     if not ends:
         return datasets[0]
     bounds = itertools.pairwise([0, *ends, None])
@@ -89,14 +92,15 @@ def make_iterator(
     workers: int = 0,
     prefetch: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `batch_size`, from `start_step` on.
+    """Batches of `batch_size` pairs, from `start_step` on.
 
-    rows: which rows of each of them this host feeds, all unless given. What a row shows
-    does not depend on how rows are shared out.
-    prefetch: batches made ahead, by `threads` threads, one batch each; with `workers`,
-    that many processes do so instead, and each has the threads and the batches ahead.
-    Workers are spawned: a script that has them needs `if __name__ == "__main__"`. The
-    iterator has `close()`, which ends threads and workers.
+    rows: the rows of each batch that this host feeds; by default all. A row shows the
+    same pair, whichever host feeds it. threads: make a batch each. prefetch: batches
+    made ahead. workers: processes that make the batches instead, each with so many
+    threads and batches ahead. They are spawned: a script that has them needs
+    `if __name__ == "__main__"`.
+
+    The iterator has `close()`, which ends threads and workers.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be >= 1")
@@ -108,6 +112,7 @@ def make_iterator(
     if not rows or not 0 <= min(rows) <= max(rows) < batch_size:
         raise ValueError(f"rows={list(rows)}: must be some in [0, {batch_size})")
     if len(rows) < batch_size:
+        # The stream itself is that of all hosts, so their number changes no batch.
         own = _Rows(dataset, batch_size, tuple(rows))
         dataset = grain.MapDataset.range(sys.maxsize).map(own)
     multiprocessing = None
@@ -145,7 +150,8 @@ class _Rows:
 
 
 class _Pairs:
-    """Index -> pair, for one source; replaces records of which none can be made."""
+    """Index -> pair, for one source. Another record takes the place of one of which no
+    pair can be made."""
 
     def __init__(
         self, source: Source, number: int, make_pair: MakePair, bad_share: float
@@ -176,8 +182,7 @@ class _Pairs:
         )
 
     def _count(self, error: BadRecord) -> None:
-        """Logs a bad record once and stops the run at too many. The messages that are
-        kept are as many as the limit, so memory is bounded."""
+        """Logs each bad record once, and stops the run at too many of them."""
         with self.lock:
             if str(error) in self.bad:
                 return
@@ -211,12 +216,12 @@ def _check(
             raise ValueError(f"source {name} is empty")
     if not any(weights):
         raise ValueError(f"all weights are 0, of {names}")
-    if not 0 <= bad_share <= 1:
-        raise ValueError(f"bad_share={bad_share}: must be in [0, 1]")
+    check_share("bad_share", bad_share)
     return [weight / math.fsum(weights) for weight in weights]
 
 
 def _seeds(seed: int | str, name: str) -> tuple[int, int]:
-    """Two 32-bit seeds out of `seed` and a name; `hash()` differs from run to run."""
+    """Two 32-bit seeds, of the order and of the pairs, from `seed` and a name. Python's
+    `hash()` would differ from run to run."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:8], "big")

@@ -1,4 +1,4 @@
-"""Queries of one task whose colours never change: what a prompt is tuned on."""
+"""Queries of one task, in colours that never change: a prompt is tuned on them."""
 
 import dataclasses
 import operator
@@ -16,11 +16,11 @@ from seggpt_jax.data.sample import IGNORE, Sample, Source
 
 @dataclasses.dataclass(frozen=True)
 class TuneTask:
-    """The part of a source that shows some labels, as a source, and their colours.
+    """The records of a source that show some labels, as a source; and their colours.
 
-    labels: of the source; none where it has instances, which are painted by where they
-    are (`painter.paint_locations`). palette: colours of the labels uint8 `[c, 3]`.
-    records: rising indices of the source.
+    labels: of the source; none for instances, whose colours follow from their places
+    (`painter.paint_locations`). palette: colours of the labels uint8 `[c, 3]`. records:
+    rising indices of the source.
     """
 
     source: Source
@@ -44,12 +44,12 @@ class TuneTask:
         return {n: np.searchsorted(self.records, members) for n, members in found}
 
     def shows(self, labels: Iterable[int]) -> bool:
-        """Whether some labels of a sample, if any, are of the task."""
+        """Whether any of these labels of a sample is of the task."""
         return not set(self.labels or labels).isdisjoint(labels)
 
     def paint(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The target uint8 `[h, w, 3]` of a label map, and bool `[h, w]` what of it is
-        painted."""
+        """The target uint8 `[h, w, 3]` of a label map, and bool `[h, w]`, true where it
+        is painted."""
         if self.labels:
             return colors.paint(segments, self.labels, self.palette)
         target = painter.paint_locations(segments, augment.visible(segments))
@@ -76,12 +76,12 @@ def _members(source: Source, labels: Iterable[int]) -> list[tuple[int, np.ndarra
 
 @dataclasses.dataclass(frozen=True)
 class Queries:
-    """Makes of a record what `data.context.Context` makes, with nothing in the prompt's
-    half, where the learned prompt goes, and all of the query's half hidden.
+    """Makes the elements that `data.context.Context` makes, without `labels`. The half
+    of the prompt is empty: the learned prompt goes there. The query's half is hidden.
 
-    settings: of these only `tries` and `min_share`: crops are drawn until one shows a
-    label on that share of its pixels, then the whole image is taken. size, patch: as of
-    `Context`.
+    settings: only `tries` and `min_share` count. At most `tries` crops are drawn, until
+    one shows a label on `min_share` of its pixels; else the whole image is taken. size,
+    patch: as of `Context`.
     """
 
     view: View

@@ -1,7 +1,7 @@
 """One random colour map per in-context pair (paper, section 1.2).
 
-The paper discloses neither the colour distribution nor how many colours are kept:
-`max_colors` and `min_distance` are this project's values.
+The paper gives neither the distribution of the colours nor their number: `max_colors`
+and `min_distance` are values of this project.
 """
 
 import dataclasses
@@ -11,13 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from seggpt_jax import colors
+from seggpt_jax.data.augment import check_share
 from seggpt_jax.data.sample import Sample
 
 
 class Recolored(NamedTuple):
-    """Both targets uint8 `[h, w, 3]` with bool `[h, w]` of what is painted in them,
-    the colour map as `labels` and palette uint8 `[len(labels), 3]`, and one more colour
-    uint8 `[3]`, apart from black and the palette, to paint the background with."""
+    """Two painted targets and their colour map.
+
+    prompt, query: targets uint8 `[h, w, 3]`. prompt_painted, query_painted: bool
+    `[h, w]`, true where a label was painted. labels: the labels asked for. palette:
+    their colours uint8 `[len(labels), 3]`. background: one more colour uint8 `[3]`,
+    apart from black and the palette, for a background that is painted too.
+    """
 
     prompt: np.ndarray
     query: np.ndarray
@@ -33,10 +38,11 @@ class Recolor:
     """Paints a random subset of the prompt's labels, in both targets alike.
 
     max_colors: most labels asked for at once. all_prob: probability to ask for as many
-    as that allows; a random number otherwise. min_distance: L1 distance, over RGB
-    0..255, between any two colours and to black. fixed: label n has the nth colour of
-    `colors.spread_palette` in all pairs, as in Painter: what in-context colouring is
-    compared with (paper, 1.2); `min_distance` is then the background's only.
+    labels as `max_colors` allows; otherwise their number is random. min_distance: least
+    L1 distance, over RGB 0..255, between two colours and to black. fixed: label n has
+    the nth colour of `colors.spread_palette` in all pairs, as in Painter. In-context
+    colouring is compared with it (paper, section 1.2). `min_distance` is then that of
+    the background only.
     """
 
     max_colors: int = 10
@@ -47,18 +53,19 @@ class Recolor:
     def __post_init__(self):
         if self.max_colors < 1:
             raise ValueError(f"max_colors={self.max_colors}: must be >= 1")
-        if not 0 <= self.all_prob <= 1:
-            raise ValueError(f"all_prob={self.all_prob}: must be in [0, 1]")
+        check_share("all_prob", self.all_prob)
         if not 0 <= self.min_distance <= 765:
             raise ValueError(f"min_distance={self.min_distance}: must be in [0, 765]")
 
     def __call__(
         self, prompt: Sample, query: Sample, rng: np.random.Generator
     ) -> Recolored:
-        """Draws labels out of `prompt.classes`, at least one of them in
-        `query.classes` where they share any; all other labels become background."""
-        # One colour map for both: a colour means what the prompt shows with it, and
-        # nothing by itself, so the context must be read (paper, section 1.2).
+        """Draws labels of `prompt.classes`, and paints them in both targets. At least
+        one is in `query.classes` too, where the two share any. All other labels become
+        background."""
+        # One random map for both targets. A colour means nothing by itself, only what
+        # it covers in the prompt. So the model must read the prompt: it cannot learn
+        # which colour a class has (paper, section 1.2).
         labels = self._choose(prompt.classes, query.classes, rng)
         palette, background = self._colors(labels, rng)
         prompt_target, prompt_painted = colors.paint(prompt.segments, labels, palette)
@@ -76,8 +83,10 @@ class Recolor:
     def _colors(
         self, labels: Sequence[int], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Of each label, uint8 `[n, 3]`, and of the background."""
+        """The colours of the labels uint8 `[n, 3]`, and of the background `[3]`."""
         if self.fixed:
+            # A longer palette begins with the shorter one: no colour of a label depends
+            # on the other labels.
             palette = colors.spread_palette(max(labels))[np.array(labels) - 1]
             apart = [colors.BLACK, *palette.tolist()]
             (background,) = colors.random_palette(rng, 1, self.min_distance, apart)
@@ -91,10 +100,11 @@ class Recolor:
         query: tuple[int, ...],
         rng: np.random.Generator,
     ) -> tuple[int, ...]:
+        """The labels asked for, out of those that the prompt and the query show."""
         if not prompt:
             raise ValueError("the prompt shows no label: nothing can be asked for")
-        # One label that both show comes first. The others may be in the prompt alone:
-        # not every colour of a prompt has a place in the query.
+        # One label that both show comes first. The others may be in the prompt only:
+        # the model learns that a colour may have no place in the query.
         shared = [label for label in prompt if label in query]
         first = int(rng.choice(shared or prompt))
         rest = [label for label in prompt if label != first]
