@@ -66,15 +66,14 @@ class HfDataset(ById):
         file, _, row = entry.image.rpartition("#")
         path = root / file
         cell = _cell(path, (self.image, self.mask), column, int(row))
-        if isinstance(cell, dict) and cell.get("bytes"):
-            return cell["bytes"]
         if isinstance(cell, bytes):
             return cell
-        if isinstance(cell, dict) and cell.get("path"):
-            found = (folder / cell["path"] for folder in (path.parent, root))
-            return next(
-                (p for p in found if p.exists()), Path(cell["path"])
-            ).read_bytes()
+        given = cell if isinstance(cell, dict) else {}
+        if given.get("bytes"):
+            return given["bytes"]
+        if name := given.get("path"):
+            found = (folder / name for folder in (path.parent, root))
+            return next((p for p in found if p.exists()), Path(name)).read_bytes()
         raise BadRecord(f"column {column} holds no picture")
 
 

@@ -2,8 +2,8 @@
 
 A task says what a class of a scene is: a shape, a texture, a colour, a part of a
 composite, a whole appearance (`object`), or each object for itself (`instance`). In
-the first four everything else about an object is random, so that the other
-attributes mislead. Needs no files: a sample is a function of (seed, split, index).
+the first four tasks all other attributes of an object are random, so they mislead.
+No files are needed: a sample is a function of (seed, split, index).
 """
 
 import bisect
@@ -28,18 +28,18 @@ from seggpt_jax.data.sources.shapes_scene import (
 TASKS = ("shape", "texture", "colour", "part", "object", "instance")
 SPLITS = ("train", "heldout")
 MIN_SIDE, MAX_ASPECT = 32, 2
-MIN_PRIMARY = 0.02  # share of the pixels that the primary class surely has
-_SLIVER = 0.004  # an object with less in sight is nobody's example: ignored
+MIN_PRIMARY = 0.02  # least share of the pixels that show the primary class
+_SLIVER = 0.004  # an object that shows on a smaller share of the pixels is ignored
 _WEIGHTS = {"shape": 2, "texture": 2, "colour": 2, "part": 1, "object": 2,
             "instance": 1}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Indices(Sequence[int]):
-    """Sample indices of a task, or of one class of it, none of them stored.
+    """Indices of the samples of a task, or of one class of it, none of them stored.
 
-    Every `period` of indices has the `slots` of the task. `numbers` are those of its
-    samples, counted within the task.
+    period: number of indices after which the tasks repeat. slots: the places of the
+    task in a period. numbers: the samples, counted within the task.
     """
 
     numbers: range
@@ -58,15 +58,16 @@ class Indices(Sequence[int]):
 
 @dataclasses.dataclass
 class Shapes:
-    """`length` scenes of `size` (h, w); the settings are not to be changed.
+    """`length` scenes of `size` (h, w). The settings must not change later.
 
     split: "heldout" asks only for classes that "train" never shows. tasks: task ->
-    weight, to hundredths. noise: uniform, in levels out of 255. lighting: by how
-    much brightness, cast and shading vary from scene to scene; without it the colours
-    of the prompt answer most of colour and object tasks. plain: all things upright,
-    those of shapes and textures of one size, and shapes on an even ground without
-    textures: what can be learned first. The scene of an index is the same at any size
-    of one aspect.
+    weight, to hundredths. noise: uniform, in levels out of 255. lighting: how much
+    brightness, cast and shading vary from scene to scene; without it, the colours of
+    the prompt answer most colour and object tasks. plain: scenes that can be learned
+    first. All things are upright, things of shape and texture tasks have one size, and
+    shapes have no textures and lie on an even ground.
+
+    The scene of an index is the same at all sizes of one aspect.
 
     Raises:
       ValueError: for a setting that is out of range.
@@ -84,7 +85,33 @@ class Shapes:
     same_image_only: bool = dataclasses.field(default=False, init=False)
 
     def __post_init__(self):
-        _check(self)
+        if self.seed < 0:
+            raise ValueError(f"seed: {self.seed} must be 0 or more")
+        if self.length < 1:
+            raise ValueError(f"length: {self.length} must be 1 or more")
+        if self.split not in SPLITS:
+            raise ValueError(
+                f"split: {self.name} has no {self.split!r}{suggest(self.split, SPLITS)}"
+            )
+        size = tuple(self.size)
+        if len(size) != 2 or min(size) < MIN_SIDE or max(size) > MAX_ASPECT * min(size):
+            raise ValueError(
+                f"size: {size} must be (h, w), both at least {MIN_SIDE}, and the longer"
+                f" at most {MAX_ASPECT} times the shorter"
+            )
+        if not isinstance(self.noise, int) or not 0 <= self.noise <= 64:
+            raise ValueError(f"noise: {self.noise} must be an integer, 0 to 64")
+        if not 0 <= self.lighting <= 0.6:
+            raise ValueError(f"lighting: {self.lighting} must be 0 to 0.6")
+        if not self.tasks:
+            raise ValueError(f"tasks: empty; choose from {', '.join(TASKS)}")
+        for task, weight in self.tasks.items():
+            if task not in TASKS:
+                hint = suggest(task, TASKS)
+                raise ValueError(f"tasks: {self.name} has no {task!r}{hint}")
+            if not 0.01 <= weight <= 1000:
+                name = f"weight {weight} of {task!r}"
+                raise ValueError(f"tasks: {name} must be 0.01 to 1000")
 
     @functools.cached_property
     def families(self) -> dict[str, tuple[int, ...]]:
@@ -102,7 +129,7 @@ class Shapes:
 
     @functools.cached_property
     def by_class(self) -> dict[int, Indices]:
-        """Class id -> indices whose scene is sure to show it, if there are any."""
+        """Class id -> indices of scenes that surely show it, if there are any."""
         found = {}
         for task, ids in self.families.items():
             whole = self.indices_of(task)
@@ -127,7 +154,7 @@ class Shapes:
         return self._pattern[index % len(self._pattern)]
 
     def primary_at(self, index: int) -> int | None:
-        """The class that a sample is sure to show; None for `instance`."""
+        """The class that a sample surely shows; None for `instance`."""
         task = self.task_at(index)
         ids, slots = self.families[task], self._slots[task]
         lap, slot = divmod(index, len(self._pattern))
@@ -162,7 +189,7 @@ class Shapes:
     def __getitem__(self, index: int) -> Sample:
         index = range(self.length)[index]
         task, (h, w) = self.task_at(index), self.size
-        # Two streams: the noise takes more of its own in a larger image.
+        # Streams of their own: a larger image draws more noise, but the same scene.
         seed = (self.seed, SPLITS.index(self.split), index)
         rng = np.random.default_rng(seed)
         composer = Composer(rng, task, self.split, (h, w), self.plain)
@@ -175,37 +202,6 @@ class Shapes:
         segments, classes = _segment(slots, labels, task)
         kind = INSTANCE if task == "instance" else CATEGORY
         return Sample(image, segments, kind, classes)
-
-
-def _check(source: Shapes) -> None:
-    if source.seed < 0:
-        raise ValueError(f"seed: {source.seed} must be 0 or more")
-    if source.length < 1:
-        raise ValueError(f"length: {source.length} must be 1 or more")
-    if source.split not in SPLITS:
-        raise ValueError(
-            f"split: {source.name} has no {source.split!r}"
-            f"{suggest(source.split, SPLITS)}"
-        )
-    size = tuple(source.size)
-    if len(size) != 2 or min(size) < MIN_SIDE or max(size) > MAX_ASPECT * min(size):
-        raise ValueError(
-            f"size: {size} must be (h, w), both at least {MIN_SIDE}, and the longer "
-            f"at most {MAX_ASPECT} times the shorter"
-        )
-    if not isinstance(source.noise, int) or not 0 <= source.noise <= 64:
-        raise ValueError(f"noise: {source.noise} must be an integer, 0 to 64")
-    if not 0 <= source.lighting <= 0.6:
-        raise ValueError(f"lighting: {source.lighting} must be 0 to 0.6")
-    if not source.tasks:
-        raise ValueError(f"tasks: empty; choose from {', '.join(TASKS)}")
-    for task, weight in source.tasks.items():
-        if task not in TASKS:
-            raise ValueError(
-                f"tasks: {source.name} has no {task!r}{suggest(task, TASKS)}"
-            )
-        if not 0.01 <= weight <= 1000:
-            raise ValueError(f"tasks: weight {weight} of {task!r} must be 0.01 to 1000")
 
 
 def _segment(

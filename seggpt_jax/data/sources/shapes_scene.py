@@ -1,4 +1,4 @@
-"""Makes up procedural scenes: their classes, looks and places.
+"""Chooses the classes, looks and places of the things in procedural scenes.
 
 The categories of every task are numbered here, once for all splits.
 """
@@ -16,7 +16,7 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE
 from seggpt_jax.data.sources import shapes_draw as draw
 from seggpt_jax.data.sources import shapes_forms as forms
 
-AIM = 0.0295  # share of the pixels of the primary class: 2 % and what rotation costs
+AIM = 0.0295  # share of the primary class in the pixels: 2 %, and the loss by rotation
 _SIZES = (0.25, 0.5)  # of an object's box, in sqrt(h * w)
 _CROWDED = 0.42  # the largest box where there are four things or more
 _TRIES = 10  # places tried for a thing, to keep it in sight
@@ -25,9 +25,9 @@ _COUNTS = (2, 3, 4, 4, 5, 5)  # things in a scene
 _INSTANCES = (3, 4, 5, 6)
 _THEME = 0.6, 5  # chance that a further class is a theme mate, and classes of a theme
 _STRIDED = 0.4  # chance that the theme is of the second grouping
-# One example tells that a shape or a texture is asked for, not a colour, only where
-# all else is the same in the whole image; and another image must show most of the
-# same few classes, few things and large ones, to teach what tells them apart.
+# One example shows that a shape or a texture is asked for, and no colour, only if all
+# else is the same in the whole image. To teach the difference between classes, another
+# image must show most of the same few classes, in few and large things.
 _SUBTLE = ("shape", "texture")
 _SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2,), (0.38, 0.47)
 _PLAIN_SIZES = (0.45, 0.46)
@@ -40,7 +40,7 @@ _CONTRAST = {"shape": 0.3, "texture": 0.6, "colour": 0.14, "part": 0.2, "object"
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """What a class id means: `value` is the attribute, or (colour, texture, shape)."""
+    """The meaning of a class id. value: the attribute, or (colour, texture, shape)."""
 
     task: str
     value: tuple[str, ...]
@@ -49,16 +49,6 @@ class Category:
     @property
     def name(self) -> str:
         return f"{self.task}: {' '.join(self.value)}"
-
-
-def _part_split() -> dict[str, bool]:
-    """Part name -> held out; a part may belong to several composites of one split."""
-    return {
-        part: name in forms.HELDOUT_COMPOSITES
-        for name, parts in forms.COMPOSITES.items()
-        for part, _ in parts
-        if part is not None
-    }
 
 
 def _of_split(names, heldout_names, heldout: bool) -> list[str]:
@@ -90,7 +80,13 @@ def _number_categories() -> Mapping[int, Category]:
         for task, values, heldout in tables
         for value in values
     ]
-    found += [Category("part", (part,), held) for part, held in _part_split().items()]
+    held_out = {  # a part may belong to several composites of one split
+        part: name in forms.HELDOUT_COMPOSITES
+        for name, parts in forms.COMPOSITES.items()
+        for part, _ in parts
+        if part is not None
+    }
+    found += [Category("part", (part,), held) for part, held in held_out.items()]
     found += [Category("object", v, held) for held in (False, True)
               for v in _appearances(held)]  # fmt: skip
     ids = (i for i in itertools.count(1) if i != IGNORE)
@@ -102,7 +98,7 @@ CATEGORIES: Mapping[int, Category] = _number_categories()
 
 @dataclasses.dataclass(frozen=True)
 class _Nuisance:
-    """What the task does not ask for; tones for every part of a composite."""
+    """The attributes that the task does not ask for. tones: for each part."""
 
     shape: str
     texture: str
@@ -111,12 +107,12 @@ class _Nuisance:
 
 @functools.cache
 def _nuisances(task: str, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Shapes and textures to take at random: training never takes a held-out one."""
+    """Shapes and textures to choose from. Training never has a held-out one."""
     shapes, textures = tuple(forms.SHAPES), tuple(draw.TEXTURES)
     if split == "train":
         shapes = tuple(_of_split(shapes, forms.HELDOUT_SHAPES, False))
         textures = tuple(_of_split(textures, draw.HELDOUT_TEXTURES, False))
-    if task == "texture":  # thin shapes show too little of it
+    if task == "texture":  # thin shapes show too little of a texture
         shapes = tuple(s for s in shapes if draw.coverage(s)[s] > _SOLID)
     return shapes, textures
 
