@@ -1,4 +1,4 @@
-"""The stored index of a layout: made once, found again, shared."""
+"""The catalog of a split: made once, found again, shared."""
 
 import json
 import os

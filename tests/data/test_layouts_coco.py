@@ -15,15 +15,18 @@ from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import make_layout
 from seggpt_jax.data.sources.coco_panoptic import read_segments
 from tests.support import miniatures
-from tests.support.layouts import agrees, mask, photo, raw, shown, stripes, write_json
+from tests.support.layouts import (
+    agrees,
+    labels,
+    mask,
+    photo,
+    raw,
+    shown,
+    stripes,
+    write_json,
+)
 
 SIZE = (48, 64)
-
-
-def labels(sample, count):
-    width = sample.segments.shape[1]
-    columns = [(2 * k + 1) * width // (2 * count) for k in range(count)]
-    return sample.segments[sample.segments.shape[0] // 2, columns].tolist()
 
 
 @pytest.fixture

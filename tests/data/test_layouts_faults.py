@@ -230,24 +230,6 @@ def test_voc_sees_masks_of_its_own_that_come_later(tmp_path):
 # Vessels.
 
 
-def test_a_missing_image_moves_no_other_from_test_to_training(tmp_path):
-    """The customary divisions go by number: persons 1 to 10, pictures 1 to 5."""
-    chase, hrf = tmp_path / "chase", tmp_path / "hrf"
-    for k in range(1, 15):
-        for side in "LR":
-            mask(chase / f"Image_{k:02}{side}_1stHO.png", (0, 255), "1", (2, 2))
-            if k != 5:
-                photo(chase / f"Image_{k:02}{side}.jpg", size=(2, 2))
-    for k in range(1, 16):
-        if k != 3:
-            photo(hrf / f"images/{k:02}_h.jpg", size=(2, 2))
-            mask(hrf / f"manual1/{k:02}_h.tif", (0, 255), size=(2, 2))
-    source = raw("chase_db1", chase, "train")
-    assert max(shown(source)) == "Image_10R"
-    assert {*faults(source)} == {"Image_05L", "Image_05R"}
-    assert [*shown(raw("hrf", hrf, "train"))] == ["01_h", "02_h", "04_h", "05_h"]
-
-
 def test_stare_packed_and_unpacked_and_torn(tmp_path):
     """`gunzip --keep` leaves both; one mask is packed by half."""
     for k in (1, 2):

@@ -63,7 +63,7 @@ def test_masks_out_of_form_are_named(coco, segmentation):
 
 
 def test_objects_smaller_than_a_pixel_are_not_listed(coco):
-    """COCO has some: what the index lists is what the pixels show."""
+    """COCO has some: what the catalog lists is what the pixels show."""
     tiny = [[1.1, 1.1, 1.2, 1.1, 1.2, 1.2]]
     root = coco(lambda d: d["annotations"][0].update(segmentation=tiny))
     for kind in ("category", "instance"):

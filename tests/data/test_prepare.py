@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seggpt_jax.config import parse_settings
 from seggpt_jax.data import prepare as preparing
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.prepare import prepare
@@ -243,11 +245,15 @@ def test_a_killed_command_goes_on(owners, tmp_path):
 
 
 def test_the_command_says_what_is_wrong(owners, tmp_path):
+    for kind, settings, message in [
+        ("vock", [], "type: there is no 'vock'; did you mean 'voc'?"),
+        ("voc", ["tile"], "setting 'tile' must be such as name=value"),
+        ("shapes", [], "type: 'shapes' has no prepared form"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            make_layout(kind, parse_settings(settings))
     for arguments, message in [
-        (["vock"], "type: there is no 'vock'; did you mean 'voc'?"),
         (["voc", "--set=tile=3"], "setting voc.tile is unknown"),
-        (["voc", "--set=tile"], "setting 'tile' must be such as name=value"),
-        (["shapes"], "type: 'shapes' has no prepared form"),
         ([], "name one type of data set"),
     ]:
         script = [sys.executable, str(ROOT / "tools" / "prepare_data.py"), *arguments]

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from seggpt_jax.data.dataset import Dataset, Raw
-from seggpt_jax.data.sample import CATEGORY
+from seggpt_jax.data.sample import CATEGORY, Sample
 from seggpt_jax.data.sources import make_layout
 
 SIZE = (24, 32)  # h, w
@@ -35,6 +35,13 @@ def stripes(values, size=SIZE) -> np.ndarray:
     return np.broadcast_to(np.array(values)[at], size)
 
 
+def labels(sample: Sample, count: int) -> list[int]:
+    """The labels in the middles of so many stripes, in the middle row."""
+    h, w = sample.segments.shape
+    columns = [(2 * k + 1) * w // (2 * count) for k in range(count)]
+    return sample.segments[h // 2, columns].tolist()
+
+
 def save(path: Path, picture: Image.Image) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
@@ -59,7 +66,7 @@ def raw(kind: str, root: Path, split: str, /, **settings) -> Dataset:
 
 
 def shown(source) -> dict[str, list[str]]:
-    """Record id -> names of the classes that it shows, by the stored index."""
+    """Record id -> names of the classes that it shows, by the catalog."""
     catalog = source.store.catalog
     names = {
         catalog[i][0]: [
@@ -77,7 +84,7 @@ def faults(source) -> dict[str, str]:
 
 def agrees(source) -> None:
     """Every record reads, its image has its mask's size, and what a source of classes
-    shows is what its stored index says."""
+    shows is what its catalog says."""
     for index in range(len(source)):
         sample = source[index]
         assert sample.image.shape[:2] == sample.segments.shape
