@@ -1,12 +1,12 @@
-"""Reads every record of data sets and says what is there and what is wrong.
+"""Reads every record of data sets, counts what they show, and names what is wrong.
 
     python tools/check_data.py ade20k --root=DATA/ade20k
     python tools/check_data.py indexed --root=my-data --splits=train,val
     python tools/check_data.py --config=configs/vitl.py --config.data_dir=DATA
 
 With a config, its sources are checked, and those of its evaluations as held out. The
-exit code is 1 where a file is missing, cannot be read or does not fit its mask, where a
-mask has values that it should not have, or where a held-out image is trained on.
+exit status is 1 if a file is missing, cannot be read or does not fit its mask, if a
+mask has a value that is not allowed, or if a held-out image is trained on.
 """
 
 import collections
@@ -31,7 +31,7 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import load, open_groups, open_sources
 from seggpt_jax.training.mixture import pop_views
 
-ALIKE_BITS = 3  # of 64: what another size or quality of a JPEG changes
+ALIKE_BITS = 3  # of 64: another size or quality of a JPEG changes so many
 LISTED = 10  # problems of one kind that are named; all are counted
 UNREADABLE = "records that cannot be read or whose parts do not fit"
 LEFT_OUT = "files that make no record"
@@ -42,8 +42,8 @@ ERRORS = (UNREADABLE, LEFT_OUT, TRAINED_ON)
 
 
 class Record(NamedTuple):
-    """What is kept of a record. pixels: label -> count. exact: digest of the image.
-    outline: 64 bits, each whether its rough grey rises from a pixel to the next."""
+    """A record in short. pixels: label -> count. exact: digest of the image. outline:
+    64 bits of the image at 9 x 8: whether the grey rises from a pixel to the next."""
 
     name: str
     size: tuple[int, int]
@@ -103,7 +103,7 @@ def describe(source: Dataset, records: list[Record]) -> str:
 
 
 def compare(trained: Iterable[Record], held_out: Iterable[Record], problems: Problems):
-    """Looks for held-out images that are trained on."""
+    """Adds held-out images that are trained on to the problems."""
     trained = list(trained)
     exact = {record.exact: record.name for record in trained}
     outlines = np.array([record.outline for record in trained], np.uint64)
@@ -175,7 +175,7 @@ def open_configured(config: Any):
 
 
 def _on_disk(specs: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the sources that draw their scenes: there is nothing to check."""
+    """Without the sources that draw their scenes: these have no files to check."""
     return {n: spec for n, spec in specs.items() if spec.get("type") != "shapes"}
 
 

@@ -2,9 +2,9 @@
 
     python tools/prepare_data.py ade20k --root=ADE20K --out=DATA
 
-Writes DATA/ade20k/1.0.0, which training takes instead of the owners' files wherever it
-finds it, and which tensorflow-datasets reads too. Run it again after it was cut off:
-it goes on where it was. docs/data.md lists the sets and the folders they need.
+Writes DATA/ade20k/1.0.0. Training takes it instead of the owners' files, and
+tensorflow-datasets reads it too. After a stop, run the command again: it goes on where
+it stopped. docs/data.md lists the sets and the folders they need.
 """
 
 import logging

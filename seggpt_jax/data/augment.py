@@ -186,14 +186,14 @@ def jitter_matrix(
     matrix = np.eye(4)
     for op in rng.permutation(4):
         step = np.eye(4)
-        if op == 0:
+        if op == 0:  # brightness: towards black, or away from it
             step[:3, :3] *= brightness
-        elif op == 1:
+        elif op == 1:  # contrast: towards the mean grey of the image so far
             step[:3, :3] *= contrast
             step[:3, 3] = (1 - contrast) * (LUMA @ (matrix @ mean)[:3])
-        elif op == 2:
+        elif op == 2:  # saturation: towards the grey of each pixel
             step[:3, :3] = saturation * np.eye(3) + (1 - saturation) * LUMA
-        else:
+        else:  # hue
             cos, sin = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
             rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
             step[:3, :3] = _FROM_YIQ @ rotation @ _TO_YIQ

@@ -166,15 +166,20 @@ class Context:
     def _plan(
         self, source: Source, index: int, query: Sample, rng: np.random.Generator
     ) -> _Plan:
-        """Draws the kind of context (paper, section 1.2), and reads its images."""
+        """Draws the kind of context (paper, section 1.2), and reads its images.
+
+        The draws are in the order of the text below: a change of it changes all pairs.
+        """
         # 1. The record is its own prompt: two crops of one image.
         alone = self._full(query)
         known = [c for c in query.classes if c in source.by_class]
         same = source.same_image_only or query.kind == INSTANCE or not known
         if same or rng.random() < self.settings.same_image:
             return _Plan(alone, alone)
-        # 2. Another image, for a label that the query does not show (not in the paper).
+        # A class of the query is drawn first, then an image of this class. So its rare
+        # classes are asked for as often as the frequent ones.
         wanted = int(rng.choice(known))
+        # 2. Another image, for a label that the query does not show (not in the paper).
         if self.settings.absent_prob and rng.random() < self.settings.absent_prob:
             rivals = _rivals(source, wanted, query)
             if rivals:
@@ -190,6 +195,7 @@ class Context:
         # 4. Another image of the same class; the record, where there is no other.
         at = int(rng.integers(len(members)))
         if members[at] == index and len(members) > 1:
+            # On by a random step: all others are equally likely.
             at = (at + int(rng.integers(1, len(members)))) % len(members)
         partner = query if members[at] == index else source[int(members[at])]
         return _Plan(self._full(partner), alone)
@@ -223,6 +229,7 @@ class Context:
             for rows, y0, y1 in _cells(int(shape[0]), self.size[0], top, height)
             for cols, x0, x1 in _cells(int(shape[1]), self.size[1], left, width)
         ]
+        # With replacement: a class may have fewer images than the grid has cells.
         picks = [int(members[k]) for k in rng.integers(len(members), size=len(cells))]
         own = int(rng.integers(len(cells)))
         return [
@@ -246,7 +253,7 @@ class Context:
         sides = self._whole(plan.prompt[0].sample, least), self._whole(sample, least)
         if plan.fits(*sides):
             return sides
-        # The query shows a label for sure, though perhaps on less than `min_share`.
+        # The query has a label, though perhaps on less than `min_share` of the pixels.
         whole = self._whole(sample, min_share=0.0)
         return whole, whole
 
@@ -263,6 +270,7 @@ class Context:
         return Side(tiles, windows, frame, classes)
 
     def _whole(self, sample: Sample, min_share: float) -> Side:
+        """The whole image, resized, whatever its aspect."""
         window = augment.whole(sample.segments.shape)
         frame = augment.cut_segments(sample.segments, window, self.size)
         classes = augment.visible(frame, min_share)

@@ -9,7 +9,7 @@ import numpy as np
 
 from seggpt_jax import canvas, colors, painter
 from seggpt_jax.data import augment
-from seggpt_jax.data.augment import View
+from seggpt_jax.data.augment import View, Window
 from seggpt_jax.data.context import ContextSettings, NothingToAsk
 from seggpt_jax.data.sample import IGNORE, Sample, Source
 
@@ -113,7 +113,9 @@ class Queries:
             "record": np.int64(task.records[index]),
         }
 
-    def _crop(self, task: TuneTask, sample: Sample, rng: np.random.Generator):
+    def _crop(
+        self, task: TuneTask, sample: Sample, rng: np.random.Generator
+    ) -> tuple[Window, np.ndarray]:
         for _ in range(self.settings.tries):
             window = self.view.window(sample.segments.shape, rng)
             segments = augment.cut_segments(sample.segments, window, self.size)
