@@ -201,9 +201,8 @@ def top(root: Path, *names: str) -> Path:
 
 def first_folder(root: Path, *names: str) -> Path:
     """The first of these folders that exists; the first of all if none does."""
-    return next(
-        (root / name for name in names if (root / name).is_dir()), root / names[0]
-    )
+    found = (root / name for name in names if (root / name).is_dir())
+    return next(found, root / names[0])
 
 
 def read_lines(path: Path, what: str) -> list[str]:

@@ -100,14 +100,8 @@ class Prepared(Store):
                 f"where {name} belongs; copy or prepare the shards again"
             )
         where = f"{self.folder / self._shard(index)} record {name}"
-        return RawRecord(
-            name,
-            record["image"],
-            record["mask"],
-            record["annotation"].decode(),
-            where,
-            where,
-        )
+        parts = record["image"], record["mask"], record["annotation"].decode()
+        return RawRecord(name, *parts, where, where)
 
     def damaged(self) -> Iterator[str]:
         """An error for each file whose checksum is not that of the manifest."""

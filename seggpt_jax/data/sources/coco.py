@@ -118,12 +118,9 @@ class CocoJson(Layout):
         }
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        return (
-            need(placed(root, "images", self.images, split), "the images' folder"),
-            need(
-                placed(root, "annotations", self.annotations, split), "COCO annotations"
-            ),
-        )
+        yield need(placed(root, "images", self.images, split), "the images' folder")
+        path = placed(root, "annotations", self.annotations, split)
+        yield need(path, "COCO annotations")
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         note = json.loads(annotation)

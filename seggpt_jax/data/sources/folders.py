@@ -95,7 +95,5 @@ class PngFolders(ById, Folders):
     mask_suffix: str = ""
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
-        yield (
-            placed(root, "images", self.images, split),
-            placed(root, "masks", self.masks, split),
-        )
+        images = placed(root, "images", self.images, split)
+        yield images, placed(root, "masks", self.masks, split)
