@@ -1,5 +1,7 @@
 """Episodes and the few-shot evaluator, on a source whose answers are known."""
 
+import collections
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from seggpt_jax import colors
 from seggpt_jax.data.sample import INSTANCE, BadRecord
+from seggpt_jax.evaluators import baselines
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import prefetch, stack
 from seggpt_jax.evaluators.episodes import Episodes
@@ -111,10 +114,76 @@ def test_one_shot_episodes_are_those_of_more_shots():
             np.testing.assert_array_equal(one.targets, many.targets[:1])
 
 
+def by_rule(answers):
+    """Scores of answers: the class of each label, what was found and what is true."""
+    counts, means = collections.defaultdict(lambda: np.zeros((2, 2))), []
+    for classes, found, true in answers:
+        own = []
+        for label, key in enumerate(classes, 1):
+            p, t = found == label, true == label
+            own.append(np.sum(p & t) / np.sum(p | t))
+            counts[key] += [[np.sum(p & t), np.sum(p | t)],
+                            [np.sum(~p & ~t), np.sum(~p | ~t)]]  # fmt: skip
+        means.append(np.mean(own))
+    every = np.stack([*counts.values()])
+    pooled = every.sum(0)
+    return {
+        "miou": np.mean(every[:, 0, 0] / every[:, 0, 1]),
+        "fbiou": np.mean(pooled[:, 0] / pooled[:, 1]),
+        "episode_miou": np.mean(means),
+    }
+
+
+@pytest.mark.parametrize("source, classes", [(Blocks(), 2), (Tasked(), 1)])
+def test_scores_are_those_of_a_plain_computation(source, classes):
+    """Every arm of every task: pixels are summed over the episodes of a class; of a
+    task without classes all labels are one."""
+    got = scores(source=source, max_classes=classes, shots=(1, 3), episodes=12)
+    drawn = Episodes(source, SIZE, shots=3, max_classes=classes)
+
+    def painted(episode, k):
+        args = [
+            colors.normalize(x[None, :k]) for x in (episode.images, episode.targets)
+        ]
+        query = colors.normalize(episode.query[None])
+        painting = copier(0.8, *args, query, np.array([episode.kind]))
+        return colors.decode(colors.denormalize(painting)[0], episode.palette)
+
+    answers = collections.defaultdict(list)
+    for number in range(12):
+        right, wrong = drawn.draw(number)
+        keys = [right.task if right.task == "views" else c for c in right.class_ids]
+        for k in (1, 3):
+            rng = np.random.default_rng([0, number, 2])
+            found = {"": painted(right, k), "wrong/": painted(wrong, k),
+                     "copy/": baselines.copy(right, k),
+                     "color/": baselines.color(right, k, rng)}  # fmt: skip
+            for arm, pred in found.items():
+                row = keys, pred[~right.ignore], right.truth[~right.ignore]
+                answers[f"grey/{k}shot/{arm}"].append(row)
+                if right.task:
+                    answers[f"grey/{k}shot/{right.task}/{arm}"].append(row)
+    expected = {
+        place + name: value
+        for place, rows in answers.items()
+        for name, value in by_rule(rows).items()
+    }
+    assert got == pytest.approx(expected)
+
+
+def test_an_episode_that_shows_nothing_counts_in_no_mean():
+    one = evaluator()
+    dict(one.run(0.8))
+    answers = [record["answers"]["1/"] for record in one.records]
+    answers[0]["iou"] = None
+    (mean,) = one.scores(np.ones((1, 10)))["grey/1shot/episode_miou"]
+    assert mean == pytest.approx(np.mean([answer["iou"] for answer in answers[1:]]))
+
+
 @pytest.mark.parametrize("max_classes", [1, 3])
 def test_right_prompts_show_the_classes_asked_for(max_classes):
     source, sizes = Blocks(classes=4, block=8), set()
-    settings = dict(shots=2, max_classes=max_classes, min_pixels=5)
+    settings = dict(shots=2, max_classes=max_classes, min_pixels=20)
     drawn = Episodes(source, SIZE, **settings, wrong_sources=[Blocks(prefix="foreign")])
     for i in range(40):
         right, _ = drawn.draw(i)
@@ -123,9 +192,9 @@ def test_right_prompts_show_the_classes_asked_for(max_classes):
         assert len(set(right.records)) == 3  # query and prompts are different images
         for label in range(1, count + 1):
             color = right.palette[label]
-            assert np.sum(right.truth == label) >= 5
-            assert np.sum((right.targets[0] == color).all(-1)) >= 5
-        assert np.sum((right.targets[1] == right.palette[1]).all(-1)) >= 5
+            assert np.sum(right.truth == label) >= 20
+            assert np.sum((right.targets[0] == color).all(-1)) >= 20
+        assert np.sum((right.targets[1] == right.palette[1]).all(-1)) >= 20
         apart = np.abs(np.diff(right.palette.astype(int), axis=0)).sum(-1)
         assert right.palette[0].tolist() == [0, 0, 0] and (apart >= 150).all()
         assert right.ignore.any() and right.truth.max() == count
@@ -198,6 +267,13 @@ def test_views_of_one_image():
             assert np.sum(right.truth == label) >= 16
     got = scores(source=source, max_classes=2)
     assert all(0 <= value <= 1 for value in got.values())
+    # At the size of a crop nothing is resized: three quarters of a side, mirrored.
+    right, _ = Episodes(source, (24, 22)).draw(0)
+    whole = np.lib.stride_tricks.sliding_window_view(
+        source[right.records[0]].image[:, ::-1], (24, 22), (0, 1)
+    )
+    same = np.moveaxis(whole, 2, -1) == right.query
+    assert same.all((2, 3, 4)).any()
 
 
 def test_class_with_too_few_images_is_left_out_or_named():

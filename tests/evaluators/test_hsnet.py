@@ -7,7 +7,14 @@ from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from tests.data.test_layouts_eval import write_pickle
 from tests.support import blocks
-from tests.support.layouts import mask, photo, raw, write_json, write_lines
+from tests.support.layouts import (
+    mask,
+    photo,
+    raw,
+    stripes,
+    write_json,
+    write_lines,
+)
 
 SIZE = (24, 32)
 
@@ -55,9 +62,9 @@ def pascal(tmp_path):
     lines = []
     for k in range(24):
         photo(tmp_path / f"VOC2012/JPEGImages/{k:04}.jpg", k)
-        both = ((1, 0, 2), (3, 0, 3), (2, 0, 0))[k % 3]
+        both = ((1, 0, 2, 255), (3, 0, 3, 255), (2, 0, 0, 255))[k % 3]
         mask(tmp_path / f"VOC2012/SegmentationClassAug/{k:04}.png", both)
-        lines += [f"{k:04}__{label:02}" for label in sorted({*both} - {0})]
+        lines += [f"{k:04}__{label:02}" for label in sorted({*both} - {0, 255})]
     order = np.random.default_rng(0).permutation(len(lines))
     lines = [lines[k] for k in order]
     write_lines(tmp_path / "splits/pascal/val/fold0.txt", *lines)
@@ -88,6 +95,7 @@ def test_pascal5i(pascal, shots):
     assert right.class_ids == (expected[3][0],) and right.images.shape[0] == shots
     assert {tuple(c) for c in right.targets.reshape(-1, 3)} == {(0, 0, 0), (255,) * 3}
     np.testing.assert_array_equal(right.query, wrong.query)
+    np.testing.assert_array_equal(right.ignore, stripes((0, 0, 0, 1), SIZE))
 
 
 @pytest.mark.parametrize("shots", [1, 5])
