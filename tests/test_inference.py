@@ -147,6 +147,7 @@ def test_tiles_are_segmented_as_images_are():
     np.testing.assert_allclose(
         result.painting[1], whole(image[16:]).painting, atol=0.01
     )
+    assert len(predictor(tile=32, overlap=0.75)(image).painting) == 3
     small_one = tiled(image[:30, :30])
     np.testing.assert_array_equal(small_one.segments, whole(image[:30, :30]).segments)
 
@@ -191,6 +192,20 @@ def test_tracking_starts_from_prompts_too():
     for result, frame in zip(without, frames, strict=True):
         np.testing.assert_allclose(result.painting, ours(frame).painting, atol=0.01)
     assert len(list(ours.track(frames, memory=2))) == 3
+    # A frame is never cut into tiles, whose memories would be others.
+    for result, whole in zip(
+        predictor(tile=16).track(frames, memory=0), without, strict=True
+    ):
+        np.testing.assert_array_equal(result.painting, whole.painting)
+
+
+def test_the_first_frame_is_its_own_result():
+    first = label_map((7, 300))
+    result = next(Predictor(SMALL, PARAMS).track([picture()], first))
+    np.testing.assert_array_equal(result.segments, first)
+    for label in (0, 7, 300):
+        assert (result.colors[first == label] == result.palette[label]).all()
+    assert result.scores == {7: 1, 300: 1} and (result.confidence == 1).all()
 
 
 def test_a_video_of_any_length_takes_the_same_memory():

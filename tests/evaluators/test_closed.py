@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from seggpt_jax import colors, painter
@@ -91,6 +92,18 @@ def test_black_is_the_class_of_the_darkest_colour(sets):
     assert scores["ade/pacc"] == pytest.approx(share)
     assert scores["ade/miou"] == pytest.approx(share / 3)
     assert scores["ade/macc"] == pytest.approx(1 / 3)
+
+
+def test_paintings_come_back_smoothly(sets):
+    """As torch interpolates; then every pixel is of the nearest colour."""
+    evaluator, sample = build(sets, seer()), sets[1][0]
+    painting = PALETTE[np.random.default_rng(0).integers(0, 3, SIZE)].astype(np.float32)
+    given = torch.tensor(painting).permute(2, 0, 1)[None]
+    whole = torch.nn.functional.interpolate(given, (96, 128), mode="bilinear")[0]
+    whole = whole.permute(1, 2, 0).int().numpy()
+    expected = abs(whole[:, :, None] - PALETTE.astype(int)).sum(-1).argmin(-1)
+    pred, *_ = evaluator._compare(sample, painting)
+    assert (pred != expected).mean() < 0.02  # a rounding turns a colour
 
 
 def test_by_a_tuned_prompt(sets, tmp_path):

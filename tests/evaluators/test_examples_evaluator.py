@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import colors
+from seggpt_jax.data.augment import resize
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.examples import Evaluator
 from seggpt_jax.predict import PredictFns
@@ -119,11 +120,60 @@ def test_one_class_against_its_background(tmp_path):
 
     source = raw("kvasir_seg", tmp_path, "all")
     fns = PredictFns(lambda *_: None, predict)
-    scores, _ = run((source, source), fns, background=True)
+    scores, evaluator = run((source, source), fns, background=True)
     # Masks are JPEGs, whose edges are noisy.
     assert scores["ade/N1/image_iou"] == pytest.approx(1 / 2, abs=0.05)
     assert scores["ade/N1/dice"] == pytest.approx(2 / 3, abs=0.05)
     assert scores["ade/N1/miou"] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=0.05)
+
+    # Of images with known areas, right, shown and painted: nothing painted where
+    # nothing is shown is right, and only images that show the class have an IoU.
+    areas = [{1: [2, 4, 4]}, {}, {1: [0, 0, 3]}, {1: [5, 5, 5]}]
+    evaluator.records = [{"areas": each} for each in areas] * 2
+    scores = evaluator.scores(np.array([[1, 1, 1, 1], [0, 0, 2, 1]]))
+    assert scores["ade/N1/dice"].tolist() == pytest.approx([2.5 / 4, 1 / 3])
+    assert scores["ade/N1/image_iou"].tolist() == pytest.approx([4 / 6, 1])
+
+
+def test_a_class_without_examples_shifts_no_other(sets):
+    """Of cats there is no example: they are background, dogs are dogs."""
+    train, val = sets
+
+    class Catless:
+        class_names, name = train.class_names, train.name
+        by_class = {c: rows for c, rows in train.by_class.items() if c != 1}
+
+        def __getitem__(self, index):
+            return train[index]
+
+    scores, _ = run((Catless(), val), seer(), background=True)
+    truth = np.concatenate([sample.segments.ravel() for sample in val])
+    truth = truth[truth != 255]
+    right = np.isin(truth, (0, 2, 3)).mean()
+    assert scores["ade/N1/pacc"] == pytest.approx(right, abs=0.06)
+
+
+def test_examples_are_the_first_of_an_order_by_seed_and_class(sets):
+    shown: list = []
+    fns = PredictFns(lambda p, i, t, k: shown.append(i[0]) or seer().encode_prompts(
+        p, i, t, k), seer().predict)  # fmt: skip
+    run(sets, fns, examples=(1, 3), seeds=(7, 8))
+    ways = [(n, seed, label) for n in (1, 3) for seed in (7, 8) for label in (1, 2, 3)]
+    for images, (count, seed, label) in zip(shown, ways, strict=True):
+        rng = np.random.default_rng([seed, label])
+        order = rng.permutation(np.asarray(sets[0].by_class[label]))[:count]
+        expected = [resize(sets[0][int(k)], SIZE).image for k in order]
+        np.testing.assert_array_equal(images, colors.normalize(np.stack(expected)))
+
+
+def test_the_best_seed_is_that_of_all_images(sets):
+    """Not of each image or resample: the first is better on one image alone."""
+    _, evaluator = run(sets, seer(), background=True)
+    areas = [[8, 8, 8], [0, 8, 8], [0, 8, 8], [4, 8, 8], [6, 8, 8], [6, 8, 8]]
+    evaluator.records = [{"areas": {1: each}} for each in areas]
+    scores = evaluator.scores(np.concatenate([np.ones((1, 3)), np.eye(3)]))
+    assert scores["ade/N1/seed1000/miou"][0] == pytest.approx(8 / 40)
+    assert scores["ade/N1/miou"].tolist() == scores["ade/N1/seed2000/miou"].tolist()
 
 
 @pytest.mark.parametrize("background", [False, True])

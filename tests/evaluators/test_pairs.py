@@ -63,6 +63,22 @@ def test_the_truth_scores_one_and_black_scores_nothing(batch_size):
     assert sorted(blind.ranked()) == list(range(len(pairs)))
 
 
+def test_the_model_is_given_the_upper_half_as_the_prompt():
+    pairs, given = make_pairs(1), []
+    pairs[0]["kind"] = np.int32(1)
+    engine = blocks.engine(
+        (8, 8), predict=lambda p, *shown: given.extend(shown) or shown[2]
+    )
+    one = Evaluator(engine, name="m", dataset=lambda: pairs, count=1, batch_size=1)
+    dict(one.run(None))
+    halves = [canvas.split(pairs[0][name]) for name in ("images", "targets")]
+    shown = halves[0][0], halves[1][0], halves[0][1]
+    for ours, wanted in zip(given, shown, strict=False):
+        found = colors.denormalize(np.asarray(ours)).reshape(wanted.shape)
+        np.testing.assert_array_equal(found.round(), wanted)
+    assert given[3].tolist() == [1]
+
+
 def test_ignored_pixels_do_not_count():
     pairs = make_pairs(1)
     truth = truth_of(pairs)

@@ -5,13 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from seggpt_jax import colors, painter
 from seggpt_jax.data.augment import cut_segments, resize, whole
 from seggpt_jax.data.sample import Sample
 from seggpt_jax.data.sources.coco_panoptic import read_segments
 from seggpt_jax.evaluators.cases import Cases
-from seggpt_jax.evaluators.panoptic import Evaluator
+from seggpt_jax.evaluators.panoptic import Evaluator, _read
 from seggpt_jax.predict import PredictFns
 from seggpt_jax.prompts.file import PromptFile, save_prompts
 from tests.support import blocks, miniatures
@@ -106,6 +107,50 @@ def test_the_painted_truth_is_right(source):
     (picture,) = evaluator.rows(None, [1])
     assert len(picture.cells) == len(evaluator.headings)
     assert {cell.shape for cell in picture.cells} == {(*SIZE, 3)}
+
+
+def test_classes_come_back_smoothly_and_places_by_nearest_pixel(source):
+    evaluator = build(source, seer(source), min_score=0.2)
+    rng = np.random.default_rng(0)
+    classes = evaluator._prompts[0].palette[1:][rng.integers(0, 2, SIZE)]
+    cells = painter.location_palette()[::40, ::40][rng.integers(0, 2, (6, 8)), 0]
+    places = np.kron(cells, np.ones((8, 8, 1)))[: SIZE[0], : SIZE[1]]
+    truth = _read(source, 0)
+    ids, found = evaluator._decode(truth, np.float32(classes), np.float32(places))
+
+    def theirs(painting, mode):
+        given = torch.tensor(np.float32(painting)).permute(2, 0, 1)[None]
+        size = truth.ids.shape
+        whole = torch.nn.functional.interpolate(given, size, mode=mode)[0]
+        return whole.permute(1, 2, 0).int().numpy().astype(np.uint8)
+
+    expected, segments = painter.merge(
+        theirs(classes, "bilinear"), evaluator._prompts[0].palette[1:], 1,
+        painter.find_instances(theirs(places, "nearest")), min_score=0.2,
+        stuff_area=100,
+    )  # fmt: skip
+    assert len(segments) > 1 and len(found) == len(segments)
+    assert (ids != expected).mean() < 0.01  # a rounding turns a colour
+
+
+def test_the_rules_of_merging_are_settings(source):
+    for change, part in (
+        ({"min_score": 2.0}, "things"),
+        ({"stuff_area": 9999}, "stuff"),
+    ):
+        assert (
+            dict(build(source, seer(source), **change).run(None))[f"coco/pq_{part}"]
+            == 0
+        )
+
+
+def test_a_crowd_is_no_thing_of_an_example(source):
+    """Of the last image only the second person is shown by its place."""
+    shown: list = []
+    evaluator = build(source, seer(source, shown=shown), example="000000000002")
+    dict(evaluator.run(None))
+    row = colors.denormalize(shown[1][1][0, 0, 0, ::16]).round()
+    assert row.any(-1).tolist() == [False, False, True, True]
 
 
 def test_black_finds_no_thing(source):

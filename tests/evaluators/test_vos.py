@@ -168,6 +168,52 @@ def test_objects_that_appear_later_and_g(youtube):
         run(youtube, seen=["cat"])
 
 
+def test_arms_objects_and_groups_are_kept_apart(youtube):
+    """Painted in full: with the longer memory the first object, with the shorter one
+    nothing; the second object is never painted."""
+
+    def make(memory):
+        starts: list = []
+
+        def start(params, images, targets, kind):
+            starts.append(len(starts))
+            dark = starts[-1] > 0 or memory == 0
+            return targets[:, 0] * 0 + black if dark else targets[:, 0]
+
+        return TrackFns(start, lambda p, state, frame, palette: (state, state))
+
+    black = colors.normalize(np.zeros((1, 1, 1, 3), np.uint8))
+    scores, _ = run(youtube, make, appear=True, seen=["dog"])
+    for arm, seen, unseen in (("K3", 1, 0), ("K0", 0, 0), ("copy", 1, 1)):
+        for name in "jf":
+            assert scores[f"vos/{arm}/{name}_seen"] == seen
+            assert scores[f"vos/{arm}/{name}_unseen"] == unseen
+        assert scores[f"vos/{arm}/g"] == (seen + unseen) / 2
+
+
+@pytest.mark.parametrize("surer", [0, 1])
+def test_objects_of_two_groups_share_pixels_by_their_shares(youtube, surer):
+    """Both are painted everywhere: all pixels are those of the surer one."""
+
+    def make(memory):
+        starts: list = []
+
+        def start(*_):
+            starts.append(len(starts))
+            return starts[-1]
+
+        def step(params, group, frame, palette):
+            color = palette[1] * (1.0 if group == surer else 0.8)
+            painting = colors.normalize(np.asarray(color, np.float32))
+            return jnp.broadcast_to(painting, frame.shape), group
+
+        return TrackFns(start, step)
+
+    scores, _ = run(youtube, make, appear=True, seen=["dog"], skip_ends=False)
+    # The last two of five frames have both; a quarter of a frame is the object.
+    assert scores["vos/K0/j_unseen"] == (0.25 if surer else 0)
+
+
 def test_the_zip_file_for_a_server(youtube, tmp_path):
     """Every frame's labels as a PNG with a palette; what was given is the answer."""
     import io

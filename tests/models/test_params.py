@@ -56,6 +56,26 @@ def test_both_layouts_name_the_354_tensors_of_vit_large():
         assert 24 * len(in_blocks) + len(names) - len(in_blocks) == 354
 
 
+def test_tensors_of_one_shape_have_the_right_name_in_both_layouts():
+    """As transformers' script, which read the authors' file, renames them: a wrong pair
+    would go back and forth without a trace."""
+    theirs = {rule.official: rule.hf for rule in RULES}
+    tokens, block = "model.embeddings.", "model.encoder.layers.#."
+    for name, other in {
+        "segment_token_x": f"{tokens}segment_token_input",
+        "segment_token_y": f"{tokens}segment_token_prompt",
+        "type_token_cls": f"{tokens}type_token_semantic",
+        "type_token_ins": f"{tokens}type_token_instance",
+        "blocks.#.norm1.weight": f"{block}layernorm_before.weight",
+        "blocks.#.norm2.weight": f"{block}layernorm_after.weight",
+        "blocks.#.norm1.bias": f"{block}layernorm_before.bias",
+        "blocks.#.norm2.bias": f"{block}layernorm_after.bias",
+        "blocks.#.attn.rel_pos_h": f"{block}attention.rel_pos_h",
+        "blocks.#.attn.rel_pos_w": f"{block}attention.rel_pos_w",
+    }.items():
+        assert theirs[name] == other
+
+
 def test_every_parameter_is_filled():
     config, params = from_torch(make_state())
     for name, leaf in named_leaves(params).items():

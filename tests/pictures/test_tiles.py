@@ -55,6 +55,13 @@ def test_shares_sum_to_one_and_the_nearest_colour_leads(count, seed):
     np.testing.assert_array_equal(shares.leading, np.unique(nearest))
 
 
+def test_shares_fall_with_the_squared_distance():
+    shares = Memberships(
+        np.full((1, 1, 3), (60, 0, 10)), np.array([[0] * 3, [255, 0, 0]])
+    )
+    assert shares[0][0, 0] == pytest.approx((1 / 70**2) / (1 / 70**2 + 1 / 205**2))
+
+
 @pytest.mark.parametrize("side", [0, 16, 24])
 def test_tiles_of_one_labelling_join_to_it(side):
     """What every tile says right is right in the whole, seams included."""
