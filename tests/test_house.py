@@ -95,6 +95,15 @@ def test_file_trees_name_every_room_and_no_other(name):
     assert {name.removesuffix(".py") for name in names} == modules | rooms
 
 
+def test_the_tour_names_every_file_of_the_rooms():
+    text = (ROOT / "docs/tour.md").read_text()
+    part = re.search(r"^### In the rooms\n(.*?)^##", text, re.MULTILINE | re.DOTALL)
+    shown = set(re.findall(r"`(\w+)`", part[1]))
+    found = {path.stem for path in (ROOT / "seggpt_jax").glob("*/[!_]*.py")
+             if path.parent.name != "metrics"}  # fmt: skip
+    assert not found - shown, f"docs/tour.md does not name {found - shown}"
+
+
 def test_levels_of_the_design_are_those_of_the_linter():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
