@@ -22,10 +22,11 @@ import numpy as np
 from benchmarks.rows import report
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import IGNORE, Sample
+from seggpt_jax.data.sample import Sample
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators import candidates
 from seggpt_jax.evaluators.common import Episode
+from seggpt_jax.evaluators.episodes import compose
 from seggpt_jax.metrics import episode_iou, interval, resample
 from seggpt_jax.predict import Engine
 from seggpt_jax.prompts import search
@@ -68,7 +69,10 @@ def draw(sources, args: argparse.Namespace, size) -> Iterator[tuple[str, Episode
                 found = list(itertools.islice(fitting, args.pool + 1))
                 if len(found) <= args.pool:
                     break
-                yield name, _episode(source.name, label, found)
+                # The first of them is the query; the class is white.
+                records, samples = zip(*found, strict=True)
+                white = colors.spread_palette(1)
+                yield name, compose(source.name, records, samples, (label,), white)
 
 
 def _shown(source, records, label, size, args) -> Iterator[tuple[int, Sample]]:
@@ -76,25 +80,6 @@ def _shown(source, records, label, size, args) -> Iterator[tuple[int, Sample]]:
         sample = resize(source[record], size)
         if np.sum(sample.segments == label) >= args.min_pixels:
             yield record, sample
-
-
-def _episode(name: str, label: int, found: list[tuple[int, Sample]]) -> Episode:
-    """The first of some samples is the query; the class is white."""
-    records, (query, *prompts) = zip(*found, strict=True)
-    white = colors.spread_palette(1)
-    targets = [colors.paint(s.segments, (label,), white)[0] for s in prompts]
-    return Episode(
-        images=np.stack([s.image for s in prompts]),
-        targets=np.stack(targets),
-        query=query.image,
-        truth=(query.segments == label).astype(np.int32),
-        ignore=query.segments == IGNORE,
-        palette=np.concatenate([np.array([colors.BLACK], np.uint8), white]),
-        kind=query.kind,
-        class_ids=(label,),
-        source=name,
-        records=records,
-    )
 
 
 def answer(functions: search.Functions, episode: Episode, places) -> float:

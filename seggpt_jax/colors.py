@@ -78,6 +78,21 @@ def spread_palette(count: int) -> np.ndarray:
     return palette
 
 
+def with_black(palette: np.ndarray) -> np.ndarray:
+    """A palette `[c, 3]` with the background's colour before it: uint8 `[c + 1, 3]`."""
+    return np.concatenate([[BLACK], palette]).astype(np.uint8)
+
+
+def unique_colors(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colours uint8 `[c, 3]` of a picture uint8 `[h, w, 3]`, the place `[h, w]` of each
+    pixel's colour among them, and the number of pixels of each colour."""
+    # One number of 24 bits per pixel: several times as fast as unique rows.
+    packed = target.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    found, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    colors = np.stack([found >> 16, found >> 8 & 255, found & 255], -1)
+    return colors.astype(np.uint8), index.reshape(packed.shape), counts
+
+
 class Memberships:
     """How much each colour of a palette `[c, 3]` every pixel of a painting `[h, w, 3]`
     has: shares that sum to 1, the nearest colour's (L1) the largest.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from seggpt_jax.metrics import resample
 from seggpt_jax.pictures.sheets import Row, contact_sheet
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import hosts, sharding
+from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
 from seggpt_jax.runs.writer import Writer
 from seggpt_jax.training.mixture import build_dataset
@@ -201,7 +201,7 @@ def score_group(
     settings = plain(config.evals)[group.name]
     words = settings.pop("about", "")
     files = next(iter(group.evaluators.values())).files  # the same for each
-    about = {**about, **{f"{key}_sha256": _sha256(p) for key, p in files.items()}}
+    about = {**about, **{f"{key}_sha256": sha256(Path(p)) for key, p in files.items()}}
     for place, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
         own = {**about, "settings": settings}
@@ -229,11 +229,6 @@ def score_group(
         if rows:
             writer.images(about["step"], name, contact_sheet(rows, evaluator.headings))
     return scores, intervals
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stored_scores(

@@ -191,8 +191,9 @@ class Predictor:
         search.check(by, count, pool.images.shape[1])
         given = search.bind(self._engine, self._ensemble, self._params)
         if by == "score":
-            some, choice = selection.by_score(pool, count, given, self._batch_size)
-            self._set(some)
+            scores = search.leave_one_out(given, pool, self._batch_size)
+            choice = search.best(scores, count)
+            self._set(selection.pick(pool, choice.places))
             return choice
         self._nearest = selection.Nearest(pool, count, given, self._batch_size)
         self._prompts, self._encoded = pool, None

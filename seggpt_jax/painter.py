@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seggpt_jax.colors import unique_colors
+
 ADE20K_BASE, COCO_BASE = 6, 7
 _COARSE, _FINE = 4, 20  # cells of a side of the location grid, and of each of these
 _SIDE = _COARSE * _FINE
@@ -115,9 +117,8 @@ def find_instances(painting: np.ndarray) -> Instances:
     All is done per colour of the painting, and in blocks of these: locations times
     pixels would fill the memory.
     """
-    packed = painting.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    found, index, pixels = np.unique(packed, return_inverse=True, return_counts=True)
-    values = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.int16)
+    found, index, pixels = unique_colors(painting)
+    values = found.astype(np.int16)  # differences of uint8 wrap around
     count, total = np.zeros(_SIDE**2), np.zeros(_SIDE**2)
     for part in _blocks(len(values)):
         gaps = _gaps(values[part])

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from seggpt_jax import colors
+from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.models import prompted
 from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.runs import hosts, sharding
@@ -21,7 +22,7 @@ from seggpt_jax.runs.partition import ROWS, ways
 Array = jax.Array | np.ndarray
 ENSEMBLES = ("none", "feature", "spatial", "both")
 _SIDE = 2  # of the grids of "both": the only size the paper gives scores for
-_CELLS = 3  # of a side, that an image's features are averaged in
+_CELLS = 3  # per side of an image, over which its features are averaged
 
 
 class PredictFns(NamedTuple):
@@ -53,10 +54,12 @@ def make_predict_fn(
 
     images, targets: prompts `[b, p, h, w, 3]`; queries `[b, h, w, 3]`, all
     ImageNet-normalised; kind `[b]`. Returns `[b, h, w, 3]`, normalised, float32.
-    ensemble: what makes one of several prompts (paper section 3.4). `feature` averages
-    the query's features over them after every attention; `spatial` tiles them into one
-    grid of as many rows as columns, made as small as one prompt; `both` averages over
-    grids of 2 x 2; `none` takes one prompt only. Cells left over show prompts again.
+
+    ensemble: how several prompts are combined (paper section 3.4). `feature`: the
+    features of the query are averaged over the prompts after every attention.
+    `spatial`: the prompts are tiled into one square grid, resized to one prompt.
+    `both`: features are averaged over grids of 2 x 2. `none`: one prompt only. Empty
+    cells of a grid show the prompts again, from the first on.
     """
     encode_prompts, predict = make_predict_fns(model, ensemble)
 
@@ -80,8 +83,8 @@ def _encode(
         raise ValueError(
             f"{count} prompts need an ensemble: {', '.join(ENSEMBLES[1:])}"
         )
-    # Spatial: every grid of prompts is one prompt from here on. What is left, grids of
-    # "both" or prompts of "feature", is averaged in the model, with equal weights.
+    # Spatial: from here on every grid of prompts is one prompt. The model averages over
+    # the grids of "both", or over the prompts of "feature", with equal weights.
     if count > 1 and ensemble in ("spatial", "both"):
         side = _SIDE if ensemble == "both" else math.ceil(math.sqrt(count))
         images = tile(images, side, "linear")
@@ -104,8 +107,8 @@ def make_features_fn(model: SegGPT) -> Callable[..., jax.Array]:
     """A jitted `fn(params, images [b, h, w, 3], kind [b]) -> features [b, 9 * d]`, to
     compare images by (`search.similar`); images are ImageNet-normalised.
 
-    An image is shown as its own prompt, with a black target. Features are those of the
-    first tap on the prompt's half, means over 3 x 3 cells: of all that was compared
+    An image is shown as its own prompt, with a black target. The features are the first
+    tap on the prompt's half, averaged over 3 x 3 cells. Of all compared features
     (docs/notes/choosing-prompts.md) these choose the best prompts.
     """
     return jax.jit(functools.partial(_features, model))
@@ -115,14 +118,14 @@ def _features(
     model: SegGPT, params, images: Float[Array, "b h w 3"], kind: Int[Array, " b"]
 ) -> Float[Array, "b c"]:
     rows, cols = (side // model.config.patch for side in images.shape[1:3])
-    canvas = jnp.concatenate([images, images], axis=1)
-    black = jnp.asarray(colors.normalize(np.zeros((1, 1, 1, 3), np.uint8)))
-    hidden = jnp.broadcast_to(np.arange(2 * rows)[:, None] >= rows, (2 * rows, cols))
+    shown = stitch(images, images)
+    black = colors.normalize(np.zeros((1, 1, 1, 3), np.uint8))
+    hidden = query_half((2 * rows, cols))[None]
     _, out = model.apply(
         {"params": params},
-        canvas,
-        jnp.broadcast_to(black, canvas.shape),
-        jnp.broadcast_to(hidden[None], (len(images), 2 * rows, cols)),
+        shown,
+        jnp.broadcast_to(black, shown.shape),
+        jnp.broadcast_to(hidden, (len(images), *hidden.shape[1:])),
         kind,
     )
     first = out["tapped"][:, :rows, :, : model.config.width].astype(jnp.float32)
@@ -138,9 +141,9 @@ def _cells(length: int) -> np.ndarray:
 
 
 class Memory(NamedTuple):
-    """What tracking remembers: the first prompts, which stay, then the last frames.
+    """The memory of tracking: the first prompts, which stay, then the last frames.
 
-    encoded: `[1, first + last, ...]`. seen: frames remembered since the start.
+    encoded: `[1, first + last, ...]`. seen: the number of frames since the start.
     """
 
     encoded: prompted.PromptTokens
@@ -148,13 +151,13 @@ class Memory(NamedTuple):
 
 
 class TrackFns(NamedTuple):
-    """Tracking (paper section 3.4): every frame is painted by the first prompts and by
-    the last frames with what was painted on them, in a feature ensemble.
+    """Tracking (paper section 3.4): every frame is painted by a feature ensemble of the
+    first prompts and of the last frames, each with its own result as target.
 
     start: `(params, images [1, p, h, w, 3], targets, kind [1]) -> memory`.
     step: `(params, memory, frame [1, h, w, 3], palette uint8 [c, 3]) -> painting,
-    memory`; the frame is remembered with the nearest colours of the palette, and the
-    memory that was passed in is used up.
+    memory`. The frame is remembered with the nearest colours of the palette. The old
+    memory is donated: it cannot be used again.
     """
 
     start: Callable[..., Memory]
@@ -174,7 +177,7 @@ def make_track_fns(model: SegGPT, last: int = 8) -> TrackFns:
 def _start(model: SegGPT, last: int, params, images, targets, kind) -> Memory:
     encoded = prompted.encode(params, model.config, images, targets, kind)
 
-    # Frames to come have their places from the start: one shape, compiled once.
+    # Later frames have their slots from the start: one shape, compiled once.
     def with_room(x):
         return jnp.pad(x, [(0, 0), (0, last), *[(0, 0)] * (x.ndim - 2)])
 
@@ -186,14 +189,14 @@ def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
     encoded, seen = memory
     slots = encoded.image.shape[1]
     first = slots - last
-    # Places that no frame has filled yet have no weight; the others weigh the same.
+    # Slots without a frame yet have weight 0; all others have the same weight.
     known = jnp.arange(slots) < first + seen
     weight = (known / (first + jnp.minimum(seen, last)))[None]
     prompts = prompted.join(params, model.config, encoded, weight)
     painting = prompted.paint(params, model.config, prompts, frame)
     if last:
-        # A frame is remembered with the labels it was given, not with its painting:
-        # blurred colours would grow worse from frame to frame.
+        # A frame is remembered with its decoded labels, not with its painting: blurred
+        # colours would become worse from frame to frame.
         labels = colors.decode(colors.denormalize(painting), palette[None])
         target = colors.normalize(palette[labels])
         new = prompted.encode(
@@ -243,7 +246,7 @@ class Engine:
 def tile(x: Float[Array, "b p h w c"], side: int, method: str):
     """Grids of `side` x `side` prompts, each resized to one prompt: `[b, g, h, w, c]`.
 
-    The last grid is filled up with prompts from the first on.
+    The last grid is filled up with the prompts again, from the first on.
     """
     b, count, h, w, c = x.shape
     grids = math.ceil(count / side**2)
@@ -256,8 +259,11 @@ def tile(x: Float[Array, "b p h w c"], side: int, method: str):
 def overlapped(
     batches: Iterator[tuple[int, np.ndarray]], run: Callable[..., jax.Array]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Runs every batch on the device while the next is read in a thread and the one
-    before is given out."""
+    """Runs every batch `(rows, arrays)` on the device; yields the rows and the results.
+
+    Three things happen at once: a thread reads the next batch, the device runs this
+    one, and the caller works on the result of the batch before.
+    """
     with ThreadPoolExecutor(1) as pool:
         running: tuple[int, jax.Array] | None = None
         fault: Exception | None = None
@@ -265,7 +271,7 @@ def overlapped(
         while True:
             try:
                 batch = ahead.result()
-            except Exception as error:  # what was started before it still counts
+            except Exception as error:  # raised after the results of earlier batches
                 batch, fault = None, error
             started = None
             if batch is not None:

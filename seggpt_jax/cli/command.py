@@ -243,9 +243,7 @@ def _made_by(
 
 
 def _video(args, failed: list[Failed]) -> None:
-    forms = [form for form in args.forms.split(",") if form]
-    if not forms or not set(forms) <= {"overlay", "segments"}:
-        raise ValueError(f"--as {args.forms}: choose from overlay, segments")
+    forms = outputs.read_forms(args.forms, ("overlay", "segments"))
     path, out = Path(args.input), Path(args.out)
     movie, labels = out / f"{path.stem}.mp4", out / path.stem
     outputs.check_apart([movie], [path])
@@ -314,7 +312,3 @@ def _doctor(args, failed: list[Failed]) -> None:
     print(f"attention    {choose(jax.default_backend())}")
     print(f"cache        {cache_compiled()}")
     print(f"models       {', '.join(pretrained.bundled()) or 'none bundled'}")
-
-
-if __name__ == "__main__":
-    main()

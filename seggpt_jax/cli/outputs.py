@@ -24,14 +24,14 @@ _GLOB = "*?["
 Palette = Mapping[int, tuple[int, int, int]]
 
 
-def read_forms(text: str) -> list[str]:
-    """`segments,overlay` -> the forms, each known."""
+def read_forms(text: str, known: Sequence[str] = FORMS) -> list[str]:
+    """`segments,overlay` -> the forms, each one of the known."""
     forms = [form for form in text.split(",") if form]
     for form in forms:
-        if form not in FORMS:
-            raise ValueError(f"--as {form!r} is unknown{suggest(form, FORMS)}")
+        if form not in known:
+            raise ValueError(f"--as {form!r} is unknown{suggest(form, known)}")
     if not forms:
-        raise ValueError(f"--as is empty: choose from {', '.join(FORMS)}")
+        raise ValueError(f"--as is empty: choose from {', '.join(known)}")
     return forms
 
 

@@ -1,7 +1,8 @@
-"""What can be had without a model: the prompt's mask, and the prompt's colours.
+"""Two answers without a model: the prompt's mask, and the prompt's colours.
 
-A score of in-context segmentation means little without them: a copied mask rewards
-centred objects, and nearest colours solve many easy scenes (docs/evaluation.md).
+A score of in-context segmentation means little without these baselines: a copied mask
+does well on centred objects, and nearest colours solve many easy scenes
+(docs/evaluation.md).
 """
 
 import numpy as np
@@ -40,13 +41,11 @@ def color(episode: Episode, shots: int, rng: np.random.Generator) -> np.ndarray:
     labels = prompt_labels(episode, shots).reshape(-1)
     kept = rng.permutation(len(seen))[:_SAMPLES]
     tree = cKDTree(seen[kept].astype(np.float64))
-    # Photographs repeat colours: each is asked for once, as one 24-bit number.
-    codes = episode.query.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    asked, inverse = np.unique(codes.reshape(-1), return_inverse=True)
-    asked = np.stack([asked >> 16, asked >> 8 & 255, asked & 255], axis=-1)
+    # Photographs repeat colours: each colour is looked up once.
+    asked, inverse, _ = colors.unique_colors(episode.query)
     _, near = tree.query(asked, k=range(1, min(_NEIGHBOURS, len(kept)) + 1))
     votes = _majority(labels[kept][near], 1, len(episode.palette))
-    return votes[inverse].reshape(codes.shape)
+    return votes[inverse]
 
 
 def _majority(labels: np.ndarray, axis: int, count: int) -> np.ndarray:

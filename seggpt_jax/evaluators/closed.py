@@ -21,18 +21,16 @@ from seggpt_jax.metrics import class_areas, confusion_scores
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.prompts.read import Prompts
 
-_GREY = 128  # pixels that are not scored, in pictures
-
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Evaluator(fixed.Evaluator):
     """mIoU, mAcc and pAcc of a source of categories (`fixed.Evaluator`).
 
-    Pixels of no class are not scored. The painting is brought back by bilinear
-    interpolation, and every pixel goes to the class of the nearest colour: none is
+    Pixels of no class are not scored. The painting is resized to the image by bilinear
+    interpolation. Every pixel then goes to the class of the nearest colour; no class is
     black.
 
-    prompt: the file of a tuned one, whose labels are the source's. Without it the
+    prompt: the file of a tuned prompt, whose labels are the source's. Without it the
     example is the prompt, painted in Painter's palette of `base`.
     """
 
@@ -61,8 +59,7 @@ class Evaluator(fixed.Evaluator):
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         areas = common.class_areas_of(self.records, len(self._places))
-        found = confusion_scores(common.weighted(weights, areas))
-        return {f"{self.name}/{key}": value for key, value in found.items()}
+        return self.named(confusion_scores(common.weighted(weights, areas)))
 
     def ranked(self) -> list[int]:
         return common.ranked_by_pixels(self.records)
@@ -90,8 +87,8 @@ class Evaluator(fixed.Evaluator):
                 yield number, sample, painting
 
     def _compare(self, sample: Sample, painting: np.ndarray):
-        """What was found and what is true, as places among the classes, how many these
-        are, and what is not scored."""
+        """The found and the true class of every pixel, as places among the classes; the
+        number of classes; and the pixels that are not scored."""
         shape = sample.segments.shape
         of_color = np.array([self._places[c] for c in self._prompt.labels[1:].tolist()])
         resized = painter.resize_smooth(painting, shape)
@@ -104,21 +101,15 @@ class Evaluator(fixed.Evaluator):
 
     def _row(self, number: int, sample: Sample, painting: np.ndarray) -> Row:
         pred, truth, _, ignore = self._compare(sample, painting)
-        shown = np.where(ignore[..., None], np.uint8(_GREY), self._palette[truth])
-        query, truths, decoded = map(
-            self.small, (sample.image, shown, self._palette[pred])
-        )
-        right = (pred == truth)[~ignore]
-        share = right.mean() if right.size else np.nan
-        name = self.source.record_id(number)
-        return Row(
-            (query, truths, painting, decoded), f"{name}   {share:.2f} of pixels right"
-        )
+        *shown, share = common.compared(pred, truth, ignore, self._palette)
+        query, truths, decoded = map(self.small, (sample.image, *shown))
+        caption = f"{self.source.record_id(number)}   {share}"
+        return Row((query, truths, painting, decoded), caption)
 
     @functools.cached_property
     def _palette(self) -> np.ndarray:
         """The prompt's colours in the order of the source's classes; grey without."""
-        found = np.full((len(self._places), 3), _GREY, np.uint8)
+        found = np.full((len(self._places), 3), common.GREY, np.uint8)
         for label, color in zip(
             self._prompt.labels[1:].tolist(), self._prompt.palette[1:], strict=True
         ):

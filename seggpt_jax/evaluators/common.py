@@ -7,15 +7,17 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
-from PIL import Image
 
 from seggpt_jax import colors
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.metrics import episode_iou, intersection_and_union
 from seggpt_jax.pictures.sheets import Row
+
+GREY = 128  # pixels that are not scored, in pictures
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -50,13 +52,13 @@ class Engine(Protocol):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Evaluator(abc.ABC):
-    """What scores a model on cases: episodes, images, videos, pairs.
+    """Scores a model on cases: episodes, images, videos or pairs.
 
-    A class of a type is a dataclass that derives from this one; its further fields are
-    the settings of that type in a config. name: what the names of its scores begin
-    with. count: its cases, known once it is made.
+    The evaluator of each type is a dataclass that derives from this class. Its further
+    fields are the settings of that type in a config. name: the names of its scores
+    begin with it. count: the number of cases, known after construction.
 
-    needs: names of fields that are no settings, which the builder (`evaluate`) gives as
+    needs: names of fields that are no settings. The builder (`evaluate`) gives them as
     functions without arguments: `dataset`, the training pairs; `prompts`, the source
     that the setting `prompts` describes; `wrong_sources`, other sources of the group.
     `source` is given for each of `sources`. headings: of the cells of `rows`.
@@ -74,8 +76,8 @@ class Evaluator(abc.ABC):
     def run(
         self, params: Any, cases: Cases | None = None
     ) -> Iterator[tuple[str, float]]:
-        """Evaluates what `cases` has not yet; yields `(name, value)`. A value without
-        any evidence is nan."""
+        """Evaluates the cases that are not in `cases` yet; yields `(name, value)`. A
+        value without any evidence is nan."""
         cases = Cases() if cases is None else cases
         total = self.rounds * self.count
         self.collect(params, cases.left(total), cases)
@@ -83,15 +85,20 @@ class Evaluator(abc.ABC):
         for key, value in self.scores(np.ones((1, self.count))).items():
             yield key, float(value[0])
 
+    def named(self, scores: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+        """Scores under `<name>/<parts>/<score>`; empty parts are left out."""
+        place = "/".join(filter(None, (self.name, *parts)))
+        return {f"{place}/{key}": value for key, value in scores.items()}
+
     @property
     def files(self) -> Mapping[str, str]:
-        """Setting -> path of files, such as tuned prompts, that scores depend on."""
+        """Setting -> path of a file that scores depend on, such as a tuned prompt."""
         return {}
 
     @abc.abstractmethod
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
-        """Does the cases of these numbers, and adds a record of each to `cases`: counts
-        that scores are made of, plain data for JSON."""
+        """Does the cases of these numbers, and adds a record of each to `cases`: the
+        counts that its scores are made of, as plain data for JSON."""
 
     @abc.abstractmethod
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -150,11 +157,11 @@ def stack(
 
 
 def tally(pred: np.ndarray, episode: Episode, classes: Sequence[int]) -> dict[str, Any]:
-    """What an answer, labels int `[h, w]` into the episode's palette, adds to scores.
+    """The counts of an answer, labels int `[h, w]` into the episode's palette.
 
-    classes: the index of each asked class among all that are scored. Returns `counts`,
-    `metrics.intersection_and_union` of each class (of `sorted(set(classes))`), and
-    `iou`, the episode's own (None of one that shows nothing).
+    classes: the index of each asked class among all scored classes. Returns `counts`,
+    `metrics.intersection_and_union` of each of `sorted(set(classes))`, and `iou`, the
+    IoU of this episode alone (None where its truth shows nothing).
     """
     counts = {index: np.zeros((2, 2), np.int64) for index in sorted(set(classes))}
     for label, index in enumerate(classes, start=1):
@@ -184,15 +191,31 @@ def class_areas_of(records: Sequence[Any], classes: int) -> np.ndarray:
     return areas
 
 
+def best_first(scores: Iterable[float | None]) -> list[int]:
+    """The numbers of the cases that have a score (not None), the best case first."""
+    known = {n: score for n, score in enumerate(scores) if score is not None}
+    return sorted(known, key=lambda n: -known[n])
+
+
 def ranked_by_pixels(records: Sequence[Any]) -> list[int]:
     """Images with scored pixels, best first, by the share of these that is right."""
     sums = [np.sum([[0, 0, 0], *record["areas"].values()], 0) for record in records]
-    known = [number for number, (_, shown, _) in enumerate(sums) if shown]
-    return sorted(known, key=lambda n: -sums[n][0] / sums[n][1])
+    return best_first(right / shown if shown else None for right, shown, _ in sums)
+
+
+def compared(
+    pred: np.ndarray, truth: np.ndarray, ignore: np.ndarray, palette: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Pictures of a truth and of an answer, places int `[h, w]` in a palette, and the
+    share of the scored pixels that is right, in words."""
+    shown = np.where(ignore[..., None], np.uint8(GREY), palette[truth])
+    right = (pred == truth)[~ignore]
+    share = right.mean() if right.size else np.nan
+    return shown, palette[pred], f"{share:.2f} of pixels right"
 
 
 def check_classes(source: Any, prompts: Any) -> None:
-    """Refuses prompts that are of other classes than what is scored."""
+    """Refuses a source of prompts whose classes are not the scored source's."""
     if dict(source.class_names) != dict(prompts.class_names):
         raise ValueError(
             f"sources {source.name!r} and {prompts.name!r} have different classes"
@@ -202,8 +225,8 @@ def check_classes(source: Any, prompts: Any) -> None:
 def prefetch(
     function: Callable[[int], Any], indices: Iterable[int], threads: int, ahead: int
 ) -> Iterator[Any]:
-    """`map(function, indices)` in order, computed in `threads` threads, at most `ahead`
-    results before they are asked for (they would fill the memory)."""
+    """`map(function, indices)` in order, computed in `threads` threads. At most `ahead`
+    results wait to be asked for: more would fill the memory."""
     indices = iter(indices)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         waiting = collections.deque(
@@ -221,15 +244,16 @@ def prefetch(
 
 
 def filled(rows: Sequence[Any], batch_size: int) -> list[Any]:
-    """The rows of a batch that may not be full: the last one again until it is, so that
-    one size is compiled."""
+    """The rows of a batch, filled up to `batch_size` with copies of the last row, so
+    that one size is compiled."""
     return [*rows, *[rows[-1]] * (batch_size - len(rows))]
 
 
-def nearest(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture or map at another size, by nearest pixel."""
-    resized = Image.fromarray(picture).resize(size[::-1], Image.Resampling.NEAREST)
-    return np.asarray(resized)
+def behind(started: Iterable[T]) -> Iterator[T]:
+    """The items in order, each one after the next has been started: the devices work
+    on the next batch while the host scores this one."""
+    for item, _ in itertools.pairwise(itertools.chain(started, [None])):
+        yield cast(T, item)
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from seggpt_jax import colors
+from seggpt_jax.config import shorten
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, Source, families
 from seggpt_jax.evaluators.common import Episode
@@ -20,10 +21,10 @@ _CROP = 3 / 4  # of each side, in further views of one image
 
 @dataclasses.dataclass(frozen=True)
 class _Drawable:
-    """What related views are drawn from: images that share one of `classes`, or,
-    without classes, views of one image among `records`. None shows a `forbidden` label.
+    """A pool of related views: images that share one of `classes`, or, without classes,
+    views of one image among `records`. No view shows a `forbidden` label.
 
-    repeat: where a class has too few such images, show them again.
+    repeat: where a class has too few such images, show these images again.
     """
 
     source: Source
@@ -38,11 +39,11 @@ class _Drawable:
     def draw(
         self, rng: np.random.Generator, count: int, size: tuple[int, int], pixels: int
     ) -> tuple[list[int], list[Sample], int | None] | None:
-        """`count` records and their samples at `size`, and the class that all of them
-        show on at least `pixels` pixels (None for views of one image). None where the
-        class drawn has too few such images.
+        """`count` records, their samples at `size`, and the class that every sample
+        shows on at least `pixels` pixels (None for views of one image). None where the
+        drawn class has too few such images.
 
-        The first views do not depend on `count`: more shots add prompts, no more.
+        The first views do not depend on `count`: more shots only add prompts.
         """
         if not self.classes:
             record = int(self.records[rng.integers(len(self.records))])
@@ -100,10 +101,11 @@ def _crop(sample: Sample, rng: np.random.Generator, mirror: bool) -> Sample:
 class Drawing:
     """Settings of how episodes are drawn.
 
-    max_classes: each episode asks for 1..max_classes classes visible in the query and
-    the first prompt, each in a random colour (a single class too), `min_distance` (L1)
-    apart and away from black. min_pixels: area of a class at the model's size, under
-    which it cannot be asked for. tasks: the source's tasks to draw, default all.
+    max_classes: each episode asks for 1..max_classes classes. All of them are visible
+    in the query and in the first prompt. Each has a random colour (a single class too),
+    `min_distance` (L1) from the other colours and from black. min_pixels: a class with
+    a smaller area, at the model's size, is not asked for. tasks: the source's tasks to
+    draw, default all.
     """
 
     seed: int = 0
@@ -117,14 +119,15 @@ class Drawing:
 class Episodes(Drawing):
     """Draws episodes from a source: episode i is a function of (seed, i) alone.
 
-    A class is drawn uniformly from those with more than `shots` images, then a query
-    and prompts that show it, all different images. In a source with `families` (task ->
-    class ids) episode i is of task i modulo their number. Where labels mean nothing
-    across images (`same_image_only`, or a task without classes, whose records
-    `indices_of(task)` gives) the prompts are views of the query's image.
+    A class is drawn uniformly from the classes with more than `shots` images, then a
+    query and prompts that show this class, all different images. In a source with
+    `families` (task -> class ids) episode i is of task i modulo the number of tasks.
+    Labels may mean nothing across images: in a source with `same_image_only`, or in a
+    task without classes, whose records `indices_of(task)` gives. Then the prompts are
+    views of the query's image.
 
-    shots: prompts per episode. wrong_sources: give wrong prompts, in random order,
-    where the source has none.
+    shots: prompts per episode. wrong_sources: they give the wrong prompts, in random
+    order, where the source itself has none.
     """
 
     source: Source
@@ -166,11 +169,11 @@ class Episodes(Drawing):
         return {task: self._drawable(task, found[task]) for task in self.tasks or found}
 
     def draw(self, index: int) -> tuple[Episode, Episode]:
-        """An episode, and the same query with wrong prompts: they show none of the
-        asked classes anywhere, but others of the source (of the same task), painted in
-        the asked colours. Where such images are few, wrong prompts repeat.
+        """An episode, and the same query with wrong prompts. Wrong prompts show none of
+        the asked classes anywhere. They show other classes of the source (of the same
+        task), painted in the asked colours. Where such images are few, they repeat.
 
-        Raises: ValueError that names source and classes when there is no such episode;
+        Raises ValueError, with source and classes, when there is no such episode;
         `BadRecord` of the source passes through.
         """
         task = list(self.drawables)[index % len(self.drawables)]
@@ -180,24 +183,12 @@ class Episodes(Drawing):
             names = [self.class_name(c) for c in self.drawables[task].classes]
             raise ValueError(
                 f"{self.describe(task)} gives no episode {index} in {_DRAWS} draws: "
-                f"too few images show a class of {_some(names)} on "
+                f"too few images show a class of {shorten(names, 5)} on "
                 f"min_pixels={self.min_pixels} pixels at size {list(self.size)}"
             )
-        records, (query, *prompts), labels = found
+        records, samples, labels = found
         palette = colors.random_palette(rng, len(labels), self.min_distance)
-        right = Episode(
-            images=np.stack([s.image for s in prompts]),
-            targets=_targets(prompts, labels, palette),
-            query=query.image,
-            truth=_indices(query.segments, labels),
-            ignore=query.segments == IGNORE,
-            palette=np.concatenate([np.array([colors.BLACK], np.uint8), palette]),
-            kind=query.kind,
-            class_ids=labels,
-            source=self.source.name,
-            records=tuple(records),
-            task=task,
-        )
+        right = compose(self.source.name, records, samples, labels, palette, task)
         return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
 
     def _wrong(self, right: Episode, rng: np.random.Generator) -> Episode:
@@ -262,9 +253,12 @@ class Episodes(Drawing):
         classes: int | None = None,
         tries: int = _DRAWS,
     ) -> tuple[list[int], list[Sample], tuple[int, ...]] | None:
-        """Records, related samples and the labels to paint in them. The first sample
-        shows them all: `classes` of them, if there are as many. By default the number
-        is random and the first sample a query, then the second shows them all too."""
+        """Records, related samples, and the labels to paint in the samples.
+
+        The first sample shows all these labels: `classes` labels, if there are as many.
+        Without `classes` their number is random and the first sample is a query; then
+        the second sample shows all labels too.
+        """
         for _ in range(tries):
             views = drawable.draw(rng, count, self.size, self.min_pixels)
             if views is None:
@@ -308,7 +302,7 @@ class Episodes(Drawing):
             few = [self.class_name(c) for c in labels if c not in classes]
             logging.info(
                 "%s: %d of %d classes have fewer than %d images and give no episodes: "
-                "%s", self.describe(task), len(few), len(labels), count, _some(few)
+                "%s", self.describe(task), len(few), len(labels), count, shorten(few, 5)
             )  # fmt: skip
         return _Drawable(source, classes, np.zeros(0, np.int64))
 
@@ -319,16 +313,38 @@ class Episodes(Drawing):
         return f"source {self.source.name!r}" + (f", task {task!r}," if task else "")
 
 
+def compose(
+    source: str,
+    records: Sequence[int],
+    samples: Sequence[Sample],
+    labels: tuple[int, ...],
+    palette: np.ndarray,
+    task: str = "",
+) -> Episode:
+    """An episode of records of a source (a name) and their samples, all of one size:
+    the first is the query, the others its prompts. palette: a colour per label."""
+    query, *prompts = samples
+    return Episode(
+        images=np.stack([s.image for s in prompts]),
+        targets=_targets(prompts, labels, palette),
+        query=query.image,
+        truth=_indices(query.segments, labels),
+        ignore=query.segments == IGNORE,
+        palette=colors.with_black(palette),
+        kind=query.kind,
+        class_ids=labels,
+        source=source,
+        records=tuple(records),
+        task=task,
+    )
+
+
 def _targets(
     prompts: Sequence[Sample], labels: Sequence[int], palette: np.ndarray
 ) -> np.ndarray:
     # Wrong prompts may show fewer classes than there are colours.
     palette = palette[: len(labels)]
     return np.stack([colors.paint(s.segments, labels, palette)[0] for s in prompts])
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _indices(segments: np.ndarray, labels: Sequence[int]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Semantic segmentation of a closed set of classes by examples (paper, Table S1): for
 each class a few training images that show it are the prompts of all test images.
 
-How the maps of the classes become one is not said; here every pixel goes to the class
-whose painting has the largest share of the class's colour.
+The paper does not say how the maps of the classes become one map. Here every pixel goes
+to the class whose painting has the largest share of the class's colour.
 """
 
 import dataclasses
@@ -23,14 +23,15 @@ from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.evaluators.maps import Maps, kept_winner
 from seggpt_jax.metrics import class_areas, confusion_scores, ratios
 from seggpt_jax.pictures import tiles
+from seggpt_jax.pictures.images import resize_target
 from seggpt_jax.pictures.sheets import Row
 
 _OVERLAP = 0.25  # of neighbouring tiles, as share of their side
 
 
 class _Queries(NamedTuple):
-    """Images: their parts uint8 `[t, h, w, 3]` at the model's size, and where these are
-    in the map of the answer; the last box ends where the map ends."""
+    """Images: the parts uint8 `[t, h, w, 3]` of each, at the model's size, and the box
+    of each part in the map of the answer. The last box ends where the map ends."""
 
     images: list[np.ndarray]
     boxes: list[list[tiles.Box]]
@@ -59,20 +60,20 @@ class Evaluator(common.Evaluator):
     a class are encoded once for all images.
 
     `run(params)` yields `<name>/N<n>/seed<s>/<score>` for every n of `examples` (images
-    per class) and every seed, and `<name>/N<n>/<score>` of the seed of the best mIoU,
-    which is what the paper reports. Of a single class against its background there are
-    also `dice` and `image_iou`, means over the images. Images are drawn per class and
-    seed, without replacement, the first n of the same order; a class with fewer has
-    them all.
+    per class) and every seed, and `<name>/N<n>/<score>` of the seed with the best mIoU,
+    as in the paper. For a single class against its background there are also `dice` and
+    `image_iou`, means over the images. Examples are drawn per class and seed, without
+    replacement: n examples are the first n of one order. A class with fewer images
+    gives them all.
 
-    source: what is scored, at its own resolution; the whole image is squashed to the
-    model's size, and the labels brought back by nearest pixel. tile: instead of that,
-    images are cut into overlapping squares of so many pixels, whose shares are averaged
-    where they overlap; a prompt is then one such square of its image, drawn from those
-    that show no less of the class than the mean of them. prompts() -> the source that
-    examples are drawn from; both must have the same classes. background: pixels of no
-    class are a class of their own, painted by none; else they are not scored. images:
-    score only the first so many; 0: all. ensemble: of several examples.
+    source: the scored images, at their own resolution. The whole image is squashed to
+    the model's size, and the labels are resized back by nearest pixel. tile: instead,
+    images are cut into overlapping squares with sides of so many pixels; where squares
+    overlap, their shares are averaged. A prompt is then one square of its image, drawn
+    from the squares that show at least the mean area of the class. prompts() -> the
+    source of the examples; both sources must have the same classes. background: pixels
+    of no class are a class of their own, painted by no prompt; else they are not
+    scored. images: score only the first so many; 0: all. ensemble: of several examples.
     """
 
     needs = ("prompts",)
@@ -111,7 +112,7 @@ class Evaluator(common.Evaluator):
             own = [n for n in numbers if n // self.count == place]
             if not own:
                 continue
-            # Where nothing may win, a class must have the larger share of its painting.
+            # The background is painted by no class: a share above 0.5 wins against it.
             empty = 0.5 if self.background else 0.0
             maps = Maps(cases.folder, way.file, queries.shape, empty)
             self._segment(params, queries, way, maps)
@@ -128,16 +129,14 @@ class Evaluator(common.Evaluator):
         found: dict[str, np.ndarray] = {}
         ways, best = self._way_scores(weights), self._best_seeds()
         for (number, seed), scores in ways.items():
-            place = f"{self.name}/N{number}"
-            found |= {f"{place}/seed{seed}/{k}": v for k, v in scores.items()}
+            found |= self.named(scores, f"N{number}", f"seed{seed}")
             if seed == self._ways[-1].seed:
-                own = ways[_Way(number, best[number])]
-                found |= {f"{place}/{key}": value for key, value in own.items()}
+                found |= self.named(ways[_Way(number, best[number])], f"N{number}")
         return found
 
     def _best_seeds(self) -> dict[int, int]:
-        """Of every number of examples the seed of the best mIoU: by the scores
-        themselves, not those of a resample."""
+        """For every number of examples the seed with the best mIoU: by the scores of
+        the cases themselves, not of a resample."""
         scores = self._way_scores(np.ones((1, self.count)))
         best: dict[int, int] = {}
         for way in self._ways:
@@ -159,11 +158,11 @@ class Evaluator(common.Evaluator):
         return found
 
     def ranked(self) -> list[int]:
-        """With the fewest examples and the first seed."""
+        """The images by the fewest examples and the first seed."""
         return common.ranked_by_pixels(self.records[: self.count])
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Those with the fewest examples and the first seed."""
+        """The images by the fewest examples and the first seed."""
         return [
             self._row(
                 number, sample, *self._compared(self._winner[number], sample.segments)
@@ -186,8 +185,8 @@ class Evaluator(common.Evaluator):
         return queries
 
     def _cut(self, sample: Sample) -> tuple[list[Sample], list[tiles.Box]]:
-        """The parts of an image that are painted, at the model's size, and where they
-        are in it; a whole image is where the map of it is, at that size."""
+        """The parts of an image that are painted, at the model's size, and their boxes
+        in the image. A whole image has one box: a map of the model's size."""
         size = self.engine.size
         if not self.tile:
             return [resize(sample, size)], [tiles.Box(0, 0, *size)]
@@ -195,7 +194,7 @@ class Evaluator(common.Evaluator):
         return [resize(_part(sample, box), size) for box in boxes], boxes
 
     def _segment(self, params, queries: _Queries, way: _Way, maps: Maps) -> None:
-        palette = np.concatenate([np.zeros((1, 3), np.uint8), colors.spread_palette(1)])
+        palette = colors.with_black(colors.spread_palette(1))
         for place, label in enumerate(self._labels[maps.done :], start=maps.done + 1):
             encoded = self._encoded(params, label, way, palette)
             shares = self._shares(params, encoded, palette, queries)
@@ -247,14 +246,15 @@ class Evaluator(common.Evaluator):
             cases.add(number, {"areas": class_areas(pred, truth, classes, ignore)})
 
     def _compared(self, winner: np.ndarray, segments: np.ndarray):
-        """What was found and what is true, as places among the classes + 1, 0 for the
-        background, and what is not scored; each at the truth's own resolution."""
+        """The found and the true class of every pixel, as places among the classes + 1
+        (0: background), and the pixels that are not scored; all at the truth's own
+        resolution."""
         places = {c: k for k, c in enumerate(self.source.class_names, start=1)}
         of_place = np.array([0, *(places[c] for c in self._labels)])
         if self.tile:
             winner = winner[: segments.shape[0], : segments.shape[1]]
         size = segments.shape[0], segments.shape[1]
-        pred = of_place[common.nearest(winner.astype(np.int32), size)]
+        pred = of_place[resize_target(winner.astype(np.int32), size)]
         ignore = segments == IGNORE
         if not self.background:
             ignore = ignore | (segments == 0)
@@ -264,20 +264,13 @@ class Evaluator(common.Evaluator):
         return pred, truth, ignore
 
     def _row(self, number: int, sample: Sample, pred, truth, ignore) -> Row:
-        palette = self._palette
-        shown = np.where(ignore[..., None], np.uint8(128), palette[truth])
-        cells = [
-            common.nearest(cell, self.engine.size)
-            for cell in (sample.image, shown, palette[pred])
-        ]
-        right = (pred == truth)[~ignore]
-        share = right.mean() if right.size else np.nan
-        return Row(cells, f"{self.source.name} #{number}   {share:.2f} of pixels right")
+        *shown, share = common.compared(pred, truth, ignore, self._palette)
+        cells = [resize_target(x, self.engine.size) for x in (sample.image, *shown)]
+        return Row(cells, f"{self.source.name} #{number}   {share}")
 
     @functools.cached_property
     def _palette(self) -> np.ndarray:
-        rest = colors.spread_palette(len(self.source.class_names))
-        return np.concatenate([np.zeros((1, 3), np.uint8), rest])
+        return colors.with_black(colors.spread_palette(len(self.source.class_names)))
 
 
 def _part(sample: Sample, box: tiles.Box) -> Sample:

@@ -1,11 +1,14 @@
 """Few-shot segmentation in episodes: right prompts, wrong prompts and baselines.
 
-A model that ignores its prompts can still score, so every episode is answered four
-times: with its own prompts; with wrong ones, which show other classes in the same
-colours; by copying the prompts' masks; and by the prompts' colours (`baselines`).
+A model that ignores its prompts can still score. So every episode is answered four
+times, by four arms: with its own prompts; with wrong prompts, which show other classes
+in the same colours; by copying the prompts' masks; and by the prompts' colours. The
+last two need no model (`baselines`). Only the distance to the other arms shows that the
+model has read its prompts.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +26,6 @@ from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.prompts.search import Functions, bind
 
-_GREY = 128  # ignored pixels of a truth in pictures
 _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name
 
 
@@ -31,16 +33,16 @@ _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name
 class Evaluator(common.Evaluator, Drawing):
     """Scores on the first `episodes` of `Episodes`, a case each.
 
-    `run(params)` yields `<name>/<k>shot/<score>` for every k of `shots`, the scores
-    being `miou`, `fbiou` and `episode_miou` of `metrics`; then `.../wrong/<score>`,
-    `.../copy/...` and `.../color/...`; then the same for each task,
+    `run(params)` yields `<name>/<k>shot/<score>` for every k of `shots`. The scores are
+    `miou`, `fbiou` and `episode_miou` of `metrics`. Then come `.../wrong/<score>`,
+    `.../copy/...` and `.../color/...`, then the same for each task,
     `<name>/<k>shot/<task>/...`. k-shot takes the first k prompts of the same episodes.
     All is scored at the model's size. The batch size and the devices change no score.
 
     ensemble: of several prompts (`predict.make_predict_fn`). protocol: episodes as
-    HSNet draws them (`hsnet.PROTOCOLS`) instead. search: the prompts are the best of
-    `pool` candidates, by `search.WAYS`; "none": the first ones. threads: that decode,
-    ahead of the devices. How episodes are drawn: `Drawing`.
+    HSNet draws them (`hsnet.PROTOCOLS`). search: the prompts are the best of `pool`
+    candidates, by one of `search.WAYS`; "none": the first candidates. threads: they
+    decode images ahead of the devices. How episodes are drawn: `Drawing`.
     """
 
     needs = ("wrong_sources",)
@@ -73,7 +75,7 @@ class Evaluator(common.Evaluator, Drawing):
         self._episodes = self._make_episodes()
         at_least(len(self._episodes.drawables), episodes=self.episodes)
         for task in range(len(self._episodes.drawables)):
-            self._episodes.draw(task)  # what cannot be drawn is said before training
+            self._episodes.draw(task)  # an impossible draw fails before training
         self.count = self.episodes
         self._predict_fn = self.engine.predict_fn(self.ensemble)
         # An index per class; all instances of a task are one class, as their numbers
@@ -87,34 +89,30 @@ class Evaluator(common.Evaluator, Drawing):
         self._baselines: dict[int, dict[str, Any]] = {}
 
     def _make_episodes(self) -> Episodes:
-        settings = {
+        how: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Drawing)
         }
-        settings |= {
-            "source": self.source,
-            "size": self.engine.size,
-            "shots": max(self.shots) if self.search == "none" else self.pool,
-            "wrong_sources": self.wrong_sources(),
-        }
+        how["shots"] = max(self.shots) if self.search == "none" else self.pool
+        how["wrong_sources"] = self.wrong_sources()
         if self.protocol:
-            return HsnetEpisodes(
-                protocol=self.protocol, count=self.episodes, **settings
-            )
-        return Episodes(**settings)
+            how |= {"protocol": self.protocol, "count": self.episodes}
+        return (HsnetEpisodes if self.protocol else Episodes)(
+            self.source, self.engine.size, **how
+        )
 
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
         drawn = common.prefetch(self._draw, numbers, self.threads, 2 * self.batch_size)
-        waiting: list[tuple[list, dict]] = []
-        functions = self._functions(params)
-        for batch in common.batched(drawn, self.batch_size):
-            if functions:
+        functions = bind(self.engine, self.ensemble, params)
+
+        def start(batch):
+            if self.search != "none":
                 batch = [self._chosen(functions, *one) for one in batch]
-            waiting.append((batch, self._launch(params, batch)))
-            if len(waiting) > 1:  # The devices work on the newest batch meanwhile.
-                self._score(cases, *waiting.pop(0))
-        for last in waiting:
-            self._score(cases, *last)
+            return batch, self._launch(params, batch)
+
+        started = map(start, common.batched(drawn, self.batch_size))
+        for batch, launched in common.behind(started):
+            self._score(cases, batch, launched)
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         tasks = list(self._episodes.drawables)
@@ -124,11 +122,8 @@ class Evaluator(common.Evaluator, Drawing):
             for part in dict.fromkeys(["", *tasks]):
                 rows = np.flatnonzero((own == part) | (part == ""))
                 for arm in _ARMS:
-                    place = "/".join(
-                        filter(None, (self.name, f"{shots}shot", part, arm))
-                    )
                     values = self._arm_scores(f"{shots}/{arm}", rows, weights[:, rows])
-                    found |= {f"{place}/{key}": value for key, value in values.items()}
+                    found |= self.named(values, f"{shots}shot", part, arm)
         return found
 
     def _arm_scores(self, key: str, rows: np.ndarray, weights: np.ndarray):
@@ -147,18 +142,15 @@ class Evaluator(common.Evaluator, Drawing):
     def ranked(self) -> list[int]:
         """By the right prompts' IoU at the fewest shots."""
         key = f"{min(self.shots)}/"
-        values = [record["answers"][key]["iou"] for record in self.records]
-        known = {n: value for n, value in enumerate(values) if value is not None}
-        return sorted(known, key=lambda n: -known[n])
+        return common.best_first(r["answers"][key]["iou"] for r in self.records)
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Those with the fewest shots."""
+        """The episodes with the fewest shots."""
         shots, rows = min(self.shots), []
-        functions = self._functions(params)
+        functions = bind(self.engine, self.ensemble, params)
         for batch in common.batched(numbers, self.batch_size):
-            episodes = [self._episodes.draw(number)[0] for number in batch]
-            if functions:
-                episodes = [self._sorted(functions, episode) for episode in episodes]
+            drawn = [self._episodes.draw(number)[0] for number in batch]
+            episodes = [self._sorted(functions, episode) for episode in drawn]
             painted = self.engine.fetch(self._paint(params, episodes, shots))
             for episode, painting in zip(episodes, painted, strict=False):
                 pred = colors.decode(painting, episode.palette)
@@ -166,8 +158,8 @@ class Evaluator(common.Evaluator, Drawing):
         return rows
 
     def _draw(self, number: int) -> tuple[int, Episode, Episode, dict]:
-        """Runs in a thread: an episode, its wrong one, and what the baselines answer,
-        once: it does not change while the model trains."""
+        """Runs in a thread: an episode, its wrong prompts, and the baselines' answers.
+        Baselines answer once: they do not change while the model trains."""
         right, wrong = self._episodes.draw(number)
         known = number in self._baselines or self.search != "none"
         return number, right, wrong, {} if known else self._answers(number, right)
@@ -179,12 +171,6 @@ class Evaluator(common.Evaluator, Drawing):
             answers[f"{shots}/copy"] = baselines.copy(right, shots)
             answers[f"{shots}/color"] = baselines.color(right, shots, rng)
         return answers
-
-    def _functions(self, params) -> Functions | None:
-        """For a search, if there is one."""
-        if self.search == "none":
-            return None
-        return bind(self.engine, self.ensemble, params)
 
     def _chosen(self, functions: Functions, number: int, right: Episode, wrong, _):
         """A drawn episode with the best prompts first. The baselines see the same."""
@@ -210,23 +196,18 @@ class Evaluator(common.Evaluator, Drawing):
     def _score(self, cases: Cases, batch, launched) -> None:
         paintings = {key: self.engine.fetch(value) for key, value in launched.items()}
         for row, (number, episode, _, answers) in enumerate(batch):
-            decoded = {
-                key: colors.decode(painting[row], episode.palette)
-                for key, painting in paintings.items()
-            }
             named = bool(self._episodes.drawables[episode.task].classes)
             indices = [
                 self._index[episode.task, c if named else None]
                 for c in episode.class_ids
             ]
+            tally = functools.partial(common.tally, episode=episode, classes=indices)
             if answers:
-                self._baselines[number] = {
-                    key: common.tally(pred, episode, indices)
-                    for key, pred in answers.items()
-                }
+                found = {key: tally(pred) for key, pred in answers.items()}
+                self._baselines[number] = found
             tallies = {
-                key: common.tally(pred, episode, indices)
-                for key, pred in decoded.items()
+                key: tally(colors.decode(painting[row], episode.palette))
+                for key, painting in paintings.items()
             }
             cases.add(number, {
                 "task": episode.task,
@@ -239,7 +220,7 @@ class Evaluator(common.Evaluator, Drawing):
         names = [self._episodes.class_name(c) for c in episode.class_ids]
         iou = episode_iou(pred, episode.truth, episode.ignore)
         truth = episode.palette[episode.truth]
-        truth[episode.ignore] = _GREY
+        truth[episode.ignore] = common.GREY
         cells = (episode.images[0], episode.targets[0], episode.query, truth, painting)
         return Row(
             (*cells, episode.palette[pred]),

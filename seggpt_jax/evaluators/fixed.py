@@ -12,6 +12,7 @@ from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import Sample
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.episodes import at_least
+from seggpt_jax.pictures.images import resize_target
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts
 
@@ -20,13 +21,13 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Evaluator(common.Evaluator):
-    """What evaluators of a whole source have in common whose prompts are fixed.
+    """The common part of evaluators that score a whole source by fixed prompts.
 
-    source: what is scored, at each image's own resolution; an image is a case. Images
-    are squashed to the model's size. images: score only the first so many; 0: all.
-    prompts, example: a record of `prompts`, a source of the same classes, that is the
-    prompt where no tuned one is given. ensemble: of a tuned prompt's images. threads:
-    that decode.
+    source: the scored images, at their own resolution; an image is a case. Images are
+    squashed to the model's size. images: score only the first so many; 0: all. prompts,
+    example: without a tuned prompt the record `example` of the source `prompts` is the
+    prompt; both sources have the same classes. ensemble: of a tuned prompt's images.
+    threads: they decode images.
     """
 
     needs = ("prompts",)
@@ -47,8 +48,8 @@ class Evaluator(common.Evaluator):
         self._fns = self.engine.prompt_fns(self.ensemble)
 
     def load(self, setting: str, named: bool = True) -> Prompts:
-        """The tuned prompt of the file that a setting names; `named`: refused where its
-        classes are not those of the source."""
+        """The tuned prompt of the file that a setting names. `named`: a prompt of other
+        classes than the source's is refused."""
         content = load_prompts(getattr(self, setting), self.engine.size)
         if named and content.names != dict(self.source.class_names):
             raise ValueError(
@@ -58,9 +59,11 @@ class Evaluator(common.Evaluator):
         return content.prompts
 
     def find_example(self, tuned: str) -> tuple[Any, int]:
-        """The source and the number of the record `example`. ValueError where neither
-        that nor the `tuned` prompts are given, where the source has none of that name,
-        or other classes than what is scored."""
+        """The source `prompts`, and the number of the record `example` in it.
+
+        Raises ValueError where neither an example nor the `tuned` prompts (in words)
+        are given, where there is no such record, or where the classes differ.
+        """
         if self.files or not (self.example and self.prompts):
             raise ValueError(
                 f"{tuned}, or an example and the prompts it is of, must be given"
@@ -81,37 +84,33 @@ class Evaluator(common.Evaluator):
         numbers: Sequence[int],
         read: Callable[[int], tuple[np.ndarray, T]],
     ) -> Iterator[tuple[list[T], list[np.ndarray]]]:
-        """Batches of what comes with the images, and their paintings float32
-        `[n, h, w, 3]` by each of the prompts.
+        """Batches of n images: the items that `read` returned with the images, and
+        the paintings float32 `[n, h, w, 3]` by each of the prompts.
 
-        read(number): an image uint8 `[h, w, 3]` at the model's size, with anything.
+        read(number) -> an image uint8 `[h, w, 3]` at the model's size, and an item.
         """
         encode, predict = self._fns
-        put, everywhere = self.engine.put, self.engine.put_everywhere
-        encoded: list[Any] = []
-        waiting: list[tuple[list, list]] = []
-        reading = common.prefetch(read, numbers, self.threads, 2 * self.batch_size)
-        for batch in common.batched(reading, self.batch_size):
-            encoded = encoded or [
-                encode(params, *everywhere((p.images, p.targets, p.kind)))
-                for p in prompts
-            ]
-            images, items = zip(*batch, strict=True)
-            placed = put(
-                colors.normalize(np.stack(common.filled(images, self.batch_size)))
-            )
-            waiting.append((list(items), [predict(params, e, placed) for e in encoded]))
-            if len(waiting) > 1:  # The devices work on the newest batch meanwhile.
-                yield self._fetch(*waiting.pop(0))
-        for last in waiting:
-            yield self._fetch(*last)
 
-    def _fetch(self, items: list, painted: list) -> tuple[list[Any], list[np.ndarray]]:
-        return items, [self.engine.fetch(part)[: len(items)] for part in painted]
+        if not numbers:
+            return
+        shown = [(p.images, p.targets, p.kind) for p in prompts]
+        placed = self.engine.put_everywhere(shown)
+        encoded = [encode(params, *arrays) for arrays in placed]
+
+        def start(batch):
+            images, items = zip(*batch, strict=True)
+            rows = np.stack(common.filled(images, self.batch_size))
+            queries = self.engine.put(colors.normalize(rows))
+            return list(items), [predict(params, e, queries) for e in encoded]
+
+        reading = common.prefetch(read, numbers, self.threads, 2 * self.batch_size)
+        started = map(start, common.batched(reading, self.batch_size))
+        for items, painted in common.behind(started):
+            yield items, [self.engine.fetch(part)[: len(items)] for part in painted]
 
     def small(self, cell: np.ndarray) -> np.ndarray:
         """A picture at the model's size."""
-        return common.nearest(cell, self.engine.size)
+        return resize_target(cell, self.engine.size)
 
 
 def by_example(
@@ -133,5 +132,5 @@ def by_example(
         colors.normalize(paint(sample.segments))[None, None],
         np.array([kind], np.int32),
         np.array([0, *labels], np.int32),
-        np.concatenate([np.array([colors.BLACK], np.uint8), palette]),
+        colors.with_black(palette),
     )

@@ -11,9 +11,8 @@ import numpy as np
 from seggpt_jax import colors
 from seggpt_jax.config import suggest
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import IGNORE
 from seggpt_jax.evaluators.common import Episode
-from seggpt_jax.evaluators.episodes import Episodes
+from seggpt_jax.evaluators.episodes import Episodes, compose
 
 PROTOCOLS = ("fss1000", "pascal5i", "coco20i", "lvis92i")
 
@@ -30,12 +29,12 @@ class Draw(NamedTuple):
 class HsnetEpisodes(Episodes):
     """Episodes by one of `PROTOCOLS`, `count` of them; as `Episodes` in all else.
 
-    HSNet seeds NumPy once with 0 and draws with replacement as it walks, so an episode
-    depends on all before it and on the number of shots. fss1000 and pascal5i walk the
-    records in order, coco20i draws a class and a query, lvis92i walks the classes, 25
-    times in Matcher's 2300 episodes, and draws a query. The class is painted white.
-    Classes with too few images for an episode, which the whole sets do not have, are
-    left out; of lvis92i, whose folds are made by that number, they are refused.
+    HSNet seeds NumPy once with 0 and draws with replacement as it walks. So an episode
+    depends on all episodes before it and on the number of shots. fss1000 and pascal5i
+    walk the records in order. coco20i draws a class and a query. lvis92i walks the
+    classes, 25 times in Matcher's 2300 episodes, and draws a query. The class is
+    painted white. A class with too few images for an episode is left out (the whole
+    sets have none); in lvis92i, whose folds are made by that number, it is refused.
     """
 
     source: Any  # also has `record_id`
@@ -104,22 +103,10 @@ class HsnetEpisodes(Episodes):
         Raises: `BadRecord` of the source passes through.
         """
         label, *_ = draw = self.draws[index]
-        samples = [self.source[i] for i in (draw.query, *draw.prompts)]
-        query, *prompts = [resize(sample, self.size) for sample in samples]
+        records = draw.query, *draw.prompts
+        samples = [resize(self.source[record], self.size) for record in records]
         white = colors.spread_palette(1)
-        targets = [colors.paint(s.segments, (label,), white)[0] for s in prompts]
-        right = Episode(
-            images=np.stack([s.image for s in prompts]),
-            targets=np.stack(targets),
-            query=query.image,
-            truth=(query.segments == label).astype(np.int32),
-            ignore=query.segments == IGNORE,
-            palette=np.concatenate([np.array([colors.BLACK], np.uint8), white]),
-            kind=query.kind,
-            class_ids=(label,),
-            source=self.source.name,
-            records=(draw.query, *draw.prompts),
-        )
+        right = compose(self.source.name, records, samples, (label,), white)
         return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
 
 

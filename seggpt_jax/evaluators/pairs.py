@@ -13,6 +13,7 @@ from seggpt_jax import canvas, colors
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Episode
+from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.metrics import episode_iou, ratios
 from seggpt_jax.pictures.sheets import Row
 
@@ -34,10 +35,7 @@ class Evaluator(common.Evaluator):
     dataset: Callable[[], Any]
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"count {self.count} and batch_size {self.batch_size} must be >= 1"
-            )
+        at_least(1, count=self.count, batch_size=self.batch_size)
         self._pairs = self.dataset()
         self._predict_fn = self.engine.predict_fn("none")  # there is one prompt
 
@@ -49,10 +47,10 @@ class Evaluator(common.Evaluator):
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         values = np.array([record["iou"] for record in self.records])
         mean = ratios(weights @ values, weights.sum(1))
-        return {f"{self.name}/episode_miou": mean}
+        return self.named({"episode_miou": mean})
 
     def ranked(self) -> list[int]:
-        return sorted(range(self.count), key=lambda n: -self.records[n]["iou"])
+        return common.best_first(record["iou"] for record in self.records)
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
         rows = []
@@ -79,7 +77,7 @@ def _episode(pair: dict[str, Any]) -> Episode:
     target, truth = canvas.split(pair["targets"])
     rows = len(query)
     painted = np.unique(truth[pair["foreground"][rows:]], axis=0)
-    palette = np.concatenate([np.array([colors.BLACK], np.uint8), painted])
+    palette = colors.with_black(painted)
     return Episode(
         images=prompt[None],
         targets=target[None],

@@ -40,12 +40,13 @@ class Evaluator(fixed.Evaluator):
     """PQ, SQ and RQ of a source of `coco_panoptic_segments` (`fixed.Evaluator`).
 
     The first `things` classes of the source are things. The painting of classes is
-    brought back by bilinear interpolation, that of instances by nearest pixel.
+    resized to the image by bilinear interpolation, the painting of instances by nearest
+    pixel.
 
-    semantic, instance: files of tuned prompts; the labels of the first are the source's
-    classes, each with a colour. Without both the example is the prompt, painted in
-    Painter's palettes (classes by `base`). min_score, stuff_area: `painter.merge`.
-    threads: each takes some hundred megabytes.
+    semantic, instance: files of tuned prompts. The labels of `semantic` are the classes
+    of the source, each with a colour. Without both files the example is the prompt,
+    painted in Painter's palettes (classes by `base`). min_score, stuff_area:
+    `painter.merge`. threads: each takes some hundred megabytes.
     """
 
     headings = ("query", "truth", "classes", "instances", "decoded")
@@ -97,22 +98,20 @@ class Evaluator(fixed.Evaluator):
                 counts[row, places[int(label)]] = values
         summed = common.weighted(weights, counts)
         things = np.arange(len(places)) < self.things
-        found = panoptic_scores(summed, things)
-        return {f"{self.name}/{key}": value for key, value in found.items()}
+        return self.named(panoptic_scores(summed, things))
 
     def ranked(self) -> list[int]:
-        """By the quality over all segments of an image."""
-        values = {}
-        for number, record in enumerate(self.records):
-            matched, false, missed, total = np.sum(
-                [[0, 0, 0, 0], *record["counts"].values()], 0
-            )
-            if weight := matched + false / 2 + missed / 2:
-                values[number] = total / weight
-        return sorted(values, key=lambda number: -values[number])
+        """By the panoptic quality over all segments of an image."""
+        values = []
+        for record in self.records:
+            counts = [[0] * 4, *record["counts"].values()]
+            matched, false, missed, total = np.sum(counts, 0)
+            weight = matched + false / 2 + missed / 2
+            values.append(total / weight if weight else None)
+        return common.best_first(values)
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Stuff in the colours of classes, things in those of their places."""
+        """Stuff has the colours of its classes, things the colours of their places."""
         rows = []
         for truth, paintings, answer in self._answer(params, numbers):
             own = truth.image, self._picture(truth.ids, truth.segments)
@@ -148,8 +147,8 @@ class Evaluator(fixed.Evaluator):
         return semantic, instance
 
     def _answer(self, params: Any, numbers: Sequence[int]):
-        """The truth of each image, its two paintings, and the segments found: ids and
-        what they are."""
+        """The truth of each image, its two paintings, and the found segments: their ids
+        `[h, w]` and the class of each id."""
 
         def read(number: int) -> tuple[np.ndarray, _Truth]:
             truth = _read(self.source, number)

@@ -1,9 +1,8 @@
 """Video object segmentation: objects are shown in one frame and followed from there
-(paper, section 3.4 and Figure S1), scored as DAVIS and YouTube-VOS score.
+(paper, section 3.4 and Figure S1). Scores are those of DAVIS and YouTube-VOS.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from zipfile import ZIP_STORED, ZipFile
 
 import jax
 import numpy as np
-from PIL import Image
 
 from seggpt_jax import colors
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample
@@ -26,13 +24,16 @@ from seggpt_jax.runs.staging import new_file
 
 _MASKS = "masks"  # the folder of exported labels
 _COPY = "copy"  # the baseline: the first mask, for ever
-_GREY = 128  # what nobody annotated, in pictures
 _AHEAD = 8  # frames decoded before they are asked for
 
 
 @dataclasses.dataclass
 class _Group:
-    """Objects that begin in one frame, followed together: state per memory."""
+    """Objects that begin in one frame and are followed together.
+
+    target, palette: as the first prompt shows the objects. states: memory (a number of
+    frames) -> the state of tracking.
+    """
 
     sample: Sample
     target: np.ndarray  # uint8 [h, w, 3], at the frame's size
@@ -43,8 +44,8 @@ class _Group:
 
 
 class _Frame(NamedTuple):
-    """A frame that was followed to: its record and sample, the groups that began before
-    it, their paintings by memory, and what these say, int32 `[h, w]`."""
+    """A frame of a video: its record and sample, the groups that began before it, their
+    paintings by memory, and the decoded object numbers int32 `[h, w]` by memory."""
 
     record: int
     sample: Sample
@@ -59,19 +60,20 @@ class Evaluator(common.Evaluator):
     case.
 
     All objects of a video's first frame are followed in one pass. `run(params)` yields
-    `<name>/K<k>/<score>` for every k of `memories`, previous frames that are remembered
-    beside the first (8 in the paper), and `<name>/copy/<score>`, of the first masks
-    copied to every frame. Scores are `j`, `f` and `jf`: means over objects of the means
-    over their annotated frames but, with `skip_ends`, the first and the last, at the
-    frames' own resolution. Where the source has classes, `seen` names those that count
-    as seen, and there are `j_seen`, `j_unseen`, `f_...` and `g`.
+    `<name>/K<k>/<score>` for every k of `memories`: the number of previous frames that
+    are remembered beside the first (8 in the paper). It also yields
+    `<name>/copy/<score>`: the first masks copied to every frame. Scores are `j`, `f`
+    and `jf`: means over objects of the mean over each object's annotated frames, at the
+    frames' own resolution. With `skip_ends` the first and the last frame do not count.
+    Where the source has classes, `seen` names the classes that count as seen, and there
+    are `j_seen`, `j_unseen`, `f_...` and `g`.
 
-    appear: objects may begin in later frames, where their
-    masks first show (YouTube-VOS); they are followed from there by themselves, and win
-    a pixel that they are surer of. videos: only the first so many; 0: all. export: a
-    zip file to write into the folder of the cases, with the labels of every frame (with
-    the longest memory) as PNGs with a palette, VIDEO/FRAME.png, as the servers of
-    YouTube-VOS and MOSE want them.
+    appear: objects may begin in later frames, where their masks first show
+    (YouTube-VOS). Such objects are a group of their own. Of two groups that claim a
+    pixel, the group with the larger share takes it. videos: only the first so many; 0:
+    all. export: a zip file in the folder of the cases, with the labels of every frame
+    (of the longest memory) as PNGs with a palette, VIDEO/FRAME.png. The servers of
+    YouTube-VOS and MOSE take this form.
 
     Raises:
       ValueError: for a source without videos or without a mask in a first frame.
@@ -108,7 +110,7 @@ class Evaluator(common.Evaluator):
         self._arms = (*(f"K{memory}" for memory in memories), _COPY)
 
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
-        """ValueError without a folder for what is to be exported."""
+        """ValueError where `export` has no folder to write to."""
         if self.export and cases.folder is None:
             raise ValueError(f"export {self.export}: there is no folder to write to")
         videos = list(self._videos)
@@ -129,22 +131,18 @@ class Evaluator(common.Evaluator):
         for arm in self._arms:
             values = np.array([one[arm] for _, one in objects]).reshape(-1, 2)
             scores = video_scores(values, [one["group"] for _, one in objects], own)
-            found |= {f"{self.name}/{arm}/{key}": v for key, v in scores.items()}
+            found |= self.named(scores, arm)
         return found
 
     def ranked(self) -> list[int]:
         """By J&F with the longest memory."""
         arm = f"K{max(self._fns)}"
-        values = {
-            n: np.mean([one[arm] for one in record["objects"]])
-            for n, record in enumerate(self.records)
-            if record["objects"]
-        }
-        return sorted(values, key=lambda n: -values[n])
+        videos = [[one[arm] for one in record["objects"]] for record in self.records]
+        return common.best_first(np.mean(each) if each else None for each in videos)
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        """Of each video the middle frame, or the first one after it where something is
-        followed, with the longest memory."""
+        """Of each video the middle frame, or the first later frame with an object to
+        follow; with the longest memory."""
         rows = []
         for number in numbers:
             video, frames = list(self._videos.items())[number]
@@ -155,7 +153,7 @@ class Evaluator(common.Evaluator):
         return rows
 
     def _run_video(self, params, video: str, folder: Path | None) -> dict[str, Any]:
-        """Its objects, and J and F of each by every arm."""
+        """A record of a video: its objects, and J and F of each by every arm."""
         frames, longest = self._videos[video], max(self._fns)
         ends = (frames[0], frames[-1]) if self.skip_ends else ()
         values: dict[int, dict[str, list[tuple[float, float]]]] = {}
@@ -171,7 +169,7 @@ class Evaluator(common.Evaluator):
             if folder:
                 labels = frame.masks[longest].copy()
                 given = np.isin(sample.segments, self._begun(frame))
-                labels[given] = sample.segments[given]  # what was given is the answer
+                labels[given] = sample.segments[given]  # a given mask is its own answer
                 name = f"{self.source.record_id(frame.record)}.png"
                 _save(labels, folder / _MASKS / name)
         return {"video": video, "objects": [
@@ -181,7 +179,7 @@ class Evaluator(common.Evaluator):
         ]}  # fmt: skip
 
     def _begun(self, frame: _Frame) -> list[int]:
-        """Objects that are shown in a frame to be followed from there."""
+        """The objects that begin in this frame: their masks are given here."""
         if frame.groups and not self.appear:
             return []
         known = {n for group in frame.groups for n in group.objects}
@@ -216,9 +214,8 @@ class Evaluator(common.Evaluator):
     def _begin(
         self, params, record: int, sample: Sample, objects: tuple[int, ...]
     ) -> _Group:
-        """Objects to follow from a frame on."""
-        black = np.zeros((1, 3), np.uint8)
-        palette = np.concatenate([black, colors.spread_palette(len(objects))])
+        """Shows a frame with its objects to the model: the first prompt of a group."""
+        palette = colors.with_black(colors.spread_palette(len(objects)))
         target, _ = colors.paint(sample.segments, objects, palette[1:])
         # Objects are instances, and the model has an embedding that says so.
         small = (
@@ -246,7 +243,11 @@ class Evaluator(common.Evaluator):
         groups: Sequence[_Group],
         size: tuple[int, int],
     ) -> np.ndarray:
-        """Object numbers int32 `[h, w]` at the frame's size, 0 for none."""
+        """Object numbers int32 `[h, w]` at the frame's size, 0 for none.
+
+        Groups are painted apart, so that each has a palette of its own. A pixel goes to
+        the object with the largest share of its colour there.
+        """
         best, pred = np.zeros(size, np.float32), np.zeros(size, np.int32)
         for painting, group in zip(paintings, groups, strict=True):
             whole = np.clip(self.engine.fetch(painting)[0], 0, 255)
@@ -268,7 +269,7 @@ class Evaluator(common.Evaluator):
             return colors.paint(labels, group.objects, group.palette[1:])[0]
 
         truth = painted(sample.segments)
-        truth[sample.segments == IGNORE] = _GREY
+        truth[sample.segments == IGNORE] = common.GREY
         cells = (
             small(group.sample.image), small(group.target), small(sample.image),
             small(truth), self.engine.fetch(painting)[0], small(painted(pred)),
@@ -280,27 +281,20 @@ class Evaluator(common.Evaluator):
 
 
 def _pack(folder: Path, path: Path) -> None:
-    """A zip file of all that is in a folder, which is there when it is whole."""
+    """Puts all PNGs of a folder into a zip file, which appears when it is whole."""
     with new_file(path) as part, ZipFile(part, "w", ZIP_STORED) as archive:
         for file in sorted(folder.rglob("*.png")):
             archive.write(file, file.relative_to(folder))
 
 
-@functools.cache
-def _palette() -> bytes:
-    black = np.zeros((1, 3), np.uint8)
-    return np.concatenate([black, colors.spread_palette(255)]).tobytes()
-
-
 def _save(labels: np.ndarray, path: Path) -> None:
-    """Labels 0..255 as a PNG whose palette has far colours for near numbers."""
+    """Writes labels 0..255 as a PNG; near labels have colours far apart."""
     if labels.max() > 255:
         raise ValueError(f"object {labels.max()} does not fit into 8 bits")
-    picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette(_palette())
+    palette = dict(enumerate(colors.with_black(colors.spread_palette(255))))
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as part:
-        picture.save(part, "PNG")
+        images.save_labels(part, labels, palette)
 
 
 def _copied(groups: Sequence[_Group], size: tuple[int, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from seggpt_jax.colors import unique_colors
 from seggpt_jax.data.decode import (
     MASK_MODES,
     check_depth,
@@ -118,25 +119,17 @@ def _are_blends(colors: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return (gap <= _ROUNDED).any((0, 1))
 
 
-def unique_colors(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Colours `[c, 3]` of a picture uint8 `[h, w, 3]`, the index `[h, w]` of each
-    pixel's, and how many pixels have each."""
-    packed = target.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-    found, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    colors = np.stack([found >> 16, found >> 8 & 255, found & 255], -1)
-    return colors.astype(np.uint8), index.reshape(packed.shape), counts
-
-
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 `[h, w, 3]` -> size (h, w), bicubic as the released engine does it."""
-    how = Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(image).resize(size[::-1], how))
+    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(resized)
 
 
 def resize_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 `[h, w, 3]` -> size (h, w), nearest as the released engine does it."""
-    how = Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(target).resize(size[::-1], how))
+    """A picture uint8 `[h, w, 3]` or a label map `[h, w]` -> size (h, w), by nearest
+    pixel as in the released engine."""
+    resized = Image.fromarray(target).resize(size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(resized)
 
 
 def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:

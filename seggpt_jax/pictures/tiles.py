@@ -30,13 +30,9 @@ def cut(size: tuple[int, int], side: int, overlap: float) -> list[Box]:
     Neighbours share at least `overlap` of their side. An image that is no larger than
     a tile in one direction is not cut in it; side 0 does not cut at all.
     """
-    starts = [_starts(length, side or length, overlap) for length in size]
-    return [
-        Box(y, x, min(y + (side or size[0]), size[0]), min(x + (side or size[1]),
-                                                          size[1]))
-        for y in starts[0]
-        for x in starts[1]
-    ]  # fmt: skip
+    sides = [min(side or length, length) for length in size]
+    tops, lefts = (_starts(n, s, overlap) for n, s in zip(size, sides, strict=True))
+    return [Box(y, x, y + sides[0], x + sides[1]) for y in tops for x in lefts]
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from seggpt_jax import colors
 from seggpt_jax.config import suggest
@@ -15,7 +14,7 @@ from seggpt_jax.pictures.images import Picture
 
 
 class Prompts(NamedTuple):
-    """Arrays that the model is given, and the labels that its colours stand for.
+    """The arrays that the model is given, and the label that each colour stands for.
 
     images, targets: ImageNet-normalised `[1, p, h, w, 3]`. kind: `[1]`. labels: `[c]`,
     0 first. palette: the colour of each label, uint8 `[c, 3]`.
@@ -26,6 +25,13 @@ class Prompts(NamedTuple):
     kind: np.ndarray
     labels: np.ndarray
     palette: np.ndarray
+
+    def decoded(self) -> list[np.ndarray]:
+        """The targets as label maps int32 `[h, w]` into the palette."""
+        return [
+            colors.decode(colors.denormalize(target), self.palette)
+            for target in self.targets[0]
+        ]
 
     def colors_by_label(self) -> dict[int, tuple[int, int, int]]:
         """Label -> colour, in plain numbers."""
@@ -41,9 +47,9 @@ def read_prompts(
 ) -> Prompts:
     """Prompts at the model's size (h, w), from pictures and targets of any kind.
 
-    Label maps share one palette of colours far apart; paintings are used as they are,
-    and their colours get the labels 1, 2, ... by frequency. Raises ValueError that
-    names the prompt.
+    Label maps share one palette of colours far apart. Paintings are used as they are:
+    their colours get the labels 1, 2, ... by frequency. Raises ValueError that names
+    the prompt.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
@@ -79,7 +85,7 @@ def read_prompts(
         colors.normalize(np.stack(resized))[None],
         np.array([KINDS[kind]], np.int32),
         np.concatenate([[0], labels]).astype(np.int32),
-        np.concatenate([[colors.BLACK], palette]).astype(np.uint8),
+        colors.with_black(palette),
     )
 
 
@@ -90,13 +96,12 @@ def read_labels(target: Picture, prompts: Prompts, size: tuple[int, int]) -> np.
     """
     labels = images.read_target(target)
     if labels.ndim == 3:
-        found, index, _ = images.unique_colors(labels)
+        found, index, _ = colors.unique_colors(labels)
         nearest = colors.decode(found[None].astype(np.float32), prompts.palette)[0]
         labels = prompts.labels[nearest][index]
     else:
         labels = images.without_ignored([labels])[0]
-    image = Image.fromarray(labels.astype(np.int32))
-    return np.array(image.resize(size[::-1], Image.Resampling.NEAREST))
+    return images.resize_target(labels.astype(np.int32), size).copy()
 
 
 def _check_aspect(image: np.ndarray, target: np.ndarray, name: str) -> None:

@@ -1,11 +1,10 @@
-"""Which of many candidates to show as prompts: those that look like the query, or those
-that do best as prompts of the others.
+"""Chooses prompts from many candidates: the candidates that look like the query, or the
+candidates that do best as prompts of the other candidates.
 
-The paper's supplementary asks what makes a good example. Both ways are given the model
-as functions, and hold no parameters.
+The paper's supplementary asks what makes a good example. Both ways take the model as
+functions, and hold no parameters.
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from seggpt_jax import colors
 from seggpt_jax.config import suggest
 from seggpt_jax.metrics import episode_iou, mean_known
+from seggpt_jax.prompts.read import Prompts
 
 WAYS = ("score", "similarity")
 
@@ -23,28 +23,12 @@ class Functions(NamedTuple):
 
     features: `(images [b, h, w, 3], kind [b]) -> [b, c]`. encode: `(images
     [1, p, h, w, 3], targets, kind [1]) -> prompts`. paint: `(prompts, queries
-    [b, h, w, 3]) -> colours float [b, h, w, 3]`. What comes back is NumPy's, but for
-    prompts.
+    [b, h, w, 3]) -> colours float [b, h, w, 3]`. Features and colours are NumPy arrays.
     """
 
     features: Callable[..., np.ndarray]
     encode: Callable[..., Any]
     paint: Callable[..., np.ndarray]
-
-
-class Candidates(NamedTuple):
-    """Examples to choose prompts from.
-
-    images, targets: `[n, h, w, 3]`, ImageNet-normalised. kind: `[1]`. palette: of the
-    targets, uint8 `[c, 3]`, background first. ignore: bool `[n, h, w]`, pixels that are
-    not scored.
-    """
-
-    images: np.ndarray
-    targets: np.ndarray
-    kind: np.ndarray
-    palette: np.ndarray
-    ignore: np.ndarray
 
 
 class Choice(NamedTuple):
@@ -59,14 +43,14 @@ def bind(engine: Any, ensemble: str, params: Any) -> Functions:
     encode, paint = engine.prompt_fns(ensemble)
     put = engine.put_everywhere
     return Functions(
-        functools.partial(engine.features, params),
+        lambda *shown: engine.features(params, *shown),
         lambda *shown: encode(params, *put(shown)),
         lambda prompts, queries: engine.fetch(paint(params, prompts, put(queries))),
     )
 
 
 def check(by: str, count: int, candidates: int) -> None:
-    """Refuses a search that cannot be."""
+    """Refuses an impossible search."""
     if by not in WAYS:
         raise ValueError(f"by {by!r} is unknown{suggest(by, WAYS)}")
     if not 1 <= count <= candidates:
@@ -80,8 +64,8 @@ def check(by: str, count: int, candidates: int) -> None:
 def best(scores: np.ndarray, count: int) -> Choice:
     """The `count` highest of scores `[n]`; of ties the lower place, nan last.
 
-    Each is taken for itself: a set that is tried out as one is better, at a cost that
-    grows with its size (docs/notes/choosing-prompts.md).
+    Each candidate is scored alone. Trying whole sets gives better prompts, at a cost
+    that grows with the size of the set (docs/notes/choosing-prompts.md).
     """
     known = np.where(np.isnan(scores), -np.inf, scores)
     places = np.argsort(-known, kind="stable")[:count]
@@ -92,7 +76,7 @@ def similar(query: np.ndarray, candidates: np.ndarray, count: int) -> Choice:
     """The `count` of features `[n, c]` nearest to those of a query `[c]`, by the cosine
     of their angle."""
     lengths = np.linalg.norm(candidates, axis=1) * np.linalg.norm(query)
-    # To float32's accuracy, so that equal images tie whatever was added in what order.
+    # Rounded to float32's accuracy: equal images tie, whatever the order of their sums.
     cosines = np.round(candidates @ query / np.maximum(lengths, 1e-12), 6)
     return best(cosines, count)
 
@@ -108,29 +92,26 @@ def features(functions: Functions, images, kind, batch_size: int) -> np.ndarray:
 
 
 def leave_one_out(
-    functions: Functions, candidates: Candidates, batch_size: int
+    functions: Functions, candidates: Prompts, batch_size: int
 ) -> np.ndarray:
-    """How well each of n candidates does as the only prompt of all others: the mean of
-    their IoU over the labels they show, `[n]`. Each is encoded once."""
-    scores = np.full(len(candidates.images), np.nan)
-    truths = [
-        colors.decode(colors.denormalize(target), candidates.palette)
-        for target in candidates.targets
-    ]
+    """Scores `[n]` of n candidates. Each candidate in turn is the only prompt of all
+    others; its score is the mean of their IoUs. Each is encoded once."""
+    truths = candidates.decoded()
+    scores = np.full(len(truths), np.nan)
     for i in range(len(scores)):
-        own = slice(i, i + 1)
+        own = np.s_[:, i : i + 1]
         prompts = functions.encode(
-            candidates.images[None, own], candidates.targets[None, own], candidates.kind
+            candidates.images[own], candidates.targets[own], candidates.kind
         )
         others = np.delete(np.arange(len(scores)), i)
         size = min(batch_size, len(others))
         answers = (
             colors.decode(painting, candidates.palette)
-            for count, rows in _batches(candidates.images[others], size)
+            for count, rows in _batches(candidates.images[0, others], size)
             for painting in functions.paint(prompts, rows)[:count]
         )
         ious = [
-            episode_iou(answer, truths[j], candidates.ignore[j])
+            episode_iou(answer, truths[j])
             for j, answer in zip(others, answers, strict=True)
         ]
         scores[i] = mean_known(np.array(ious))
@@ -138,8 +119,8 @@ def leave_one_out(
 
 
 def _batches(rows: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Batches of one size, and how many rows of each count: the last is filled up, so
-    that one size is compiled."""
+    """Batches of one size, each with the number of its real rows: the last batch is
+    filled up, so that one size is compiled."""
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
         filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), 0)])

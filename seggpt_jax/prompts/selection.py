@@ -1,4 +1,4 @@
-"""Users' examples of which an image, or every image, is shown the best few."""
+"""The best few of a user's examples, for all images or for each image anew."""
 
 import functools
 from typing import Any
@@ -12,49 +12,20 @@ from seggpt_jax.prompts.read import Prompts
 _KEPT = 8  # encoded sets of prompts: neighbours in a folder look alike
 
 
-def by_score(
-    prompts: Prompts, count: int, functions: search.Functions, batch_size: int
-) -> tuple[Prompts, search.Choice]:
-    """The prompts that do best on each other (`search.leave_one_out`), best first."""
-    candidates = search.Candidates(
-        prompts.images[0],
-        prompts.targets[0],
-        prompts.kind,
-        prompts.palette,
-        np.zeros(prompts.images.shape[1:4], bool),
-    )
-    choice = search.best(search.leave_one_out(functions, candidates, batch_size), count)
-    return pick(prompts, choice.places), choice
-
-
 def pick(prompts: Prompts, places: tuple[int, ...]) -> Prompts:
-    """Some of the prompts, with the labels that these show."""
-    some = list(places)
-    targets = prompts.targets[:, some]
-    shown = np.unique(
-        np.stack(
-            [
-                colors.decode(colors.denormalize(target), prompts.palette)
-                for target in targets[0]
-            ]
-        )
-    )
-    kept = np.union1d([0], shown)
-    return Prompts(
-        prompts.images[:, some],
-        targets,
-        prompts.kind,
-        prompts.labels[kept],
-        prompts.palette[kept],
-    )
+    """Some of the prompts, and only the labels that these prompts show."""
+    own = np.s_[:, list(places)]
+    some = prompts._replace(images=prompts.images[own], targets=prompts.targets[own])
+    kept = np.union1d([0], some.decoded())
+    return some._replace(labels=some.labels[kept], palette=some.palette[kept])
 
 
 class Nearest:
     """`nearest(image) -> prompts, encoded, choice`: the candidates that look most
     like an image uint8 `[h, w, 3]` of the model's size.
 
-    The features of the candidates are made once, and a set of prompts that comes again
-    while it is remembered is not encoded again.
+    The features of the candidates are made once. The last encoded sets of prompts are
+    kept: a set that comes again is not encoded again.
     """
 
     def __init__(
@@ -74,7 +45,7 @@ class Nearest:
         shown = colors.normalize(image)[None]
         own = search.features(self._functions, shown, self.prompts.kind, 1)[0]
         choice = search.similar(own, self._features, self._count)
-        # In one order: the same set is the same prompts, whichever is the nearest.
+        # Sorted: the same set is the same prompts, whichever of them is the nearest.
         return *self._set(tuple(sorted(choice.places))), choice
 
     def _encode(self, places: tuple[int, ...]) -> tuple[Prompts, Any]:

@@ -93,5 +93,5 @@ def test_ignored_pixels_do_not_count():
 
 
 def test_settings_must_be_positive():
-    with pytest.raises(ValueError, match="count 0"):
+    with pytest.raises(ValueError, match="count is 0, must be at least 1"):
         evaluator([], truth_of([]))

@@ -16,6 +16,7 @@ from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.inference import Predictor
 from seggpt_jax.predict import make_features_fn
 from seggpt_jax.prompts import search
+from seggpt_jax.prompts.read import Prompts
 from tests.support.models import SMALL, random_params, small
 from tests.test_inference import label_map, picture
 
@@ -61,8 +62,8 @@ class Copying:
 
 def candidates_of(rows):
     targets = colors.normalize(np.stack([stripe(r) for r in rows]))
-    ignore = np.zeros(targets.shape[:3], bool)
-    return search.Candidates(np.zeros_like(targets), targets, KIND, PALETTE, ignore)
+    labels = np.arange(len(PALETTE))
+    return Prompts(np.zeros_like(targets[None]), targets[None], KIND, labels, PALETTE)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
@@ -77,14 +78,6 @@ def test_the_prompt_that_suits_the_others_scores_best(batch_size):
     assert search.best(scores, 3).places == (1, 3, 2)
     assert model.encoded == 4  # each once
     assert model.sizes == {min(batch_size, 3)}  # one size is compiled
-
-
-def test_ignored_pixels_are_not_scored():
-    pool = candidates_of([2, 4])
-    pool.ignore[:, 2:] = True
-    np.testing.assert_array_equal(
-        search.leave_one_out(Copying().functions, pool, 2), [1, 1]
-    )
 
 
 def test_ties_take_the_lower_place_and_nan_comes_last():

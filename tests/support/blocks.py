@@ -97,7 +97,7 @@ def oracle(episodes, count):
 
 
 def engine(
-    size=SIZE, *, predict=None, prompts=None, track=None, features=None,
+    size=SIZE, *, predict=None, prompts=(None, None), track=None, features=None,
     put=jax.device_put, put_everywhere=jax.device_put,
 ):  # fmt: skip
     """An engine whose functions are given, the same for every ensemble."""
