@@ -25,9 +25,10 @@ from seggpt_jax import colors
 from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.data.sample import CATEGORY, INSTANCE, Sample
 from seggpt_jax.evaluators import examples, fewshot, vos
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.models.seggpt import SegGPT
 from seggpt_jax.predict import Engine, PredictFns, TrackFns
 from seggpt_jax.runs.sharding import make_mesh
+from seggpt_jax.weights.build import build_model
 
 _CLASSES = 2
 
@@ -64,7 +65,7 @@ class Pictures:
 
 def plain_fn(model: SegGPT):
     """`predict.make_predict_fn`, query by query on a canvas for each prompt."""
-    config = model.config
+    patch = model.config.patch
 
     @jax.jit
     def paint(params, images, targets, query, kind):
@@ -73,8 +74,8 @@ def plain_fn(model: SegGPT):
             stitch(images, jnp.repeat(query[None], count, 0)),
             stitch(targets, targets),
         )
-        grid = (2 * h // config.patch, w // config.patch)
-        hidden = jnp.broadcast_to(jnp.asarray(query_half(grid)), (count, *grid))
+        grid = (2 * h // patch, w // patch)
+        hidden = jnp.broadcast_to(query_half(grid), (count, *grid))
         painting, _ = model.apply(
             {"params": params}, *canvases, hidden, jnp.repeat(kind, count),
             prompts=count,
@@ -151,8 +152,7 @@ def measure(args) -> Iterator[dict[str, Any]]:
     settings = {"size": args.size, "dtype": args.dtype}
     if args.canvas:
         settings["canvas"] = tuple(args.canvas)
-    config = SegGPTConfig.read(settings)
-    model = SegGPT(config)
+    model = build_model(settings)
     mesh = make_mesh(devices=jax.devices()[:1])
     engines = {True: Engine(model, mesh), False: Plain(model, mesh)}
     params = engines[True].put_everywhere(random_params(model))
@@ -177,7 +177,7 @@ def measure(args) -> Iterator[dict[str, Any]]:
         gaps = [abs(scores[True][name] - scores[False][name]) for name in scores[True]]
         yield {
             "benchmark": "evaluators", "evaluator": kind, "size": args.size,
-            "canvas": list(config.canvas), "dtype": args.dtype,
+            "canvas": list(model.config.canvas), "dtype": args.dtype,
             "prompts": args.prompts, "images": args.images, "batch": args.batch,
             "ours_images_per_s": round(rates[True], 4),
             "plain_images_per_s": round(rates[False], 4),

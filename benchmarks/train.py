@@ -30,6 +30,7 @@ from benchmarks import kernels
 from benchmarks.inference import random_params
 from benchmarks.rows import report
 from configs import vitl
+from seggpt_jax.canvas import query_half
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
@@ -48,14 +49,13 @@ def random_batch(c: SegGPTConfig, rows: int) -> dict[str, np.ndarray]:
     """Noise in the form that data.context gives; the query half is hidden."""
     rng = np.random.default_rng(0)
     shape = (rows, *c.canvas)
-    hidden = np.broadcast_to(np.arange(c.grid[0])[:, None] >= c.grid[0] // 2, c.grid)
     return {
         "images": rng.integers(0, 256, (*shape, 3), np.uint8),
         "targets": rng.integers(0, 256, (*shape, 3), np.uint8),
         "foreground": rng.random(shape) < 0.3,
         "valid": np.ones(shape, bool),
         "background": np.zeros((rows, 3), np.uint8),
-        "hidden": np.broadcast_to(hidden, (rows, *c.grid)),
+        "hidden": np.broadcast_to(query_half(c.grid), (rows, *c.grid)),
         "kind": np.zeros(rows, np.int32),
     }
 
@@ -97,7 +97,7 @@ def build_port(model: dict[str, Any], rows: int) -> tuple[Step, dict[str, Any]]:
     device = "cuda" if gpu else "cpu"
     port = port.to(device).train()
     optimizer = torch.optim.AdamW(port.parameters(), lr=1e-4, fused=gpu)
-    batch, half = random_batch(c, rows), c.canvas[0] // 2
+    batch, half = random_batch(c, rows), c.half[0]
 
     def pixels(x):
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32) / 128 - 1
