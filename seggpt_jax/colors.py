@@ -41,9 +41,9 @@ def random_palette(
     """Draws `count` colours uint8 `[count, 3]`, pairwise at least `min_distance` apart
     (L1) and as far from every colour of `apart_from`.
 
-    Colours are uniform over RGB given that they keep the distance. When no candidate
-    of `tries` keeps it, the farthest candidate is taken: a distance asked for too many
-    colours degrades, it does not hang.
+    Colours are uniform over RGB, under the condition of the distance. When none of
+    `tries` candidates keeps the distance, the farthest candidate is taken: with too
+    many colours the distance shrinks, and the function still ends.
     """
     # Rejection: the first candidate that keeps the distance to all chosen before it.
     chosen = [np.asarray(c, np.int32) for c in apart_from]
@@ -60,8 +60,10 @@ def random_palette(
 
 @functools.cache
 def spread_palette(count: int) -> np.ndarray:
-    """`count` fixed colours uint8 `[count, 3]`, as far from black and from each other
-    (L1) as they can be, taken one by one: a longer palette begins with a shorter one.
+    """`count` fixed colours uint8 `[count, 3]`, far from black and from each other.
+
+    Colours are chosen one by one, each as far as possible (L1) from black and from the
+    colours before it. So a longer palette begins with every shorter one.
     """
     steps = np.linspace(0, 255, 9).round().astype(np.int32)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
@@ -94,11 +96,12 @@ def unique_colors(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 class Memberships:
-    """How much each colour of a palette `[c, 3]` every pixel of a painting `[h, w, 3]`
-    has: shares that sum to 1, the nearest colour's (L1) the largest.
+    """The share of each colour of a palette `[c, 3]` in every pixel of a painting
+    `[h, w, 3]`. Shares of a pixel sum to 1; the nearest colour (L1) has the largest.
 
-    Inversely proportional to the squared distance, as memberships of fuzzy c-means. One
-    colour's shares are made at a time: all of them would take much memory.
+    A share is inversely proportional to the squared distance, like a membership of
+    fuzzy c-means. Shares are made for one colour at a time, to save memory. leading:
+    the colours that have the largest share in some pixel.
     """
 
     def __init__(self, painting: np.ndarray, palette: np.ndarray):

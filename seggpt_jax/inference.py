@@ -1,4 +1,4 @@
-"""`Predictor`: segments images and videos the way that example images show."""
+"""`Predictor`: segments images and videos as example images show it."""
 
 import dataclasses
 import functools
@@ -31,11 +31,11 @@ class Result:
     """A segmented image.
 
     segments: labels int32 `[h, w]` at the image's size, 0 background. colors: the same
-    in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in every
-    pixel, 0..1, `[h, w]`. scores: each label found -> mean confidence over its pixels.
-    painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the model's size,
-    or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the prompts chosen
-    for this image, None where all images share their prompts.
+    labels in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in
+    every pixel, 0..1, `[h, w]`. scores: each found label -> mean confidence over its
+    pixels. painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the
+    model's size, or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the
+    prompts chosen for this image, None where all images share their prompts.
     """
 
     segments: np.ndarray
@@ -56,7 +56,7 @@ class _Job(NamedTuple):
 
 
 class Predictor:
-    """Segments images and videos the way that its prompts show.
+    """Segments images and videos as its prompts show it.
 
         predictor = Predictor.from_pretrained("seggpt_vit_large.pth")
         predictor.set_prompts("cat.jpg", "cat-mask.png")
@@ -184,8 +184,9 @@ class Predictor:
 
         by: `score` takes the examples that segment the other examples best, each as the
         only prompt, and returns them; n examples cost n * (n - 1) images. `similarity`
-        chooses anew for every image: the examples that look most like it, which are the
-        `choice` of its result. Raises ValueError; the earlier prompts then stay.
+        chooses anew for every image: it takes the examples that look most like the
+        image, and they are the `choice` of its result. Raises ValueError; the earlier
+        prompts then stay.
         """
         pool = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
         search.check(by, count, pool.images.shape[1])

@@ -1,7 +1,8 @@
-"""Painter's colours for closed sets of classes, and what it reads in a painting.
+"""Painter's colours for closed sets of classes, and its decoding of a painting.
 
-By its released evaluation (github.com/baaivision/Painter, Painter/data, Painter/eval,
-util/matrix_nms.py). SegGPT's own was never released. Colours are RGB, distances L1.
+These rules are those of Painter's released evaluation (github.com/baaivision/Painter,
+Painter/data, Painter/eval, util/matrix_nms.py). SegGPT's own evaluation of closed sets
+was never released. Colours are RGB, distances L1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,13 +110,15 @@ class Instances(NamedTuple):
 
 
 def find_instances(painting: np.ndarray) -> Instances:
-    """What a painting uint8 `[h, w, 3]` shows by the colours of locations.
+    """The objects of a painting uint8 `[h, w, 3]` in the colours of locations.
 
-    Every location gives a mask of the pixels whose channels are less than 19 from its
-    colour on average; the score falls with the mean distance
-    within, and by matrix NMS (SOLOv2, gaussian) with the overlap with better ones.
-    All is done per colour of the painting, and in blocks of these: locations times
-    pixels would fill the memory.
+    Every one of the 6400 locations proposes a mask: the pixels whose channels differ
+    from the location's colour by less than 19 on average. The score of a mask is lower
+    for a larger mean distance of its pixels. Matrix NMS (SOLOv2, gaussian) lowers it
+    further by the overlap with better masks.
+
+    All sums are over the distinct colours of the painting, in blocks of colours:
+    an array of locations times pixels would not fit the memory.
     """
     found, index, pixels = unique_colors(painting)
     values = found.astype(np.int16)  # differences of uint8 wrap around
@@ -160,11 +163,12 @@ def _gaps(values: np.ndarray) -> np.ndarray:
 
 
 def _decay(both: np.ndarray) -> np.ndarray:
-    """Factors `[n]` of the scores of masks, best first, by the pixels `[n, n]` that
-    each two have in common."""
+    """Matrix NMS: factors `[n]` for the scores of masks, best first. both: the pixels
+    `[n, n]` that each two masks share."""
     areas = np.diag(both)
     iou = np.triu(both / (areas[:, None] + areas[None] - both), 1)
-    worst = iou.max(0)  # the largest overlap of each with a better one
+    worst = iou.max(0)  # the largest overlap of each mask with a better mask
+    # A better mask counts less the more it is itself covered by a better one.
     return np.exp(_SIGMA * (worst[:, None] ** 2 - iou**2)).min(0)
 
 
@@ -181,10 +185,11 @@ def merge(
     """Panoptic segments: ids int32 `[h, w]`, 0 for none, and `(id, class)` of each.
 
     semantic: a painting uint8 `[h, w, 3]` in `palette` `[c, 3]`, whose first `things`
-    classes are things. An instance is of the thing whose colour is nearest over its
-    whole mask; those of `min_score` are laid down, best first, but for one that is
-    covered by more than `max_overlap`. Stuff fills what is left, where that is
-    `stuff_area` pixels or more.
+    classes are things. The class of an instance is the thing whose colour is nearest
+    over the whole mask. Instances of at least `min_score` are laid down, best first; an
+    instance that is covered by more than `max_overlap` is left out. Then the pixels
+    without a thing go to stuff: classes with fewer than `stuff_area` pixels are left
+    out.
     """
     ids = np.zeros(semantic.shape[:2], np.int32)
     segments: list[tuple[int, int]] = []

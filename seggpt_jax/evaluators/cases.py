@@ -1,4 +1,4 @@
-"""What an evaluation has found, case by case: kept, so that a stopped one goes on."""
+"""Results of an evaluation, kept case by case, so that a stopped evaluation goes on."""
 
 import json
 import shutil
@@ -19,10 +19,11 @@ _FILE = "cases.jsonl"
 class Cases:
     """Records of finished cases, by number.
 
-    A record is plain data for JSON. With a `folder` every record is a line of
-    `cases.jsonl` in it, after a line that says what the records are `about`; a folder
-    of something else is emptied. Without one they are kept in memory only. show: a name
-    to report progress under; "": in silence. active: as of `writer.Writer`.
+    A record is plain data for JSON. With a `folder` every record is a line of its file
+    `cases.jsonl`. The first line says what the records are `about`; a folder with
+    another first line is emptied. Without a folder records are kept in memory only.
+    show: a name to report progress under; "": in silence. active: as of
+    `writer.Writer`.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""Maps that classes compete for, one class after the other, over all images at once.
+"""Maps of the winning class of every pixel, for all images at once. Classes compete one
+after the other.
 
-They are larger than memory likes (2,000 images of ADE20K), so they lie in files, and a
-run that was stopped goes on at the class where it was.
+The maps of 2,000 images of ADE20K are larger than the memory, so they are files. A
+stopped run goes on at the class where it stopped.
 """
 
 import itertools
@@ -18,10 +19,11 @@ from seggpt_jax.runs.staging import new_file
 class Maps:
     """The winning class of every pixel so far, of n images.
 
-    winner: uint16 `[n, h, w]`, the place of the class among those that compete, from 1;
-    0 for none. Images that are smaller lie in the upper left. done: classes that have
-    competed, in order. A class must have a larger share of a pixel than `empty` to win
-    it. In a `folder`, the first process keeps them in files that begin with `name`.
+    winner: uint16 `[n, h, w]`, the place of the class among the competing classes, from
+    1; 0 for none. Smaller images lie in the upper left. done: the number of classes
+    that have competed, in order. A class wins a pixel only with a larger share than
+    `empty`. With a `folder` the first process keeps the maps in files that begin with
+    `name`.
     """
 
     def __init__(
@@ -64,8 +66,8 @@ class Maps:
         winner = self.winner[image][:height, :width]
         best = self._share[image][:height, :width]
         wins = share > best
-        # In this order: a class that a kill cut off is done once more, and must not
-        # lose to itself.
+        # Winners are written before shares: after a kill the class is done once more,
+        # and must not lose to its own share.
         winner[wins] = place
         best[wins] = share[wins]
 

@@ -27,8 +27,8 @@ class Box(NamedTuple):
 def cut(size: tuple[int, int], side: int, overlap: float) -> list[Box]:
     """Tiles of `side` x `side` pixels, evenly spaced over an image of size (h, w).
 
-    Neighbours share at least `overlap` of their side. An image that is no larger than
-    a tile in one direction is not cut in it; side 0 does not cut at all.
+    Neighbours share at least `overlap` of their side. A direction in which the image is
+    no larger than a tile is not cut; side 0 does not cut at all.
     """
     sides = [min(side or length, length) for length in size]
     tops, lefts = (_starts(n, s, overlap) for n, s in zip(size, sides, strict=True))
@@ -64,9 +64,9 @@ def blend(
 def averaging(
     boxes: Sequence[Box], size: tuple[int, int]
 ) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """A function: one map `[h, w]` per tile -> their mean in every pixel of an image of
-    size (h, w), float32. Maps are resized to their tile (bilinear) and weigh less at
-    the tile's edges."""
+    """A function: one map `[h, w]` per tile -> the mean of the maps in every pixel of
+    an image of size (h, w), float32. Maps are resized to their tile (bilinear). Their
+    weight falls towards the tile's edges, so that no seam shows."""
     weights, total = [_hat(box) for box in boxes], np.zeros(size, np.float32)
     for box, weight in zip(boxes, weights, strict=True):
         total[box.place] += weight
