@@ -18,18 +18,18 @@ def named_leaves(tree) -> dict[str, Any]:
     return {path_name(path): leaf for path, leaf in leaves}
 
 
-def map_named(function: Callable[..., Any], tree, *rest):
-    """`jax.tree.map` whose function also gets the leaf's name first."""
+def map_named(function: Callable[[str, Any], Any], tree):
+    """`jax.tree.map` whose function is also given the leaf's name, first."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, *leaves: function(path_name(path), *leaves), tree, *rest
+        lambda path, leaf: function(path_name(path), leaf), tree
     )
 
 
 def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:
     """Value of the first (regex, value) rule that matches the whole end of a name.
 
-    A pattern matches at a slash or at the start, so that `norm/scale` fits
-    `blocks/norm/scale`. Raises ValueError when no rule does.
+    A pattern matches from a slash or from the start, so `norm/scale` fits
+    `blocks/norm/scale`. Raises ValueError when no rule matches.
     """
     for pattern, value in rules:
         if re.search(rf"(^|/)(?:{pattern})$", name):

@@ -90,9 +90,10 @@ def attend(
 
 
 def platform() -> str:
-    """The platform that is compiled for: "cpu", "gpu" or "tpu".
+    """The platform to compile for: "cpu", "gpu" or "tpu".
 
-    That of the current mesh, whose hardware need not be here; without a mesh, jax's.
+    It is the platform of the current mesh, whose devices may be of absent hardware;
+    without a mesh, jax's default platform.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.platform if device else jax.default_backend()
@@ -100,8 +101,7 @@ def platform() -> str:
 
 @functools.cache
 def choose(platform: str) -> str:
-    """The implementation that `auto` takes on a platform ("cpu", "gpu", "tpu"); logged
-    once."""
+    """The implementation that `auto` takes on a platform; logged once."""
     impl, why = _AUTO.get(platform, ("xla", "none measured yet"))
     logging.info("attention on %s: %s (%s)", platform, impl, why)
     return impl

@@ -1,12 +1,14 @@
 """Floating-point operations of the paper's function, for model FLOPs utilisation (MFU).
 
-Matrix products only, 2 for a multiplication and an addition. Further work of a kernel
-or of remat does not count, so that the MFU of different settings can be compared.
+Only matrix products count: 2 operations for a multiplication and an addition. Extra
+work of a kernel or of remat does not count. So the MFU of different settings can be
+compared.
 """
 
 from seggpt_jax.models.seggpt import SegGPTConfig
 
-# Of one device, in bfloat16, dense, as its maker states it; jax's name of the device.
+# Dense operations per second of one device in bfloat16, as its maker states them, by
+# jax's name of the device.
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100 PCIe": 756e12,
@@ -40,18 +42,18 @@ def painting_flops(c: SegGPTConfig, prompts: int) -> float:
 
 def training_flops(c: SegGPTConfig, query_only: bool = False) -> float:
     """Operations to train on one pair: forward, and twice as many backward. query_only:
-    as of `SegGPT.__call__`."""
+    as in `SegGPT.__call__`."""
     rows, cols = c.grid
     tokens, d = rows * cols, c.width
     embed = 2 * 2 * 3 * c.patch**2 * d * tokens
-    blocks = c.depth + c.merge_after + 1  # both streams run those before the merge
+    blocks = c.depth + c.merge_after + 1  # both streams run the blocks up to the merge
     each = tokens * (24 * d**2 + _attention(c))
     painted = (rows // 2 + 1) * cols if query_only else tokens
     return 3.0 * (embed + blocks * each + _decoder(c, painted))
 
 
 def _attention(c: SegGPTConfig) -> int:
-    """Of one token with its canvas: logits, their use, and relative positions."""
+    """Attention of one token to its canvas: logits, weighted values, positions."""
     rows, cols = c.grid
     return 4 * rows * cols * c.width + 2 * (rows + cols) * c.width
 

@@ -1,9 +1,14 @@
-"""Implementations of `attention.attend`, which has their contract.
+"""Implementations of `attention.attend`, which states their contract.
 
-The bias of decomposed relative positions is a sum of a term per row and one per column
-of the key, so it can be carried by q and k themselves: q gets its product with every
-row's and every column's embedding, k a one-hot of its row and of its column. Any fused
-kernel without a bias then computes the same function.
+The logit of query i and key j, on a grid of keys of h rows and w columns, is
+
+    q_i k_j / sqrt(width) + by_row[i, row of j] + by_col[i, column of j]
+
+The last two terms are the bias of decomposed relative positions (MViTv2, arXiv
+2112.01526): products of q_i with the embeddings of h row distances and w column
+distances. So q and k can carry the bias (`widen`): q gets h + w more features, the
+terms; k gets one-hots of its row and its column. Any fused kernel without a bias then
+computes the same function.
 """
 
 import jax
@@ -12,7 +17,7 @@ import numpy as np
 
 _LANES = 128  # splash wants whole blocks of so many tokens
 _ONE_BLOCK = 2048  # keys that fit a TPU core's memory at once
-_NEVER = -3e4  # a logit whose weight is 0, in bfloat16 too
+_NEVER = -3e4  # a logit whose weight after softmax is 0, in bfloat16 too
 
 
 def attend_xla(q, k, v, rel_h, rel_w):
@@ -22,8 +27,9 @@ def attend_xla(q, k, v, rel_h, rel_w):
 
 
 def attend_heads(q, k, v, rel_h, rel_w):
-    """One head of one row at a time, for CPUs: its logits stay in the cache, and the
-    weights are normalised after they are applied, on far fewer numbers."""
+    """One head of one row of the batch at a time, for CPUs: its logits stay in the
+    cache. The softmax is divided by its sum after the product with v, which has far
+    fewer numbers than the logits."""
 
     def one(head):
         q, k, v = head
@@ -41,7 +47,8 @@ def attend_heads(q, k, v, rel_h, rel_w):
 def attend_cudnn(q, k, v, rel_h, rel_w, implementation="cudnn"):
     """cuDNN's fused kernel over widened q and k, for NVIDIA GPUs and half precision.
 
-    It wants q, k and v of one width, a multiple of 8: 152 for ViT-L.
+    cuDNN needs q, k and v of one width, a multiple of 8: 152 for ViT-L, whose widened
+    q has 64 + 56 + 28 = 148 features.
     """
     width = v.shape[-1]
     q, k = widen(q, k, rel_h, rel_w)
@@ -52,8 +59,8 @@ def attend_cudnn(q, k, v, rel_h, rel_w, implementation="cudnn"):
 
 
 def attend_cudnn_bias(q, k, v, rel_h, rel_w, implementation="cudnn"):
-    """cuDNN's fused kernel with the bias written out, for NVIDIA GPUs and half
-    precision: narrower products, more memory."""
+    """cuDNN's fused kernel with the whole bias `[b, n, q, t]` in memory, for NVIDIA
+    GPUs and half precision: narrower products than `attend_cudnn`, more memory."""
     b, n, queries, _ = q.shape
     by_row, by_col = _positional(q, rel_h, rel_w)
     bias = (by_row[..., :, None] + by_col[..., None, :]).reshape(b, n, queries, -1)
@@ -66,7 +73,8 @@ def attend_cudnn_bias(q, k, v, rel_h, rel_w, implementation="cudnn"):
 def attend_splash(q, k, v, rel_h, rel_w, interpret=False):
     """jax's splash kernel over widened q and k, for TPUs.
 
-    Tokens are filled up to whole blocks; one more feature keeps those away.
+    Queries and keys are padded to whole blocks. One more feature of q and k, 1 and
+    `_NEVER`, gives the padded keys no weight.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as splash,
@@ -96,7 +104,7 @@ def attend_splash(q, k, v, rel_h, rel_w, interpret=False):
 
 
 def widen(q, k, rel_h, rel_w):
-    """q and k of width k + h + w whose plain product are the logits, bias and all."""
+    """q and k with h + w more features: their plain product is the whole logit."""
     b, n, queries, width = q.shape
     h, w = rel_h.shape[1], rel_w.shape[1]
     by_row, by_col = (
@@ -123,10 +131,11 @@ def _logits(q, k, rel_h, rel_w):
 
 
 def _positional(q, rel_h, rel_w):
-    """Terms of every query with the rows `[b, n, qh, qw, h]` and the columns of keys,
-    `[b, n, qh, qw, w]`, in float32."""
-    # MViTv2 (arXiv 2112.01526): a table for rows and one for columns stand
-    # for a table of all pairs of places, h + w terms per query and not h * w.
+    """`by_row` `[b, n, qh, qw, h]` and `by_col` `[b, n, qh, qw, w]`, in float32.
+
+    h + w terms for a query, where a table of all pairs of places would have h * w. They
+    use q unscaled, as the released code does.
+    """
     grid = q.reshape(*q.shape[:2], len(rel_h), len(rel_w), q.shape[-1])
     f32 = {"preferred_element_type": jnp.float32}
     by_row = jnp.einsum("bnijk,ihk->bnijh", grid, rel_h, **f32)

@@ -9,47 +9,47 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
+from flax import traverse_util
 
-from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.models.seggpt import INITIALIZERS, SegGPTConfig
 
 LAYOUTS = ("official", "hf")
-
-
-def _conv_in(x):  # OIHW -> HWIO
-    return x.transpose(2, 3, 1, 0)
-
-
-def _conv_out(x):
-    return x.transpose(3, 2, 0, 1)
+Turn = Callable[[np.ndarray, SegGPTConfig], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One tensor: its path here, its name in both layouts, and how to turn it.
+    """One tensor: its path here, its name in both layouts, and how to convert it.
 
-    `#` in a name is the number of a block, whose tensors are stacked here. index picks
-    a row of a stacked token array.
+    `#` in a name is the number of a block; the tensors of all blocks are stacked here.
+    index: the tensor's row of a stacked array of tokens.
     """
 
     ours: str
     official: str
     hf: str
-    to_jax: Callable[[np.ndarray, SegGPTConfig], np.ndarray] = lambda x, c: x
-    to_torch: Callable[[np.ndarray, SegGPTConfig], np.ndarray] = lambda x, c: x
+    to_jax: Turn = lambda x, c: x
+    to_torch: Turn = lambda x, c: x
     index: int | None = None
 
     def name(self, layout: str) -> str:
         """The tensor's name in `official` or `hf` layout."""
         return self.official if layout == "official" else self.hf
 
+    def names(self, layout: str, depth: int) -> list[str]:
+        """The names in a model of `depth` blocks: one, or one for each block."""
+        count = depth if "#" in self.official else 1
+        return [self.name(layout).replace("#", str(i)) for i in range(count)]
 
-def _linear(ours: str, official: str, hf: str) -> list[Rule]:
-    turn = lambda x, c: x.T  # noqa: E731
-    return [
-        Rule(f"{ours}/kernel", f"{official}.weight", f"{hf}.weight", turn, turn),
-        Rule(f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
-    ]
+
+def _token(ours: str, index: int | None, official: str, hf: str) -> Rule:
+    return Rule(
+        ours, official, f"model.embeddings.{hf}",
+        lambda x, c: x.reshape(c.width), lambda x, c: x.reshape(1, 1, 1, c.width),
+        index,
+    )  # fmt: skip
 
 
 def _norm(ours: str, official: str, hf: str) -> list[Rule]:
@@ -59,59 +59,56 @@ def _norm(ours: str, official: str, hf: str) -> list[Rule]:
     ]
 
 
-def _token(ours: str, index: int | None, official: str, hf: str) -> Rule:
-    flat = lambda x, c: x.reshape(c.width)  # noqa: E731
-    full = lambda x, c: x.reshape(1, 1, 1, c.width)  # noqa: E731
-    return Rule(ours, official, f"model.embeddings.{hf}", flat, full, index)
-
-
-def _block_rules() -> list[Rule]:
-    here, official, hf = "blocks", "blocks.#", "model.encoder.layers.#"
-
-    def heads(c):
-        return c.heads, c.width // c.heads
-
+def _layer(ours: str, official: str, hf: str, to_jax: Turn, to_torch: Turn):
     return [
-        *_norm(f"{here}/norm1", f"{official}.norm1", f"{hf}.layernorm_before"),
-        *_norm(f"{here}/norm2", f"{official}.norm2", f"{hf}.layernorm_after"),
+        Rule(f"{ours}/kernel", f"{official}.weight", f"{hf}.weight", to_jax, to_torch),
+        Rule(f"{ours}/bias", f"{official}.bias", f"{hf}.bias"),
+    ]
+
+
+def _linear(ours: str, official: str, hf: str) -> list[Rule]:
+    return _layer(ours, official, hf, lambda x, c: x.T, lambda x, c: x.T)
+
+
+def _conv_in(x, c):  # OIHW -> HWIO
+    return x.transpose(2, 3, 1, 0)
+
+
+def _conv_out(x, c):
+    return x.transpose(3, 2, 0, 1)
+
+
+def _qkv_in(x, c):  # torch keeps q, k and v of all heads in one axis, (3, heads, k)
+    return x.T.reshape(*x.shape[1:], 3, c.heads, c.width // c.heads)
+
+
+def _qkv_out(x, c):
+    return x.reshape(*x.shape[:-3], 3 * c.width).T
+
+
+def _block(ours: str, official: str, hf: str) -> list[Rule]:
+    return [
+        *_norm(f"{ours}/norm1", f"{official}.norm1", f"{hf}.layernorm_before"),
+        *_norm(f"{ours}/norm2", f"{official}.norm2", f"{hf}.layernorm_after"),
+        *(
+            Rule(f"{ours}/attn/{n}", f"{official}.attn.{n}", f"{hf}.attention.{n}")
+            for n in ("rel_pos_h", "rel_pos_w")
+        ),
         *(
             Rule(
-                f"{here}/attn/rel_pos_{axis}",
-                f"{official}.attn.rel_pos_{axis}",
-                f"{hf}.attention.rel_pos_{axis}",
+                f"{ours}/attn/qkv/{leaf}", f"{official}.attn.qkv.{name}",
+                f"{hf}.attention.qkv.{name}", _qkv_in, _qkv_out,
             )
-            for axis in "hw"
+            for leaf, name in (("kernel", "weight"), ("bias", "bias"))
         ),
-        Rule(
-            f"{here}/attn/qkv/kernel",
-            f"{official}.attn.qkv.weight",
-            f"{hf}.attention.qkv.weight",
-            # torch keeps q, k and v of all heads in one axis, (3, heads, k)
-            lambda x, c: x.T.reshape(c.width, 3, *heads(c)),
-            lambda x, c: x.reshape(c.width, 3 * c.width).T,
-        ),
-        Rule(
-            f"{here}/attn/qkv/bias",
-            f"{official}.attn.qkv.bias",
-            f"{hf}.attention.qkv.bias",
-            lambda x, c: x.reshape(3, *heads(c)),
-            lambda x, c: x.reshape(3 * c.width),
-        ),
-        Rule(
-            f"{here}/attn/proj/kernel",
-            f"{official}.attn.proj.weight",
-            f"{hf}.attention.proj.weight",
-            lambda x, c: x.T.reshape(*heads(c), c.width),
+        *_layer(
+            f"{ours}/attn/proj", f"{official}.attn.proj", f"{hf}.attention.proj",
+            lambda x, c: x.T.reshape(c.heads, -1, c.width),
             lambda x, c: x.reshape(c.width, c.width).T,
         ),
-        Rule(
-            f"{here}/attn/proj/bias",
-            f"{official}.attn.proj.bias",
-            f"{hf}.attention.proj.bias",
-        ),
-        *_linear(f"{here}/mlp/fc1", f"{official}.mlp.fc1", f"{hf}.mlp.lin1"),
-        *_linear(f"{here}/mlp/fc2", f"{official}.mlp.fc2", f"{hf}.mlp.lin2"),
-    ]
+        *_linear(f"{ours}/mlp/fc1", f"{official}.mlp.fc1", f"{hf}.mlp.lin1"),
+        *_linear(f"{ours}/mlp/fc2", f"{official}.mlp.fc2", f"{hf}.mlp.lin2"),
+    ]  # fmt: skip
 
 
 def _drop_cls(x, c):
@@ -119,7 +116,7 @@ def _drop_cls(x, c):
 
 
 def _add_cls(x, c):
-    # The model never reads the cls position; what it held was dropped on the way in.
+    # The model never reads the position of the cls token, and `_drop_cls` dropped it.
     return np.pad(x.reshape(1, c.pos_grid**2, c.width), ((0, 0), (1, 0), (0, 0)))
 
 
@@ -129,46 +126,25 @@ RULES = [
     _token("stream_tokens", 1, "segment_token_y", "segment_token_prompt"),
     _token("kind_tokens", 0, "type_token_cls", "type_token_semantic"),
     _token("kind_tokens", 1, "type_token_ins", "type_token_instance"),
-    Rule(
-        "pos_embed",
-        "pos_embed",
-        "model.embeddings.position_embeddings",
-        _drop_cls,
-        _add_cls,
+    Rule("pos_embed", "pos_embed", "model.embeddings.position_embeddings",
+         _drop_cls, _add_cls),
+    *_layer(
+        "patch_embed", "patch_embed.proj",
+        "model.embeddings.patch_embeddings.projection",
+        lambda x, c: _conv_in(x, c).reshape(-1, c.width),
+        lambda x, c: _conv_out(x.reshape(c.patch, c.patch, 3, c.width), c),
     ),
-    Rule(
-        "patch_embed/kernel",
-        "patch_embed.proj.weight",
-        "model.embeddings.patch_embeddings.projection.weight",
-        lambda x, c: _conv_in(x).reshape(-1, c.width),
-        lambda x, c: _conv_out(x.reshape(c.patch, c.patch, 3, c.width)),
-    ),
-    Rule(
-        "patch_embed/bias",
-        "patch_embed.proj.bias",
-        "model.embeddings.patch_embeddings.projection.bias",
-    ),
-    *_block_rules(),
+    *_block("blocks", "blocks.#", "model.encoder.layers.#"),
     *_norm("norm", "norm", "model.encoder.layernorm"),
     *_linear("decoder/embed", "decoder_embed", "decoder.decoder_embed"),
-    Rule(
-        "decoder/conv/kernel",
-        "decoder_pred.0.weight",
-        "decoder.decoder_pred.conv.weight",
-        lambda x, c: _conv_in(x),
-        lambda x, c: _conv_out(x),
-    ),
-    Rule("decoder/conv/bias", "decoder_pred.0.bias", "decoder.decoder_pred.conv.bias"),
+    *_layer("decoder/conv", "decoder_pred.0", "decoder.decoder_pred.conv",
+            _conv_in, _conv_out),
     *_norm("decoder/norm", "decoder_pred.1", "decoder.decoder_pred.layernorm"),
-    Rule(
-        "decoder/head/kernel",
-        "decoder_pred.3.weight",
-        "decoder.decoder_pred.head.weight",
-        lambda x, c: x[:, :, 0, 0].T,
-        lambda x, c: x.T[:, :, None, None],
+    *_layer(
+        "decoder/head", "decoder_pred.3", "decoder.decoder_pred.head",
+        lambda x, c: x[:, :, 0, 0].T, lambda x, c: x.T[:, :, None, None],
     ),
-    Rule("decoder/head/bias", "decoder_pred.3.bias", "decoder.decoder_pred.head.bias"),
-]
+]  # fmt: skip
 
 
 def read_geometry(state: Mapping[str, np.ndarray]) -> tuple[str, SegGPTConfig]:
@@ -233,29 +209,27 @@ def from_torch(
     Strict: one ValueError lists every missing, unexpected and wrong-shape tensor.
     """
     layout, config = read_geometry(state)
-    problems: list[str] = []
-    params: dict[str, Any] = {}
-    used = set()
-    shapes = _torch_shapes(config, layout)
+    shapes = {name: x.shape for name, x in _convert(_zeros(config), config, layout)}
+    problems = []
     for name, shape in shapes.items():
         if name not in state:
             problems.append(f"missing: {name} {shape}")
-        elif tuple(state[name].shape) != shape:
-            problems.append(
-                f"wrong shape: {name} is {tuple(state[name].shape)}, not {shape}"
-            )
-        used.add(name)
-    problems += [f"unexpected: {name}" for name in state if name not in used]
+        elif state[name].shape != shape:
+            problems.append(f"wrong shape: {name} is {state[name].shape}, not {shape}")
+    problems += [f"unexpected: {name}" for name in state if name not in shapes]
     if problems:
         raise ValueError(
             f"state dict ({layout} names) does not fit:\n  " + "\n  ".join(problems)
         )
+    params: dict[str, Any] = {}
     for rule in RULES:
-        names = _expand(rule.name(layout), config.depth)
+        names = rule.names(layout, config.depth)
         leaves = [rule.to_jax(np.asarray(state[n], np.float32), config) for n in names]
-        leaf = np.stack(leaves) if rule.ours.startswith("blocks/") else leaves[0]
-        _put(params, rule.ours, leaf, rule.index)
-    return config, params
+        if rule.index is not None:  # the rows of a stacked array come in order
+            leaves = [*params.get(rule.ours, []), *leaves]
+        stacked = "#" in rule.official or rule.index is not None
+        params[rule.ours] = np.stack(leaves) if stacked else leaves[0]
+    return config, traverse_util.unflatten_dict(params, sep="/")
 
 
 def to_torch(
@@ -267,66 +241,26 @@ def to_torch(
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout {layout!r} is not one of {', '.join(LAYOUTS)}")
-    state = {}
+    converted = _convert(params, config, layout)
+    return {name: np.ascontiguousarray(x) for name, x in converted}
+
+
+def _convert(params, config: SegGPTConfig, layout: str):
+    """Name and tensor of every parameter in a PyTorch layout."""
+    flat = traverse_util.flatten_dict(params, sep="/")
     for rule in RULES:
-        leaf = _get(params, rule.ours)
-        if rule.ours.startswith("blocks/"):
-            for i, name in enumerate(_expand(rule.name(layout), config.depth)):
-                state[name] = np.ascontiguousarray(rule.to_torch(leaf[i], config))
-            continue
-        leaf = leaf if rule.index is None else leaf[rule.index]
-        state[rule.name(layout)] = np.ascontiguousarray(rule.to_torch(leaf, config))
-    return state
+        leaf = np.asarray(flat[rule.ours])
+        if "#" not in rule.official:
+            leaf = leaf[None] if rule.index is None else leaf[rule.index :]
+        names = rule.names(layout, config.depth)
+        for name, x in zip(names, leaf, strict=False):
+            yield name, rule.to_torch(x, config)
 
 
-def _torch_shapes(c: SegGPTConfig, layout: str) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that a model of this geometry has."""
-    d, k, m = c.width, c.width // c.heads, c.mlp_ratio * c.width
-    w, p, taps = c.decoder_width, c.patch, len(c.taps) * c.width
-    shapes = {
-        "pos_embed": (1, c.pos_grid**2 + 1, d),
-        "patch_embed/kernel": (d, 3, p, p),
-        "blocks/attn/rel_pos_h": (2 * c.grid[0] - 1, k),
-        "blocks/attn/rel_pos_w": (2 * c.grid[1] - 1, k),
-        "blocks/attn/qkv/kernel": (3 * d, d),
-        "blocks/attn/qkv/bias": (3 * d,),
-        "blocks/attn/proj/kernel": (d, d),
-        "blocks/mlp/fc1/kernel": (m, d),
-        "blocks/mlp/fc1/bias": (m,),
-        "blocks/mlp/fc2/kernel": (d, m),
-        "decoder/embed/kernel": (p * p * w, taps),
-        "decoder/embed/bias": (p * p * w,),
-        "decoder/conv/kernel": (w, w, 3, 3),
-        "decoder/conv/bias": (w,),
-        "decoder/norm/scale": (w,),
-        "decoder/norm/bias": (w,),
-        "decoder/head/kernel": (3, w, 1, 1),
-        "decoder/head/bias": (3,),
-    }
-    full = {}
-    for rule in RULES:
-        default = (1, 1, 1, d) if rule.ours.endswith(("token", "tokens")) else (d,)
-        for name in _expand(rule.name(layout), c.depth):
-            full[name] = shapes.get(rule.ours, default)
-    return full
-
-
-def _expand(name: str, depth: int) -> list[str]:
-    return [name.replace("#", str(i)) for i in range(depth)] if "#" in name else [name]
-
-
-def _get(params: Mapping[str, Any], path: str):
-    for part in path.split("/"):
-        params = params[part]
-    return np.asarray(params)
-
-
-def _put(params: dict[str, Any], path: str, leaf: np.ndarray, index: int | None):
-    *folders, last = path.split("/")
-    for part in folders:
-        params = params.setdefault(part, {})
-    if index is None:
-        params[last] = leaf
-    else:  # rows of a stacked array come in order
-        rows = [*params[last], leaf] if last in params else [leaf]
-        params[last] = np.stack(rows)
+def _zeros(config: SegGPTConfig):
+    """Parameters of a geometry as zeros that take no memory."""
+    shapes = jax.eval_shape(
+        lambda key: {name: init(key, config) for name, init in INITIALIZERS.items()},
+        jax.random.key(0),
+    )
+    return jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)

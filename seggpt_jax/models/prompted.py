@@ -1,12 +1,17 @@
-"""The forward pass with its prompts factored out: the same function, at less cost.
+"""The forward pass in two parts, prompts and query: the same function, at less cost.
 
-The plain model computes the same things over and over; here each is computed once
-(docs/design.md section 6). The target stream never sees the query before the streams
-merge, so the target stream belongs to the prompts. In a feature ensemble (paper,
-section 3.4) the query's tokens are the same for every prompt. The last block and the
-decoder only make the rows that the query's painting is read from.
+For p prompts the plain model runs p whole canvases and repeats much of its work. Here
+every part is computed once (docs/design.md section 6):
 
-Tokens are `[b, p + 1, h, w, d]`: the halves of p prompts, then that of the query.
+* Before the merge the target stream reads no pixel of the query, whose target is
+  hidden. So this stream depends on the prompts alone: `encode` and `join` compute it
+  once for all queries.
+* In a feature ensemble (paper section 3.4) the query's tokens are the same for every
+  prompt. So they are kept once, beside the p prompts.
+* The painting is read from the query's rows. So the last block and the decoder compute
+  only these rows.
+
+Tokens are `[b, p + 1, h, w, d]`: the halves of p prompts, then the query's half.
 """
 
 from typing import NamedTuple
@@ -23,11 +28,11 @@ from seggpt_jax.models.seggpt import SegGPTConfig, added_tokens, decode
 
 
 class PromptTokens(NamedTuple):
-    """Prompts, each encoded for itself, on a grid of h x w patches.
+    """Prompts, each encoded by itself, on a grid of h x w patches.
 
-    image: their embedded images. target: the target stream after the first block, on
-    the prompt's half. drawn: the output of the first block's attention on the query's
-    half with this prompt alone, before the ensemble. kind: as given.
+    image: the embedded images. target: the target stream after the first block, on the
+    prompt's half. drawn: the output of the first block's attention on the query's half,
+    with this prompt alone, before the ensemble. kind: as given.
     """
 
     image: Float[Array, "b p h w d"]
@@ -42,9 +47,9 @@ PER_PROMPT = ("image", "target", "drawn")  # the fields with an axis of prompts
 class EncodedPrompts(NamedTuple):
     """Prompts joined into one ensemble, ready for queries.
 
-    image: their embedded images. target: the target stream at the merge: that of every
-    prompt and, last, that of the query's hidden target. weight: of each prompt in the
-    feature ensemble; sums to 1. kind: as given.
+    image: the embedded images. target: the target stream at the merge, first of every
+    prompt, last of the query's hidden target. weight: each prompt's weight in the
+    feature ensemble; the weights sum to 1. kind: as given.
     """
 
     image: Float[Array, "b p h w d"]
@@ -56,16 +61,16 @@ class EncodedPrompts(NamedTuple):
 def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
     """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`.
 
-    A prompt's own half never sees the others in the first block, so this much can be
-    kept when prompts come and go.
+    In the first block a prompt's half reads its own canvas only, not the other prompts.
+    So these tokens can be kept while other prompts come and go (video memories).
     """
     image = _patches(p, images, c)
     above, below = _added(p, image, kind)
     target = _patches(p, targets, c) + above[1][:, None]
     x = jnp.concatenate([target, _hidden(p, below, c)], axis=1)
     block = _block(p, 0)
-    # Of the query's half only the attention's output is kept: it is averaged over
-    # prompts first, and the rest of the block is `join`'s.
+    # On the query's half the ensemble averages the attention's output before the
+    # residual, so the block stops here. `join` takes the mean and does the rest.
     y, drawn = _attention(block["attn"], transformer.layer_norm(block["norm1"], x), c)
     target = target + transformer.project(block["attn"], y)
     target = target + transformer.mlp(block, target)
@@ -75,13 +80,13 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
 
 
 def join(p, c: SegGPTConfig, prompts: PromptTokens, weight) -> EncodedPrompts:
-    """The ensemble of encoded prompts by weights `[b, p]`, which are 1 / p each in the
-    paper; one whose weight is 0 is as if it were not there."""
+    """Joins encoded prompts into an ensemble with weights `[b, p]`. The paper's weights
+    are 1 / p; a prompt of weight 0 has no effect."""
     b, _, h, w, d = prompts.target.shape
     block = _block(p, 0)
     below = _added(p, prompts.target, prompts.kind)[1]
     drawn = _mean(prompts.drawn, weight).reshape(b, 1, h, w, c.heads, d // c.heads)
-    # The rest of the first block for the query's half: one for all prompts.
+    # The rest of the first block for the query's half, which all prompts share.
     query = _hidden(p, below, c) + transformer.project(block["attn"], drawn)
     query = query + transformer.mlp(block, query)
     x = jnp.concatenate([prompts.target, query], axis=1)
@@ -98,9 +103,10 @@ def paint(
     query = _patches(p, queries[:, None], c)
     _, below = _added(p, query, prompts.kind)
     x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
-    # Blocks in runs that end at the merge and at each tap, whose tokens the decoder
-    # reads. The last tap's block is made for the query's rows alone, if it is not
-    # needed for the merge.
+    # The blocks run in pieces that end at the merge and at each tap. Before the merge
+    # only the image stream runs here; the merge is its mean with the encoded target
+    # stream. The last tap's block computes the painted rows alone, unless the merge
+    # needs all of its rows.
     tapped, start, merge, last = [], 0, c.merge_after + 1, c.taps[-1]
     stops = sorted({merge, max(last, merge), *(tap + 1 for tap in c.taps)})
     for stop in stops:
@@ -124,8 +130,8 @@ def _patches(p, images: Float[Array, "b p H W 3"], c: SegGPTConfig):
 
 
 def _added(p, tokens, kind):
-    """What is added to the prompt's and to the query's half, `[2, b, h, w, d]` each:
-    first that of the image stream, then that of the target stream."""
+    """`added_tokens` of the prompt's half and of the query's half, each `[2, b, h, w,
+    d]`: the image stream's, then the target stream's."""
     _, _, h, w, _ = tokens.shape
     added = added_tokens(p, (2 * h, w), kind).astype(tokens.dtype)
     return added[:, :, :h], added[:, :, h:]
@@ -146,10 +152,10 @@ def _block(p, index):
 
 
 def _run(params, layers: range, x, c: SegGPTConfig, weight):
-    """Some of the blocks; the query's tokens attend with every prompt.
+    """Runs the blocks `layers`; the query's tokens attend together with every prompt.
 
-    Each block's parameters are taken out of the stack when it is its turn: a part of
-    the stack would be a copy of it.
+    Each step takes one block's parameters out of the stack: a slice of several blocks
+    would be a copy.
     """
 
     def step(x, index):
@@ -163,13 +169,14 @@ def _run(params, layers: range, x, c: SegGPTConfig, weight):
 
 
 def _painted_rows(x):
-    """The rows that the decoder reads: the query's, and one above for its 3x3
-    convolution, the first prompt's as in the released script. `[b, 1 + h, w, d]`."""
+    """The rows that the decoder reads, `[b, 1 + h, w, d]`: the query's, and one more
+    above them for the 3x3 convolution. That row is the first prompt's last row, as in
+    the released script."""
     return jnp.concatenate([x[:, 0, -1:], x[:, -1]], axis=1)
 
 
 def _last_block(p, x, c: SegGPTConfig, weight):
-    """`_painted_rows` after one more block, nothing else of which is made."""
+    """`_painted_rows` after one more block, which computes no other rows."""
     rows = _painted_rows(x)
     above, below = _attention(
         p["attn"], transformer.layer_norm(p["norm1"], x), c, above=1
@@ -182,13 +189,17 @@ def _last_block(p, x, c: SegGPTConfig, weight):
 def _mean(x: Float[Array, "b p *rest"], weight) -> Float[Array, "b 1 *rest"]:
     """The feature ensemble: a weighted mean over prompts."""
     weight = weight.reshape(*weight.shape, *(1,) * (x.ndim - 2))
-    # In float32: weights in half precision would not sum to 1.
+    # In float32: in half precision the weights would not sum to 1.
     return (x * weight).sum(1, keepdims=True).astype(x.dtype)
 
 
 def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
-    """Heads' outputs for the last `above` rows of every prompt, and for the query with
-    every prompt: `[b, p, above, w, n, k]` and `[b, p, h, w, n, k]`."""
+    """Attention on p canvases, each a prompt above the query.
+
+    Returns the heads' outputs for the last `above` rows of every prompt (all rows by
+    default), `[b, p, above, w, n, k]`, and for the query with each prompt,
+    `[b, p, h, w, n, k]`.
+    """
     b, count, h, w, d = x.shape
     skip = h - (h if above is None else above)
     rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]

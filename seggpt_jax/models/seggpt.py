@@ -30,7 +30,7 @@ SIZES = {
 }
 
 
-# Settings of how a model is trained or computed. All others are its geometry.
+# Settings of how a model is trained or computed. All other settings are geometry.
 _HOW = ("drop_path", "dtype", "attention", "remat", "scan")
 
 
@@ -43,12 +43,12 @@ def quarters(depth: int) -> tuple[int, ...]:
 class SegGPTConfig:
     """Geometry and numerics. `SegGPTConfig.of("l16")` is the released model.
 
-    canvas: rows and columns in pixels that the relative-position tables are made for;
-    any other 2:1 canvas is run by interpolating them. pos_grid: side of the square
+    canvas: rows and columns in pixels that the relative-position tables are made for.
+    For any other 2:1 canvas the tables are interpolated. pos_grid: side of the square
     position table (14: MAE at 224). merge_after: image and target streams are averaged
-    after this block. taps: blocks whose outputs the decoder reads. remat: which of a
-    block's values the backward pass computes again, a policy for all blocks or one for
-    each group of them: up to the merge, then up to each tap.
+    after this block. taps: blocks whose outputs the decoder reads. remat: which values
+    of a block the backward pass computes again. It is one policy for all blocks, or one
+    for each group of blocks: up to the merge, then up to each tap.
     """
 
     width: int
@@ -105,8 +105,12 @@ class SegGPTConfig:
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         set_("canvas", tuple(self.canvas))
         set_("taps", tuple(self.taps) or quarters(self.depth))
-        self._choice("dtype", ("float32", "bfloat16"))
-        self._choice("attention", CHOICES)
+        choices = {"dtype": ("float32", "bfloat16"), "attention": CHOICES}
+        for name, known in choices.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(
+                    f"model.{name} {value!r} is not one of {', '.join(known)}"
+                )
         rows, cols = self.canvas
         if rows < 1 or cols < 1 or rows % (2 * self.patch) or cols % self.patch:
             raise ValueError(
@@ -126,18 +130,14 @@ class SegGPTConfig:
             )
         if not isinstance(self.remat, str):
             set_("remat", tuple(self.remat))
-        known, groups = transformer.REMAT, len(self.stops)
-        if len(self.policies) != groups or not known.keys() >= set(self.policies):
-            raise ValueError(f"model.remat {self.remat!r}: give one of "
-                             f"{', '.join(known)}, or one for each of the {groups} "
-                             "groups of blocks")  # fmt: skip
+        groups, remats = len(self.stops), transformer.REMAT
+        if len(self.policies) != groups or not remats.keys() >= set(self.policies):
+            raise ValueError(
+                f"model.remat {self.remat!r}: give one of {', '.join(remats)}, or one "
+                f"for each of the {groups} groups of blocks"
+            )
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"model.drop_path {self.drop_path} is not in [0, 1)")
-
-    def _choice(self, name: str, choices):
-        if getattr(self, name) not in choices:
-            raise ValueError(f"model.{name} {getattr(self, name)!r} is not one of "
-                             f"{', '.join(choices)}")  # fmt: skip
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -146,7 +146,7 @@ class SegGPTConfig:
 
     @property
     def stops(self) -> list[int]:
-        """Where groups of blocks end: at the merge and at every tap."""
+        """The block after each group of blocks: groups end at the merge and at taps."""
         return sorted({self.merge_after + 1, *(tap + 1 for tap in self.taps)})
 
     @property
@@ -154,9 +154,9 @@ class SegGPTConfig:
         """The blocks as runs: lists of the ends of pieces of equal depth.
 
         The pieces of a run are compiled once, as a loop. The first run is the group up
-        to the merge; then each run joins neighbouring groups of one remat policy. Every
-        tap is the end of a piece, but not every end is tapped. Each piece costs the
-        memory of its result, so groups are never cut into single blocks.
+        to the merge. Each later run joins neighbouring groups of one remat policy.
+        Every tap is the end of a piece, but not every end is a tap. The result of each
+        piece takes memory, so groups are never cut into single blocks.
         """
         depths = np.diff([0, *self.stops]).tolist()
         runs = [[depths[0]]]
@@ -174,62 +174,50 @@ class SegGPTConfig:
     @property
     def policies(self) -> tuple[str, ...]:
         """`remat` of every group of blocks."""
-        return (
-            (self.remat,) * len(self.stops)
-            if isinstance(self.remat, str)
-            else self.remat
-        )
-
-
-def _xavier(key, shape, fan_in, fan_out):
-    limit = np.sqrt(6 / (fan_in + fan_out))
-    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+        if isinstance(self.remat, str):
+            return (self.remat,) * len(self.stops)
+        return self.remat
 
 
 def _init_patch_embed(key, c: SegGPTConfig):
     pixels = 3 * c.patch**2
-    kernel = _xavier(key, (pixels, c.width), pixels, c.width)
-    return {"kernel": kernel, "bias": jnp.zeros(c.width)}
-
-
-def _init_positions(key, c: SegGPTConfig):
-    shape = (c.pos_grid, c.pos_grid, c.width)
-    return 0.02 * jax.random.truncated_normal(key, -2, 2, shape)
-
-
-def _init_norm(key, c: SegGPTConfig):
-    return {"scale": jnp.ones(c.width), "bias": jnp.zeros(c.width)}
+    return transformer.init_linear(
+        key, (pixels, c.width), c.width, fan=pixels + c.width
+    )
 
 
 def _init_decoder(key, c: SegGPTConfig):
     k_embed, k_conv, k_head = jax.random.split(key, 3)
-    w, taps, pixels = c.decoder_width, len(c.taps) * c.width, c.patch**2
-    embed = _xavier(k_embed, (taps, pixels * w), taps, pixels * w)
+    w, taps, linear = c.decoder_width, len(c.taps) * c.width, transformer.init_linear
+    made = c.patch**2 * w  # features that the decoder makes of a patch
     return {
-        "embed": {"kernel": embed, "bias": jnp.zeros(pixels * w)},
-        "conv": {
-            "kernel": _xavier(k_conv, (3, 3, w, w), 9 * w, 9 * w),
-            "bias": jnp.zeros(w),
-        },
-        "norm": {"scale": jnp.ones(w), "bias": jnp.zeros(w)},
-        "head": {"kernel": _xavier(k_head, (w, 3), w, 3), "bias": jnp.zeros(3)},
+        "embed": linear(k_embed, (taps, made), made, fan=taps + made),
+        "conv": linear(k_conv, (3, 3, w, w), w, fan=18 * w),
+        "norm": transformer.init_norm(w),
+        "head": linear(k_head, (w, 3), 3, fan=w + 3),
     }
+
+
+def _init_tokens(key, *shape: int):
+    return 0.02 * jax.random.normal(key, shape)
 
 
 # Initialisers as MAE and the released code: Xavier kernels, zero biases and relative
 # positions, tokens and positions of standard deviation 0.02.
 INITIALIZERS = {
     "patch_embed": _init_patch_embed,
-    "pos_embed": _init_positions,
-    "mask_token": lambda key, c: 0.02 * jax.random.normal(key, (c.width,)),
-    "stream_tokens": lambda key, c: 0.02 * jax.random.normal(key, (2, c.width)),
-    "kind_tokens": lambda key, c: 0.02 * jax.random.normal(key, (2, c.width)),
+    "pos_embed": lambda key, c: 0.02 * jax.random.truncated_normal(
+        key, -2, 2, (c.pos_grid, c.pos_grid, c.width)
+    ),
+    "mask_token": lambda key, c: _init_tokens(key, c.width),
+    "stream_tokens": lambda key, c: _init_tokens(key, 2, c.width),
+    "kind_tokens": lambda key, c: _init_tokens(key, 2, c.width),
     "blocks": lambda key, c: transformer.init_blocks(
         key, c.depth, c.width, c.heads, c.mlp_ratio * c.width, c.grid
     ),
-    "norm": _init_norm,
+    "norm": lambda key, c: transformer.init_norm(c.width),
     "decoder": _init_decoder,
-}
+}  # fmt: skip
 
 
 def position_embedding(table: Float[Array, "g g d"], grid) -> Float[Array, "h w d"]:
@@ -301,9 +289,9 @@ class SegGPT(nn.Module):
         keys = jax.random.split(self.make_rng("dropout"), c.depth) if use_drop else None
         rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
 
-        # The blocks run in pieces that end where their result is used: at the merge and
-        # at the taps. A run is one or more pieces of equal depth, compiled once; it
-        # lists the blocks before which its pieces end.
+        # The blocks run in pieces that end where a result is used: at the merge and at
+        # the taps. A run is one or more pieces of equal depth, compiled once. It is a
+        # list of stops: each piece ends before the block of its stop.
         tapped, start = [], 0
         runs = c.runs
         lasts = [run[-1] for run in runs]
@@ -317,16 +305,16 @@ class SegGPT(nn.Module):
                 )  # fmt: skip
             out |= {f"block_{start + i}": y for i, y in enumerate(each)}
             if last - 1 == c.merge_after:
-                # The streams become their mean, token by token: `[b, h, w, d]`. Now a
-                # token of the query can find those of the prompt that look like it, and
-                # read their target.
-                streams = jnp.split(_streams(ends[0], prompts), 2, axis=1)
-                merged = (streams[0] + streams[1]) * 0.5
-                ends = [merged.reshape(-1, *x.shape[1:])]
+                # The two streams become their mean, token by token: `[b, h, w, d]`.
+                # From now on a token holds image and target of one place. So a token of
+                # the query can find similar tokens of the prompt and read their target.
+                streams = ends[0].reshape(-1, 2, prompts, *x.shape[1:])
+                image, target = jnp.split(streams, 2, axis=1)
+                ends = [((image + target) * 0.5).reshape(-1, *x.shape[1:])]
                 out["merged"] = ends[0]
             x = ends[-1]
             for stop, end in zip(run, ends, strict=True):
-                if stop - 1 in c.taps:  # one LayerNorm for all taps, as released
+                if stop - 1 in c.taps:  # one LayerNorm for all taps, as in the release
                     tapped.append(transformer.layer_norm(p["norm"], end))
             start = last
         # Features of several depths side by side, `[b, h, w, taps * d]`: the decoder
@@ -335,14 +323,14 @@ class SegGPT(nn.Module):
         with jax.named_scope("decode"):
             tapped, halo = out["tapped"], 0
             if query_only:
-                # One row of patches more: the 3x3 convolution looks across the seam.
+                # One more row of patches: the 3x3 convolution reads across the seam.
                 tapped, halo = tapped[:, tapped.shape[1] // 2 - 1 :], c.patch
             painting = decode(p["decoder"], tapped, c.patch)[:, halo:]
         return painting, out
 
 
 def init_params(model: SegGPT, key):
-    """Initial parameters. Under jit or eval_shape nothing else is computed."""
+    """Initial parameters. Under jit or eval_shape the forward pass is not computed."""
     rows, cols = model.config.canvas
     canvas = jnp.zeros((1, rows, cols, 3))
     hidden = jnp.zeros((1, *model.config.grid), bool)
@@ -352,26 +340,21 @@ def init_params(model: SegGPT, key):
 def _embed(p, images, targets, hidden, kind, patch, dtype, prompts):
     """Image and target tokens, `[2b, h, w, d]`.
 
-    The order: the images of one group of `prompts` rows, the targets of that group, the
-    images of the next group. So a mesh keeps both streams of a row on one device, and
-    groups stay whole for the feature ensemble.
+    The order is: the images of one group of `prompts` rows, the targets of this group,
+    the images of the next group, and so on. So a mesh keeps both streams of a row on
+    one device, and groups stay whole for the feature ensemble.
     """
     x, y = (
         transformer.linear(p["patch_embed"], patchify(canvas.astype(dtype), patch))
         for canvas in (images, targets)
     )
-    # A hidden patch of the target is replaced before position and kind are added: the
-    # model knows where to paint, and nothing of what is there.
+    # The mask token replaces a hidden patch of the target before position and kind are
+    # added. So the model knows where to paint, but not the target there.
     y = jnp.where(hidden[..., None], p["mask_token"].astype(dtype), y)
     x, y = jnp.stack([x, y]) + added_tokens(p, x.shape[1:3], kind).astype(dtype)
     groups = [stream.reshape(-1, prompts, *x.shape[1:]) for stream in (x, y)]
     both = jnp.stack(groups, axis=1).reshape(-1, *x.shape[1:])
     return constrain(both, "tokens")
-
-
-def _streams(x, prompts: int):
-    """Tokens as `_embed` lays them out -> `[groups, 2, prompts, h, w, d]`."""
-    return x.reshape(-1, 2, prompts, *x.shape[1:])
 
 
 def added_tokens(p, grid, kind) -> Float[Array, "2 b h w d"]:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from seggpt_jax.models.attention import attend, relative_positions
 from seggpt_jax.runs.partition import constrain
 
-# What the backward pass computes again of a block: nothing; all but the products of its
-# linear layers; everything, from the block's input.
+# Remat policies: which values of a block the backward pass computes again. None; all
+# but the products of linear layers; all, from the block's input.
 REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -41,8 +41,8 @@ def _standardized(x):
 
 @_standardize.defjvp
 def _(primals, tangents):
-    """Projects the mean and the direction of the result out: fewer passes than the
-    derivative of each operation."""
+    """Removes from dx its mean and its part along y, then scales. This takes fewer
+    passes over memory than the derivative of each operation."""
     y, rate = _standardized(*primals)
     (dx,) = tangents
     along = (dx * y).mean(-1, keepdims=True)
@@ -55,48 +55,40 @@ def linear(p, x):
     return x @ p["kernel"].astype(x.dtype) + bias.astype(x.dtype)
 
 
-def init_blocks(key, depth: int, width: int, heads: int, mlp: int, grid):
-    """Parameters of `depth` blocks, each leaf with a leading layer axis.
+def init_linear(key, shape, bias, fan: int):
+    """A Xavier-uniform kernel, as MAE, and a zero bias of shape `bias`. fan: inputs and
+    outputs of one product, together."""
+    limit = np.sqrt(6 / fan)
+    kernel = jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+    return {"kernel": kernel, "bias": jnp.zeros(bias)}
 
-    Xavier-uniform kernels as MAE, and zero relative positions as the released code.
-    """
+
+def init_norm(shape):
+    """A LayerNorm that changes nothing after it has standardised."""
+    return {"scale": jnp.ones(shape), "bias": jnp.zeros(shape)}
+
+
+def init_blocks(key, depth: int, width: int, heads: int, mlp: int, grid):
+    """Parameters of `depth` blocks, each leaf with a leading layer axis. Relative
+    positions start at zero, as in the released code."""
     k = width // heads
     k_qkv, k_proj, k_1, k_2 = jax.random.split(key, 4)
 
-    def kernel(key, shape, fan):
-        limit = np.sqrt(6 / fan)
-        return jax.random.uniform(key, (depth, *shape), minval=-limit, maxval=limit)
-
-    def zeros(*shape):
-        return jnp.zeros((depth, *shape))
-
-    def norm():
-        return {"scale": jnp.ones((depth, width)), "bias": zeros(width)}
+    def layer(key, kernel, bias, fan):
+        return init_linear(key, (depth, *kernel), (depth, *bias), fan)
 
     return {
-        "norm1": norm(),
+        "norm1": init_norm((depth, width)),
         "attn": {
-            "qkv": {
-                "kernel": kernel(k_qkv, (width, 3, heads, k), 2 * width),
-                "bias": zeros(3, heads, k),
-            },
-            "rel_pos_h": zeros(2 * grid[0] - 1, k),
-            "rel_pos_w": zeros(2 * grid[1] - 1, k),
-            "proj": {
-                "kernel": kernel(k_proj, (heads, k, width), 2 * width),
-                "bias": zeros(width),
-            },
+            "qkv": layer(k_qkv, (width, 3, heads, k), (3, heads, k), 2 * width),
+            "rel_pos_h": jnp.zeros((depth, 2 * grid[0] - 1, k)),
+            "rel_pos_w": jnp.zeros((depth, 2 * grid[1] - 1, k)),
+            "proj": layer(k_proj, (heads, k, width), (width,), 2 * width),
         },
-        "norm2": norm(),
+        "norm2": init_norm((depth, width)),
         "mlp": {
-            "fc1": {
-                "kernel": kernel(k_1, (width, mlp), width + mlp),
-                "bias": zeros(mlp),
-            },
-            "fc2": {
-                "kernel": kernel(k_2, (mlp, width), width + mlp),
-                "bias": zeros(width),
-            },
+            "fc1": layer(k_1, (width, mlp), (mlp,), width + mlp),
+            "fc2": layer(k_2, (mlp, width), (width,), width + mlp),
         },
     }
 
@@ -139,14 +131,14 @@ def average_query_half(x: Float[Array, "b h w d"], prompts: int):
     """Feature ensemble: the query half becomes its mean over groups of `prompts` rows.
 
     Groups are contiguous on the batch axis, so two streams stacked there are averaged
-    each for itself, as the released code does (and the transformers port does not).
+    separately, as in the released code. (The transformers port does not.)
     """
     if prompts == 1:
         return x
     b, h, w, d = x.shape
     groups = x.reshape(b // prompts, prompts, h, w, d)
-    # The prompts' own halves stay apart; the query is in every row, and one answer is
-    # wanted for it (paper section 3.4).
+    # Each prompt's half keeps its own features. The same query is in every row, and the
+    # mean gives it one answer (paper section 3.4).
     mean = groups[:, :, h // 2 :].mean(1, keepdims=True)
     query = jnp.broadcast_to(mean, (*groups.shape[:2], h - h // 2, w, d))
     return jnp.concatenate([groups[:, :, : h // 2], query], 2).reshape(x.shape)
@@ -155,7 +147,7 @@ def average_query_half(x: Float[Array, "b h w d"], prompts: int):
 def drop_path(x, rate, key):
     """Stochastic depth per row of the batch; `key` None leaves x alone.
 
-    A branch that is kept is scaled up by 1 / (1 - rate), so that its mean stays.
+    A kept branch is scaled by 1 / (1 - rate), so its expected value does not change.
     """
     if key is None:
         return x
@@ -176,8 +168,8 @@ def block(p, x, rate, key, *, impl: str, prompts: int):
 def cut_layers(tree, stops: Sequence[int]) -> list:
     """Cuts stacked leaves along the layer axis before every stop.
 
-    With `lax.split`, whose gradient is one concatenation: slices would each be padded
-    to the whole stack and summed.
+    `lax.split` has one concatenation as its gradient. The gradient of each slice would
+    be padded to the whole stack, and all of them summed.
     """
     sizes = np.diff([0, *stops]).tolist()
     leaves, structure = jax.tree.flatten(tree)
@@ -205,9 +197,9 @@ def run_blocks(p, x, rates, keys, *, impl, prompts, remat, scan) -> tuple:
 
 
 def run_groups(p, x, rates, keys, *, groups: int, scan: bool, **how) -> tuple:
-    """Runs stacked blocks as `groups` of equal depth, in a loop around theirs, so that
-    all are compiled once. Returns each group's result and, when unrolled, every
-    block's. how: as of `run_blocks`.
+    """Runs stacked blocks as `groups` of equal depth: a loop over groups around the
+    loop over blocks, so that one block is compiled for all. Returns each group's result
+    and, when unrolled, every block's output. how: as in `run_blocks`.
     """
     if groups == 1 or not scan:
         x, each = run_blocks(p, x, rates, keys, scan=scan, **how)

@@ -21,10 +21,10 @@ def make_mesh(
     tensor: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """A mesh over all devices, or over those given.
+    """A mesh over `devices`, by default all.
 
     One size may be -1: this axis takes all devices that the others leave. Raises
-    ValueError where the sizes fit neither the number of devices nor their wiring."""
+    ValueError if the sizes do not fit the number of devices or their wiring."""
     devices = jax.devices() if devices is None else devices
     sizes, count = [data, fsdp, tensor], len(devices)
     given = dict(zip(AXES, sizes, strict=True))
@@ -68,25 +68,17 @@ def place(tree, mesh: Mesh):
     return map_named(sharding, tree)
 
 
-def _for_each(tree, places):
-    """A tree of shardings: `places` itself, or one sharding repeated for each leaf."""
-    if isinstance(places, NamedSharding):
-        return jax.tree.map(lambda _: places, tree)
-    return places
-
-
 def abstract(tree, places):
     """Shapes and types of arrays, with their shardings: a tree, or one for all."""
-    places = _for_each(tree, places)
     return jax.tree.map(
         lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own),
-        tree, places,
+        tree, jax.tree.broadcast(places, tree),
     )  # fmt: skip
 
 
 def describe(state, places) -> str:
-    """A table for the log: how the mesh cuts each parameter of an abstract training
-    state, and the bytes per device of each, and of each other part of the state."""
+    """A table for the log, of an abstract training state: how the mesh cuts each
+    parameter, and the bytes per device of each parameter and of each other part."""
     sharded, lines, parts = named_leaves(places), [], dict[str, int]()
     for name, leaf in named_leaves(state).items():
         place = sharded[name]
@@ -102,7 +94,7 @@ def describe(state, places) -> str:
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> list[int]:
-    """The rows of a batch that lie on this process's devices: it must feed them."""
+    """The rows of a batch on this process's devices, which this process must feed."""
     places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
     slices = [index[0].indices(batch_size) for index in places.values() if index]
     return sorted({row for start, stop, _ in slices for row in range(start, stop)})
@@ -126,7 +118,7 @@ def put_batch(
 
 
 def _make(shape, sharding: NamedSharding, part) -> jax.Array:
-    # The train loop forbids implicit transfers, and jax counts this one among them.
+    # The train loop forbids implicit transfers, and jax counts this call as one.
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_callback(shape, sharding, part)
 
@@ -139,13 +131,12 @@ def put_key(mesh: Mesh, seed: int) -> jax.Array:
 def put(tree, places):
     """Host values, the same on every process -> arrays on devices. places: a tree of
     shardings, or one for all."""
-    places = _for_each(tree, places)
 
     def place(x, sharding):
         x = np.asarray(jax.device_get(x))
         return _make(x.shape, sharding, lambda index: x[index])
 
-    return jax.tree.map(place, tree, places)
+    return jax.tree.map(place, tree, jax.tree.broadcast(places, tree))
 
 
 def put_replicated(mesh: Mesh, tree):

@@ -1,7 +1,7 @@
 """State dicts of Painter and MAE, SegGPT's ancestors, completed to one of SegGPT.
 
 Painter has no kind tokens; MAE has only an encoder. The missing tensors are filled in,
-so that `params.from_torch` checks them as strictly as those of a SegGPT.
+so that `params.from_torch` checks the result as strictly as a state dict of SegGPT.
 """
 
 import re
@@ -22,8 +22,8 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.norm1\.weight")
 def complete(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
     """A state dict of SegGPT, Painter or MAE -> one of SegGPT, and a note for the user.
 
-    The model is told by names and shapes alone. The note says which tensors were filled
-    in, and how; it is empty for SegGPT.
+    Names and shapes alone tell which model it is. The note says which tensors were
+    filled in, and how; it is empty for SegGPT.
     """
     state = dict(state)
     if any(name.startswith("model.") for name in state):
@@ -44,7 +44,7 @@ def _complete_mae(state: dict[str, np.ndarray]):
     numbers = [int(m[1]) for name in state if (m := _BLOCK.fullmatch(name))]
     patch_embed, pos = state.get("patch_embed.proj.weight"), state.get("pos_embed")
     if not numbers or patch_embed is None or pos is None:
-        return state, ""  # of no known model: from_torch names what is missing
+        return state, ""  # of no known model: from_torch lists the missing tensors
     width, _, patch, _ = patch_embed.shape
     depth = max(numbers) + 1
     known = {(w, d): heads for w, d, heads in SIZES.values()}
@@ -55,17 +55,10 @@ def _complete_mae(state: dict[str, np.ndarray]):
             f"MAE of width {width} and {depth} blocks: the number of heads is not in "
             f"its tensors, and known only for {sizes}"
         )
-    heads = known[width, depth]
-    pos_grid = round((pos.shape[1] - 1) ** 0.5)
     config = SegGPTConfig(
-        width,
-        depth,
-        heads,
-        patch,
-        canvas=(56 * patch, 28 * patch),
-        pos_grid=pos_grid,
-        merge_after=min(2, depth // 4 - 1),
-    )
+        width, depth, known[width, depth], patch, canvas=(56 * patch, 28 * patch),
+        pos_grid=round((pos.shape[1] - 1) ** 0.5), merge_after=min(2, depth // 4 - 1),
+    )  # fmt: skip
     init = jax.jit(lambda key: init_params(SegGPT(config), key))
     fresh = to_torch(config, jax.device_get(init(jax.random.key(0))))
     kept = {n: x for n, x in state.items() if not re.fullmatch(_MAE_ONLY, n)}
