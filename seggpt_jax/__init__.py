@@ -7,7 +7,7 @@ __all__ = ["Predictor", "Result"]
 
 
 def __getattr__(name: str):
-    # Only who asks for it waits for jax: data workers import this package too.
+    # Imported on demand: data workers import this package too, and need no jax.
     if name in __all__:
         return getattr(importlib.import_module("seggpt_jax.inference"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

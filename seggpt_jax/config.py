@@ -25,7 +25,7 @@ def shorten(values: Iterable[object], limit: int = 10) -> str:
 
 
 def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:
-    """Reads what follows the colon of `--config=file.py:tiny,steps=5`.
+    """Reads the text after the colon of `--config=file.py:tiny,steps=5`.
 
     A bare word sets a bool true; `name=value` is read as a Python literal of the
     default's type. Unknown names are errors with the choices.
@@ -75,11 +75,11 @@ def _argument(name: str, text: str, default: Any) -> Any:
 
 
 def construct(cls, where: str, settings: Any, **given):
-    """`cls(**settings, **given)`; every message says `where` the settings stand.
+    """`cls(**settings, **given)`; every error names the place `where` in the config.
 
-    Raises ValueError for unknown and for missing settings, by name, and for what the
-    constructor refuses. A constructor of which a config has several speaks of
-    `stages.*`: in the message it is the one at hand, `stages.paint`.
+    Raises ValueError for unknown and for missing settings, by name, and for values that
+    the constructor refuses. The constructor of one of several, such as a stage, writes
+    `stages.*`; the message then has this one's name, `stages.paint`.
     """
     settings = plain(settings)
     require(isinstance(settings, Mapping), where, settings, "settings by name")
@@ -108,8 +108,8 @@ def check_names(where: str, settings: Iterable[str], names: Iterable[str]):
 
 
 def check_types(where: str, settings: Mapping[str, Any], cls: type):
-    """Raises ValueError for a plain value that has not the type of its field in the
-    dataclass `cls`; fields that are dataclasses themselves are left out."""
+    """Raises ValueError for a value without the type of its field in the dataclass
+    `cls`. Fields that are dataclasses themselves are not checked."""
     for field in dataclasses.fields(cls):
         kind, value = field.type, settings.get(field.name)
         if field.name in settings and not dataclasses.is_dataclass(kind):

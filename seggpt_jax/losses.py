@@ -48,9 +48,9 @@ def painting_loss(
 ) -> Float[Array, ""]:
     """Mean loss over hidden, valid values: one global sum over one global count.
 
-    Never a mean of per-sample or per-device means: those would weigh a pair with few
-    counted pixels as much as one with many. A batch that counts nothing has loss 0
-    (the released code gives nan).
+    It is never a mean of per-sample or per-device means: then a pair with few counted
+    pixels would weigh as much as a pair with many. A batch that counts nothing has loss
+    0 (the released code gives nan).
 
     valid: as `counted_pixels` takes it. total: the count to divide by, where these rows
     are only a part of a batch; the losses of the parts then add up to the batch's.
@@ -64,7 +64,7 @@ def painting_loss(
 def foreground_weights(foreground, counted, max_weight: float):
     """Weights per channel value, `[b, H, W, 3]`, that balance object and background.
 
-    foreground: painted pixels, bool `[b, H, W]`. counted: as of `counted_pixels`.
+    foreground: painted pixels, bool `[b, H, W]`. counted: as from `counted_pixels`.
 
     Painted values weigh (background count / painted count), at least 1 and at most
     `max_weight`. Each pair has its own ratio, so that small objects count as much as

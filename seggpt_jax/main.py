@@ -1,11 +1,11 @@
-"""Trains, evaluates or tunes what a config describes.
+"""Trains or evaluates a model, or tunes a prompt, as a config describes.
 
     python -m seggpt_jax.main --config=configs/shapes.py:steps=200 --workdir=runs/x
     python -m seggpt_jax.main --config=... --config.optim.clip=1.0 --workdir=...
 
-The same command goes on with a run that was stopped. Exit status: 0 done; that of
---stopped_status, 0 unless given, stopped by SIGTERM and saved; 2 one `error:` line says
-what is wrong (--verbosity=1: and where).
+The same command resumes a run that was stopped. Exit status: 0 when the run is done;
+--stopped_status (0 by default) when SIGTERM stopped it and it is saved; 2 after an
+error in the input, which one `error:` line names (--verbosity=1 adds the traceback).
 """
 
 import re
@@ -28,20 +28,17 @@ from seggpt_jax.tune import tune
 MODES = {"train": train, "evaluate": evaluate, "tune": tune}
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
+    "config", None,
     "Configuration file, with an optional :argument. --config.NAME=VALUE changes one "
     "setting of it.",
     lock_config=True,
-)
+)  # fmt: skip
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything a run writes.")
 _DISTRIBUTED = flags.DEFINE_enum(
-    "distributed",
-    "auto",
-    ["auto", "on", "off"],
+    "distributed", "auto", ["auto", "on", "off"],
     "Whether this process is one of several: `auto` asks the environment that Slurm, "
     "Open MPI and GKE set; `on` for Cloud TPU pods.",
-)
+)  # fmt: skip
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of the first of several processes."
 )
@@ -55,17 +52,15 @@ _HEARTBEAT = flags.DEFINE_integer(
     "heartbeat_s", 100, "Seconds after which a silent process ends the whole run.", 10
 )
 _STOPPED = flags.DEFINE_integer(
-    "stopped_status",
-    0,
-    "Exit status of a run that SIGTERM stopped, and that is saved. Not 0 where "
-    "a launcher takes that for done, and is to start the run again.",
-    0,
-    255,
-)
+    "stopped_status", 0,
+    "Exit status of a run that SIGTERM stopped and that is saved. Give another than 0 "
+    "if the launcher takes 0 for done, so that it starts the run again.",
+    0, 255,
+)  # fmt: skip
 
 
 def run(config, workdir: str | None) -> dict[str, float] | None:
-    """Does what `config.mode` says; returns the scores, or None after a SIGTERM."""
+    """Runs the mode of `config.mode`; returns the scores, or None after a SIGTERM."""
     if not workdir:
         raise ValueError("--workdir is missing: the folder for everything a run writes")
     settings = read_settings(config)
@@ -77,8 +72,8 @@ def run(config, workdir: str | None) -> dict[str, float] | None:
 
 
 def main(argv: list[str]) -> int:
-    """Says what is wrong with the input in one line; bugs keep their traceback. Returns
-    the exit status."""
+    """Runs a config and returns the exit status. Errors in the input become one line;
+    bugs keep their traceback."""
     show = logging.get_verbosity() >= logging.DEBUG
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
     cache_compiled()
@@ -118,7 +113,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _first_cause(error: Exception) -> str:
-    """What is wrong, out of the errors that ml_collections packs into each other."""
+    """The message of the innermost error: ml_collections nests errors."""
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = str(error.args[0] if isinstance(error, KeyError) else error).strip()

@@ -39,8 +39,8 @@ from seggpt_jax.training.train_step import (
 from seggpt_jax.weights.build import build_model, load_params
 from seggpt_jax.weights.checkpoint import Checkpoints
 
-# What may differ when a run goes on: none of it changes what is learned, but for the
-# rounding of sums over another mesh.
+# Settings that may change when a run is resumed. None of them changes what is learned,
+# except for the rounding of sums over another mesh.
 MAY_CHANGE = (
     "log_every", "eval_every", "save_every", "keep", "best", "bad_share",
     "loader.threads", "loader.workers", "loader.prefetch", "mesh.*", "cpu_devices",
@@ -48,7 +48,7 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
-# Of every row of a batch: which source, and which record of it.
+# Of every row of a batch: the number of its source, and of its record there.
 Records = tuple[np.ndarray, np.ndarray]
 # A step, its metrics on the devices, and its records.
 Unread = tuple[int, dict[str, jax.Array], Records]
@@ -60,10 +60,12 @@ class NonFinite(RuntimeError):
 
 @runtime_checkable
 class Trained(Protocol):
-    """What a run trains, and on what: the model itself, or a prompt (`tune`).
+    """The part of a run that differs between training the model (`Whole`) and tuning a
+    prompt (`tune.TunedPrompt`).
 
-    frozen: arrays on the devices that `paint` takes and no step changes. query_only: it
-    paints the query half alone. flops: what a pair takes, as `models.flops` counts.
+    frozen: arrays on the devices that `paint` reads and no step changes. query_only:
+    `paint` paints the query half alone. flops: operations to train on one pair, as
+    `models.flops` counts them.
     """
 
     model: SegGPT
@@ -72,28 +74,23 @@ class Trained(Protocol):
     flops: float
 
     def open_data(self, mesh) -> tuple[list[str], Any]:
-        """Opens what is trained and scored on: names of the sources, endless pairs."""
-        ...
+        """Opens the data of training and of scores. Returns the names of the training's
+        sources, and its endless pairs."""
 
     def init(self, key) -> Any:
-        """Initial values of the leaves that are trained; runs under jit."""
-        ...
+        """Initial values of the trained leaves; runs under jit."""
 
     def start(self, mesh) -> Any:
-        """Values, on the devices, to start from instead; None without any."""
-        ...
+        """Values on the devices to start from instead, or None."""
 
     def paint(self, params, frozen, rows, key) -> Any:
         """Paints the canvases of a batch, as `train_step.Paint` does."""
-        ...
 
     def stored_scores(self, workdir: Path, step: int) -> dict[str, float] | None:
-        """What `evaluate` wrote at a step; None where it did not."""
-        ...
+        """The scores that `evaluate` wrote at a step, or None."""
 
     def evaluate(self, params, step: int, writer: Writer) -> dict[str, float]:
-        """Scores the leaves that are trained, and writes the scores."""
-        ...
+        """Computes and writes the scores of trained leaves."""
 
 
 class Whole:
@@ -109,9 +106,8 @@ class Whole:
         self.groups: list[evaluate.Group] = []
 
     def open_data(self, mesh):
-        rows, cols = self.model.config.canvas
-        patch = self.model.config.patch
-        sources, dataset = build_dataset(self.config, (rows // 2, cols), patch)
+        c = self.model.config
+        sources, dataset = build_dataset(self.config, c.half, c.patch)
         self.groups = evaluate.build_groups(
             self.config.evals, self.config.data_dir, Engine(self.model, mesh),
             dataset=lambda: dataset,
@@ -140,15 +136,15 @@ def train(config, workdir: str) -> dict[str, float] | None:
 
 
 def follow(loop: "Loop") -> dict[str, float] | None:
-    """Runs a loop to its end, and returns the last evaluation, or until SIGTERM: None.
+    """Runs a loop to its end and returns the last scores; None after a SIGTERM.
 
-    The workdir belongs to the config once nothing can be wrong with that any more; what
-    is found wrong before leaves nothing behind.
+    The config is stored in the workdir only after all checks. So a config that fails a
+    check leaves no run behind.
     """
     settings, workdir = loop.config, loop.workdir
     stored = json.dumps(plain(settings))
-    # The cheapest checks come first: a wrong workdir is known at once, missing data in
-    # seconds, and parameters that do not fit only when all are read.
+    # The cheapest checks come first. A wrong workdir shows at once, missing data in
+    # seconds, and parameters that do not fit only after all of them are read.
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE, complete))
     loop.open_data()
     folder = settings.checkpoints or loop.workdir / "checkpoints"
@@ -158,7 +154,7 @@ def follow(loop: "Loop") -> dict[str, float] | None:
         Checkpoints(folder, keep=settings.keep) as checkpoints,
     ):
         loop.prepare(checkpoints)
-        # Only now: a config that failed above can be put right in the same workdir.
+        # Only now: a config that failed above can be corrected in the same workdir.
         hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE, complete))
         scores = loop.run(checkpoints, stop)
     if loop.step < loop.steps:
@@ -169,10 +165,10 @@ def follow(loop: "Loop") -> dict[str, float] | None:
 
 
 class Loop:
-    """One run: its settings, checked, its state, and its steps.
+    """One run: its checked settings, its state, and its steps.
 
-    devices: those of the mesh, all that there are unless given. Nothing is put on them
-    before `prepare`, so they may be of hardware that is only compiled for.
+    devices: of the mesh; all devices by default. No array is placed on them before
+    `prepare`, so they may be absent hardware that a program is compiled for.
     """
 
     def __init__(
@@ -201,7 +197,7 @@ class Loop:
 
     @functools.cached_property
     def abstract(self) -> TrainState:
-        """Shapes and types of the state, and where each leaf of it is."""
+        """Shape, type and sharding of every leaf of the state."""
         state = jax.eval_shape(self.init, jax.eval_shape(jax.random.key, 0))
         return sharding.abstract(state, sharding.place(state, self.mesh))
 
@@ -228,7 +224,8 @@ class Loop:
             self.state = dataclasses.replace(self.state, params=params, ema=average)
 
     def begin_stage(self, index: int):
-        """The jitted step of a stage; at its very start, the state enters it."""
+        """The jitted step of a stage. At the first step of a later stage the state
+        enters the stage too (`enter_stage`)."""
         stage, start = self.stages[index], self.config.spans[index].start
         step = make_train_step(
             self.trained.model, stage, self.config.optim, start=start,
@@ -244,25 +241,25 @@ class Loop:
     def run(
         self, checkpoints: Checkpoints, stop: Callable[[int], bool]
     ) -> dict[str, float]:
-        """Steps to the end, or to where `stop` says so, which saves and returns.
+        """Trains to the last step, or until `stop` is true: then saves and returns.
 
-        Three things keep the devices busy: batches are made ahead by other threads, a
-        step is dispatched without waiting for it, and its numbers are read while the
-        next one runs. Every process takes the same turns: `stop` agrees on one step.
+        Three things keep the devices busy. Other threads make batches ahead. A step is
+        dispatched without waiting for its result. The numbers of a step are read while
+        the next step runs. All processes do the same: `stop` agrees on one step.
         """
         config, first = self.config, hosts.is_first()
-        # Scores of the step that the run goes on from. None where it has none yet: also
-        # after a kill between a save and its evaluation, which is then made up for.
+        # The scores of the step that the run resumes from. None after a kill between a
+        # save and its evaluation: then the evaluation runs now.
         stored = functools.partial(self.trained.stored_scores, self.workdir, self.step)
         scores = hosts.on_first(stored)
-        # Before any save: a save deletes the oldest checkpoints but for the best one.
+        # Before any save: a save deletes old checkpoints, except the best one.
         self.find_best(checkpoints)
         stopped, stage, unread = stop(self.step), None, collections.deque[Unread]()
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
             Progress(self.steps, self.step, active=first) as progress,
             contextlib.closing(self.batches()) as batches,
-            # A copy to the devices that nobody asked for would wait for the step.
+            # An implicit copy to the devices would wait for the step; it is an error.
             jax.transfer_guard("disallow"),
         ):
             if scores is None and self.due(config.eval_every):
@@ -271,37 +268,37 @@ class Loop:
             clock = Clock(config.loader.batch_size)
             while self.step < self.steps and not stopped:
                 index = config.stage_at(self.step)
-                if index != stage:  # a stage has its own loss: another program
+                if index != stage:  # each stage has its own loss and program
                     stage, step_fn = index, self.begin_stage(index)
                 with clock.waiting():
                     batch = next(batches)
-                # Which records these are stays here, to name them if the step fails.
+                # The records' numbers stay on the host, to name them if a step fails.
                 records = batch.pop("source"), batch.pop("record")
                 placed = sharding.put_batch(self.mesh, batch, config.loader.batch_size)
-                # The old state is donated: from here on only the new one exists.
+                # The old state is donated: its memory becomes the new state's.
                 self.state, metrics = step_fn(
                     self.state, placed, self.key, self.trained.frozen
                 )
                 self.step += 1
                 unread.append((self.step, metrics, records))
                 stopped = stop(self.step)
-                # After a SIGTERM there is time to save, not to score. A score that may
-                # be the best needs a checkpoint of the same step.
+                # After a SIGTERM there is time to save, but not to score. With `best`,
+                # every scored step is saved: it may turn out to be the best.
                 look = not stopped and self.due(config.eval_every)
                 save = stopped or self.due(config.save_every) or look and config.best
-                # Reading waits for a step. So the numbers of one are read while the
-                # next one runs, but at once where the state is saved or scored: before
-                # that, a number that is not finite must stop the run.
+                # Reading waits for a step, so its numbers are read while the next step
+                # runs. Before a save or an evaluation they are read at once: a number
+                # that is not finite must stop the run first.
                 while len(unread) > (0 if save or look else 1):
                     self.report(unread.popleft(), writer, clock, progress)
                 if save:
                     self.refuse_broken(records)  # the last good checkpoint must stay
                     checkpoints.save(self.step, self.state, {"step": self.step})
-                # After the save: a kill while scoring loses no step.
+                # After the save: a kill during an evaluation then loses no step.
                 if look:
                     scores = self.evaluate(writer)
                     self.find_best(checkpoints, scores)
-                    clock.read()  # the time of an evaluation is no step's
+                    clock.read()  # steps per second leave out the evaluation
         return scores or {}
 
     def batches(self):
@@ -314,19 +311,19 @@ class Loop:
         )
 
     def due(self, every: int) -> bool:
-        """Whether what is done every so many steps, and at the end, is due now."""
+        """Whether an action of every `every` steps, and of the last step, is due."""
         regular = self.step > 0 and every > 0 and self.step % every == 0
         return regular or self.step == self.steps
 
     def evaluate(self, writer: Writer) -> dict[str, float]:
         scores = self.trained.evaluate(self.state.average, self.step, writer)
-        if self.step < self.steps:  # `train` ends with the last ones
+        if self.step < self.steps:  # `follow` logs the last scores
             logging.info("step %d:\n%s", self.step, report.summary(scores))
         return scores
 
     def find_best(self, checkpoints: Checkpoints, scores: Mapping | None = None):
-        """Which checkpoint stays for its score: of what was written, and of scores that
-        have just been found."""
+        """Marks the checkpoint with the best score so far: it is never deleted. scores:
+        the newest, to check that the run has a score of this name."""
         name = self.config.best
         if not name:
             return
@@ -344,21 +341,19 @@ class Loop:
         step, metrics, records = unread
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-            self.fail(
-                step, records, f"loss {values['loss']}, gradient norm "
-                f"{values['grad_norm']}",
-            )  # fmt: skip
+            found = f"loss {values['loss']}, gradient norm {values['grad_norm']}"
+            self.fail(step, records, found)
         if step % self.config.log_every == 0 or step == self.steps:
             rates = clock.read()
-            if rates["steps_per_s"]:  # else read together with the first
+            if rates["steps_per_s"]:  # 0 for the second of two steps read at once
                 values |= rates | self.used(rates["images_per_s"])
             writer.scalars(step, values)
         progress.update(step, values)
 
     def used(self, images_per_s: float) -> dict[str, float]:
-        """tflops_per_s: of all devices, counted. mfu: their share of the peak, where
-        that is known and the model computes in bfloat16. peak_gib: most memory so far
-        that a device of this process had in use, or this process on a CPU."""
+        """tflops_per_s: counted operations of all devices. mfu: their share of the
+        peak, if the peak is known and the model computes in bfloat16. peak_gib: the
+        most memory that a device of this process has used; on a CPU, the process."""
         rate, device = self.trained.flops * images_per_s, jax.local_devices()[0]
         used = {"tflops_per_s": rate / 1e12, "peak_gib": peak_memory() / 2**30}
         peak = peak_flops(device.device_kind)
@@ -367,22 +362,21 @@ class Loop:
         return used
 
     def refuse_broken(self, records: Records):
-        """A finite loss may still have led to parameters that are not."""
+        """Stops on a state that is not finite: a finite loss may have led to it."""
         if not jax.device_get(all_finite(self.state)):
             self.fail(self.step, records, "the state is not finite after it")
 
     def fail(self, step: int, records: Records, reason: str):
-        """Writes which records the step saw, and raises `NonFinite`."""
+        """Writes the records of the step's batch, and raises `NonFinite`."""
         path = self.workdir / f"nonfinite_{step:07d}.json"
         sources, indices = hosts.gather(records)
         listed = [
             {"source": self.names[source], "record": int(index)}
             for source, index in zip(sources, indices, strict=True)
         ]
+        found = {"step": step, "reason": reason, "records": listed}
         if hosts.is_first():
-            path.write_text(
-                json.dumps({"step": step, "reason": reason, "records": listed})
-            )
+            path.write_text(json.dumps(found))
         raise NonFinite(
             f"step {step}: {reason}; {path} lists the batch's records, and earlier "
             f"checkpoints are untouched (init_from continues from one in a new workdir)"

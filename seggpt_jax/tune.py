@@ -39,13 +39,13 @@ from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
 
 PROMPT, SCORES = f"prompt{SUFFIX}", "scores.json"
-_NOISE = 0.02  # as tokens and positions are initialised
-_THREADS = 4  # that read what is scored
+_NOISE = 0.02  # standard deviation, as of tokens and positions at the start
+_THREADS = 4  # that read the images to score
 
 
 def learning(steps: int, batch: int, lr: float = 0.1) -> dict[str, Any]:
-    """How a prompt is learned, as settings of a config (docs/training.md says why);
-    the others have their defaults."""
+    """Settings of a config that learns a prompt (docs/training.md gives the reasons).
+    All other settings have their defaults."""
     return {
         "view": {"crop_scale": (0.5, 1.0), "jitter_prob": 0.3},
         "loader": {"batch_size": batch, "threads": 2},
@@ -60,7 +60,7 @@ def learning(steps: int, batch: int, lr: float = 0.1) -> dict[str, Any]:
 
 def tune(config, workdir: str) -> dict[str, float] | None:
     """`config.mode = "tune"`: learns the prompt of a task on the frozen weights of
-    `config.checkpoint`, and writes `prompt.safetensors` and, where it is scored,
+    `config.checkpoint`. Writes `prompt.safetensors` and, with `tune.heldout`,
     `scores.json`. Returns the last scores; None after a SIGTERM."""
     settings = read_settings(config)
     require(bool(settings.checkpoint), "checkpoint", settings.checkpoint,
@@ -86,7 +86,7 @@ def tune(config, workdir: str) -> dict[str, float] | None:
 
 
 def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> None:
-    """The prompt, and its scores beside those of the one that it started from."""
+    """Writes the prompt, and its scores beside the scores of the initial prompt."""
     path = loop.workdir / PROMPT
     about: dict[str, Any] = {
         "source": trained.task.name,
@@ -120,8 +120,8 @@ def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> N
 
 
 class TunedPrompt:
-    """What `tune` trains: images and targets `[1, p, h, w, 3]`, normalised, of the
-    prompts of one task, whose colours are fixed (see `train.Trained`)."""
+    """The trained leaves of `tune` (see `train.Trained`): images and targets
+    `[1, p, h, w, 3]`, normalised, of the prompts of one task with fixed colours."""
 
     query_only = True
 
@@ -129,17 +129,16 @@ class TunedPrompt:
         self.config, self.weights = config, weights
         self.settings = config.tune
         self.model = build_model(config.model, weights)
-        rows, cols = self.model.config.canvas
-        self.size = rows // 2, cols
+        self.size = self.model.config.half
         self.fns = make_predict_fns(self.model)
-        # Nothing flows back into frozen weights, a third of the work.
+        # Frozen weights have no gradient, which saves a third of the work.
         each = 2 / 3 * training_flops(self.model.config, self.query_only)
         self.flops = each * self.settings.prompts
         self.heldout: TuneTask | None = None
         self.frozen: Any = None
 
     def open_data(self, mesh):
-        """Opens the source that is tuned on and the one that is scored."""
+        """Opens the source to tune on and the held-out source to score."""
         config = self.config
         opened = open_sources(plain(config.sources), config.data_dir)
         require(len(opened) == 1, "sources", [*opened], "one source")
@@ -150,9 +149,8 @@ class TunedPrompt:
             self.heldout = self._open_heldout(self.task.class_names.values())
         patch = self.model.config.patch
         queries = Queries(config.view, config.context, self.size, patch)
-        dataset = make_dataset(
-            [self.task], [1.0], queries, config.seed, config.bad_share
-        )
+        dataset = make_dataset([self.task], [1.0], queries, config.seed,
+                               config.bad_share)  # fmt: skip
         self.initial, self.kind, self.shown = self._example()
         self.frozen = place_params(self.weights, config.checkpoint, self.model, mesh)
         self.place = functools.partial(sharding.put_rows, mesh)
@@ -180,7 +178,7 @@ class TunedPrompt:
     def _open_heldout(self, names: Iterable[str]) -> TuneTask:
         spec = {"heldout": plain(self.settings.heldout)}
         (source,) = open_sources(spec, self.config.data_dir).values()
-        # In the order of the colours, whatever their numbers are in this source.
+        # In the order of the colours: labels may have other numbers in this source.
         labels = chosen(source.class_names, tuple(names), source.name)
         require(len(labels) == len(self.palette), "tune.heldout", spec["heldout"],
                 "a source whose classes have names of their own")  # fmt: skip
@@ -192,10 +190,10 @@ class TunedPrompt:
         return task
 
     def _example(self) -> tuple[dict[str, np.ndarray], np.ndarray, list[int]]:
-        """The prompts that tuning starts from, their kind, and their records.
+        """The initial prompts, their kind, and their records.
 
-        Classes in random order, again and again, each shown by a random record of it:
-        several prompts show as many classes as they can.
+        The classes take turns in random order, and a random record shows each. So
+        several prompts show as many classes as possible.
         """
         rng, task = np.random.default_rng(self.config.seed), self.task
         members = task.by_class or {1: np.arange(len(task))}
@@ -209,21 +207,19 @@ class TunedPrompt:
         shown = {"image": [sample.image for sample in samples], "target": painted}
         leaves = {n: colors.normalize(np.stack(x))[None] for n, x in shown.items()}
         if self.settings.init == "noise":
-            leaves = {
-                name: (_NOISE * rng.standard_normal(x.shape)).astype(np.float32)
-                for name, x in leaves.items()
-            }
+            for name, x in leaves.items():
+                leaves[name] = np.float32(_NOISE * rng.standard_normal(x.shape))
         kind = np.array([samples[0].kind], np.int32)
         return leaves, kind, task.records[taken].tolist()
 
     def init(self, key):
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.initial)
+        return jax.tree.map(jnp.zeros_like, self.initial)
 
     def start(self, mesh):
         return sharding.put_replicated(mesh, self.initial)
 
     def paint(self, params, frozen, rows, key):
-        """Every query below every prompt, in a feature ensemble."""
+        """Paints each query below every prompt, `b * p` canvases, as one ensemble."""
         hidden, kind = rows["hidden"], rows["kind"]
         b, p = len(hidden), params["image"].shape[1]
 
@@ -240,7 +236,7 @@ class TunedPrompt:
             jnp.repeat(hidden, p, axis=0), jnp.repeat(kind, p),
             prompts=p, query_only=True,
         )  # fmt: skip
-        return painting[::p]  # the seam of the first prompt, as in prediction
+        return painting[::p]  # the first prompt's row above the query, as in `predict`
 
     def stored_scores(self, workdir, step):
         groups = [evaluate.Group("tune", {})] if self.heldout is not None else []
@@ -259,19 +255,17 @@ class TunedPrompt:
         return scores
 
     def count(self, params) -> np.ndarray:
-        """`score` of a prompt, on the devices, on what is held out."""
+        """`score` of a prompt on the devices, on the held-out source."""
         assert self.heldout is not None
         encoded = self.fns.encode_prompts(
             self.frozen, params["image"], params["target"], self.placed_kind
         )
 
         def paint(queries):
-            return hosts.fetch(
-                self.fns.predict(self.frozen, encoded, self.place(queries))
-            )
+            placed = self.place(queries)
+            return hosts.fetch(self.fns.predict(self.frozen, encoded, placed))
 
-        batch_size = self.config.loader.batch_size
-        return score(paint, self.heldout, self.size, batch_size)
+        return score(paint, self.heldout, self.size, self.config.loader.batch_size)
 
     def prompts(self, leaves: Mapping[str, np.ndarray]) -> Prompts:
         """Leaves, on the host, as the `Predictor` takes them."""
@@ -287,7 +281,7 @@ class TunedPrompt:
 def chosen(
     names: Mapping[int, str], classes: tuple[str | int, ...], source: str
 ) -> list[int]:
-    """Labels of classes, given by name or label, in their order; none given: all."""
+    """Labels of the classes given by name or label, in their order; of all if none."""
     labels = {name: label for label, name in names.items()}
     found = [labels.get(str(one), one) for one in classes] or [*names]
     for one in found:
@@ -305,8 +299,8 @@ def score(
     size: tuple[int, int],
     batch_size: int,
 ) -> np.ndarray:
-    """What a fixed prompt gets right: pixels int64 `[n, c, 2, 2]` of every record and
-    label, as `metrics.intersection_and_union` counts them, at the model's size.
+    """Counts of pixels by a fixed prompt, int64 `[n, c, 2, 2]` for every record and
+    label, as of `metrics.intersection_and_union`, at the model's size.
 
     paint: queries `[batch_size, h, w, 3]`, normalised -> painting.
     """
@@ -332,8 +326,9 @@ def score(
 
 
 def compare(before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
-    """Scores of two prompts on the same images, from `score`, and of their difference
-    the 95 % interval of a bootstrap over the images, the same draws for both."""
+    """Scores of two prompts on the same images, from counts of `score`; their
+    difference, with its 95 % interval of a bootstrap that draws the same images for
+    both."""
     draws = resample(len(before), seed=seed)
 
     def miou(counts):

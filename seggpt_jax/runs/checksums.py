@@ -30,10 +30,10 @@ def sha256(path: Path) -> str:
 
 
 def write(folder: Path, but: Collection[str] = ()) -> None:
-    """Writes the sums of all files below a folder except those in `but`."""
+    """Writes the sums of all files below a folder, without the files in `but`."""
     names = [name for name in files(folder) if name not in but]
     lines = [f"{sha256(folder / name)}  {name}" for name in names]
-    # The last line, a comment to sha256sum, shows whether the list is complete.
+    # The last line, a comment for sha256sum, tells a torn list from a whole one.
     (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
 
 

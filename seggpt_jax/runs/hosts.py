@@ -23,7 +23,7 @@ _LAUNCHED: Mapping[str, Callable[[str], bool]] = {
     "TPU_PROCESS_ADDRESSES": lambda names: "," in names,
     "MEGASCALE_NUM_SLICES": lambda count: int(count) > 1,
 }
-_ERRORS = (ValueError, OSError)  # a user's to mend: raised on every process
+_ERRORS = (ValueError, OSError)  # errors for the user: raised on every process
 
 
 def join(
@@ -33,14 +33,14 @@ def join(
     process_id: int | None = None,
     heartbeat_s: int = 100,
 ) -> None:
-    """Makes this process one of a run's, before jax looks for devices.
+    """Joins this process to the others of a run, before jax looks for devices.
 
-    distributed: `on`; `off`; or `auto`, which joins where a launcher says that there
-    are several (Slurm, Open MPI, GKE) or `coordinator` (HOST:PORT) is given. The rest
-    is found out from the launcher unless given; Cloud TPU VMs outside GKE set nothing,
-    and need `on`. heartbeat_s: a process that was silent for so long is taken for dead,
-    and ends all others with a non-zero exit status. ValueError when something is
-    missing.
+    distributed: `on`, `off` or `auto`. `auto` joins if a launcher has started several
+    processes (Slurm, Open MPI, GKE), or if `coordinator` (HOST:PORT) is given. Cloud
+    TPU VMs outside GKE set no such variable, and need `on`. Arguments that are None are
+    found out from the launcher. heartbeat_s: a process that is silent for so long is
+    taken for dead, and all others end with a non-zero exit status. Raises ValueError if
+    an argument is missing.
     """
     if distributed not in ("auto", "on", "off"):
         raise ValueError(f"--distributed={distributed}: must be auto, on or off")
@@ -65,19 +65,19 @@ def join(
 
 
 def _own_gpus() -> list[int] | None:
-    """All GPUs of a node where Slurm runs one process per node; else None.
+    """All GPUs of the node if Slurm runs one process per node; else None.
 
-    By default jax assumes one process per GPU under Slurm, and gives each one GPU."""
+    By default jax assumes one process per GPU under Slurm, and gives it one GPU."""
     tasks, nodes = (os.getenv(f"SLURM_STEP_NUM_{n}", "") for n in ("TASKS", "NODES"))
     gpus = os.getenv("SLURM_GPUS_ON_NODE", "")
     return list(range(int(gpus))) if tasks and tasks == nodes and gpus else None
 
 
 def leave(status: int) -> None:
-    """Ends a process that is one of several; does nothing to a process on its own.
+    """Ends this process as one of several; a single process goes on.
 
-    status 0 waits for the others and returns; any other exits at once, which ends the
-    others too."""
+    Status 0 waits for the others and returns. Any other status exits at once, and so
+    ends the others too."""
     if not jax.distributed.is_initialized():
         return
     if status == 0:
@@ -94,7 +94,7 @@ def is_first() -> bool:
 
 
 def agree(value: Any) -> Any:
-    """The first process's value, plain data for JSON, on every process."""
+    """The first process's value on every process; plain JSON data."""
     if jax.process_count() == 1:
         return value
     text = np.frombuffer(json.dumps(value if is_first() else None).encode(), np.uint8)
@@ -105,7 +105,7 @@ def agree(value: Any) -> Any:
 
 
 def broadcast(x: np.ndarray) -> np.ndarray:
-    """The first process's array on every process, where it has the same shape."""
+    """The first process's array on every process; all give arrays of one shape."""
     with jax.transfer_guard("allow"):
         return np.asarray(multihost_utils.broadcast_one_to_all(x))
 
@@ -147,9 +147,10 @@ def gather(tree: Any) -> Any:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
-    """A function of the step, to be called at every step: whether to save and end.
+    """Gives a function of the step that tells whether to save and end; call it at every
+    step.
 
-    True after a SIGTERM, which then does not end the process by itself. When one of
+    It is true after a SIGTERM, which no longer ends the process by itself. When one of
     several processes gets the signal, all stop at the same step."""
     if jax.process_count() > 1:  # jax itself has taken over the signal
         yield multihost_utils.reached_preemption_sync_point

@@ -10,12 +10,12 @@ from jax.sharding import PartitionSpec as P
 from seggpt_jax.trees import first_match
 
 AXES = ("data", "fsdp", "tensor")
-ROWS = ("data", "fsdp")  # what the rows of a batch are cut over
+ROWS = ("data", "fsdp")  # the axes that cut the rows of a batch
 
-# Parameters and optimizer state: heads and MLP over `tensor`, the other large axis over
-# `fsdp`; small arrays are kept whole. The first axis of a block's array is its layer.
-# Activations: rows over `data` and `fsdp`. Without these rules XLA would cut the width
-# of tokens over `fsdp`, as it is cut in kernels. `...`: any number of axes.
+# Parameters and optimizer state: heads and MLP are cut over `tensor`, the other large
+# axis over `fsdp`; small arrays stay whole. The first axis of a block's array is its
+# layer. Activations: rows are cut over `data` and `fsdp`. Without these rules XLA would
+# cut the width of tokens over `fsdp`, as in kernels. `...`: any number of axes.
 RULES: list[tuple[str, tuple]] = [
     (r"activations/tokens", (ROWS, ...)),
     (r"activations/hidden", (ROWS, ..., "tensor")),
@@ -52,8 +52,8 @@ def ways(mesh_shape: Mapping[str, int], names: Any) -> int:
 
 
 def fitting(name: str, shape: tuple[int, ...]) -> P:
-    """As `spec`, on the mesh that is set (`jax.set_mesh`). Mesh axes that do not divide
-    the shape are left out: every device then holds, say, a batch of one row."""
+    """`spec` on the current mesh (`jax.set_mesh`), without mesh axes that do not divide
+    the shape: for example every device then holds a whole batch of one row."""
     sizes = jax.sharding.get_abstract_mesh().shape
     return P(*(
         names if length % ways(sizes, names) == 0 else None

@@ -1,4 +1,4 @@
-"""Settings of jax that must be made before it starts."""
+"""Settings that jax needs before it starts, and the memory that it has used."""
 
 import os
 import pathlib
@@ -19,16 +19,16 @@ XLA_FLAGS = {
 
 
 def cut_cpu(devices: int):
-    """Cuts the CPU into devices that share a batch: with small matrices XLA keeps only
-    one core busy. Must come before jax looks for devices."""
+    """Cuts the CPU into devices that share a batch: with small matrices XLA uses only
+    one core. Call it before jax looks for devices."""
     if devices < 1:
         raise ValueError(f"setting cpu_devices = {devices}: must be at least 1")
     jax.config.update("jax_num_cpu_devices", devices)
 
 
 def peak_memory() -> int:
-    """The most bytes that any device of this process had in use; of the process itself
-    where devices do not count (CPUs)."""
+    """The most bytes that a device of this process has used. CPUs do not count bytes:
+    there it is the memory of the process."""
     found = [device.memory_stats() or {} for device in jax.local_devices()]
     known = [stats["peak_bytes_in_use"] for stats in found if stats]
     unit = 1 if sys.platform == "darwin" else 1024
@@ -36,8 +36,8 @@ def peak_memory() -> int:
 
 
 def cache_compiled() -> str:
-    """Keeps compiled programs on disk, in the folder that jax was told or else in the
-    user's cache; returns the folder."""
+    """Keeps compiled programs on disk: in jax's own setting of a folder, or else in the
+    user's cache. Returns the folder."""
     if not jax.config.values["jax_compilation_cache_dir"]:
         home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(home / "seggpt_jax/xla"))

@@ -23,8 +23,8 @@ def prepare_workdir(
 ) -> None:
     """Checks the folder, and stores `config`, a JSON object, as file `name` in it.
 
-    Call it on process 0 only, and only after all checks of the config: from then on
-    the workdir belongs to this config.
+    Call it on process 0 only, and only after all checks of the config: afterwards the
+    workdir belongs to this config.
     """
     check_workdir(workdir, config, may_change, complete, name)
     path = Path(workdir) / name
@@ -41,10 +41,10 @@ def check_workdir(
 ) -> None:
     """Creates the folder, or refuses it; call it before anything is built.
 
-    A workdir that has a file `name` already belongs to a run: ValueError lists the
-    settings that differ. may_change: shell patterns of dotted names that may differ on
-    resume, `log_every` or `checkpoint.*`; these are then stored anew. complete: adds
-    what a stored config leaves out. OSError when the folder cannot be written.
+    A workdir with a file `name` belongs to a run already: ValueError lists the settings
+    that differ. may_change: shell patterns of the dotted names of settings that may
+    differ on resume, such as `log_every` or `mesh.*`. complete: adds the defaults that
+    a stored config leaves out. Raises OSError when the folder cannot be written.
     """
     _check_writable(Path(workdir))
     path = Path(workdir) / name
@@ -53,7 +53,7 @@ def check_workdir(
 
 
 def _check_writable(workdir: Path) -> None:
-    # Only writing tells: permission bits say nothing about root or a read-only mount.
+    # Only a write tells: permission bits are no use for root or on a read-only mount.
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir) as file:

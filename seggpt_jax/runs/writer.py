@@ -24,8 +24,8 @@ class Writer:
     """Writes `metrics.jsonl`, `pictures/<step>/<name>.png` and TensorBoard events.
 
     start: the step that training resumes from. Lines of later steps are removed, so
-    that the file tells one history; 0, from scratch, removes all, and None no line.
-    active: false on all processes but the first: every call then does nothing.
+    that the file tells one history. 0 (from scratch) removes all lines, None removes
+    none. active: false on all processes but the first; then every call does nothing.
     """
 
     def __init__(
@@ -47,11 +47,9 @@ class Writer:
         # TensorBoard hides steps >= purge_step of earlier event files. The suffix
         # keeps a resume within the same second off the file it continues.
         self._board = SummaryWriter(
-            str(self._workdir / "tensorboard"),
-            purge_step=purge,
-            flush_secs=30,
+            str(self._workdir / "tensorboard"), purge_step=purge, flush_secs=30,
             filename_suffix=f".{start or 0}.{os.getpid()}",
-        )
+        )  # fmt: skip
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Appends one line `{"step", "time", **values}`; time is seconds since 1970.
@@ -161,8 +159,8 @@ class Clock:
 class Progress:
     """A bar on a terminal; elsewhere one plain line every `every_s` seconds.
 
-    total_steps, start: the last step and the one resumed from. active: as in `Writer`.
-    unit: what a step is called.
+    total_steps, start: the last step, and the step resumed from. active: as in
+    `Writer`. unit: the word for a step.
     """
 
     def __init__(
@@ -180,18 +178,14 @@ class Progress:
         self._plain, self._every_s = active and not terminal, every_s
         self._began = self._printed = time.monotonic()
         self._bar = tqdm(
-            total=total_steps,
-            initial=start,
-            disable=not (active and terminal),
-            mininterval=0.5,
-            dynamic_ncols=True,
-            unit=unit,
-        )
+            total=total_steps, initial=start, disable=not (active and terminal),
+            mininterval=0.5, dynamic_ncols=True, unit=unit,
+        )  # fmt: skip
 
     def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
         """Moves on to `step`; cheap enough for every step.
 
-        values: `loss` and what `Clock.read` gives; each is shown until it is replaced.
+        values: `loss` and the rates of `Clock.read`; each is shown until the next.
         """
         self._values |= values or {}
         self._bar.set_postfix_str(self._described(), refresh=False)
@@ -225,9 +219,6 @@ class Progress:
         rate = self._values.get("steps_per_s") or average
         left = (self._total - self._step) / rate if rate else math.inf
         eta = tqdm.format_interval(left) if math.isfinite(left) else "?"
-        parts = [
-            f"{self._unit} {self._step}/{self._total}",
-            f"{rate:.3g} {self._unit}s/s",
-            f"ETA {eta}",
-        ]
-        return ", ".join([*parts, *filter(None, [self._described()])])
+        done = f"{self._unit} {self._step}/{self._total}"
+        parts = [done, f"{rate:.3g} {self._unit}s/s", f"ETA {eta}", self._described()]
+        return ", ".join(filter(None, parts))

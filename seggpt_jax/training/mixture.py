@@ -1,4 +1,4 @@
-"""The training mixture: a config's sources, weighed, as one endless set of pairs."""
+"""The training mixture: a config's sources with their weights, as endless pairs."""
 
 import dataclasses
 import itertools
@@ -19,8 +19,8 @@ from seggpt_jax.training.settings import RunSettings
 def build_dataset(config: RunSettings, size: tuple[int, int], patch: int):
     """The training mixture of a config: its sources by name, and the endless pairs.
 
-    Stages with their own `weights` have mixtures of their own, one after the other.
-    size: rows and columns of one image. patch: pixels along a patch of the model.
+    Stages with their own `weights` have their own mixtures, one after the other. size:
+    rows and columns of one image. patch: pixels along a side of the model's patches.
     """
     common = Context(
         config.context, config.view, config.recolor, config.masking, size, patch
@@ -60,10 +60,10 @@ def build_dataset(config: RunSettings, size: tuple[int, int], patch: int):
 def stretches(
     config: RunSettings, weights: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Weights that take the place of the sources' own, and the step where that ends,
-    for every row of stages that agree on them.
+    """Neighbouring stages with the same weights: these weights, which replace the
+    sources' own, and the step where the last of these stages ends.
 
-    Raises ValueError for weights of no source, and for those that leave none.
+    Raises ValueError for the weight of an unknown source, and if all weights are 0.
     """
 
     def own(stage: tuple[str, range]) -> Mapping[str, Any]:
@@ -73,12 +73,8 @@ def stretches(
             where = f"stages.{name}.weights.{source}"
             if source not in weights:
                 raise ValueError(f"{where}: no source{suggest(source, weights)}")
-            require(
-                _is_number(weight) and weight >= 0,
-                where,
-                weight,
-                "a number, at least 0",
-            )
+            require(_is_number(weight) and weight >= 0, where, weight,
+                    "a number, at least 0")  # fmt: skip
         require(any({**weights, **found}.values()), f"stages.{name}.weights", found,
                 "above 0 for one source or more")  # fmt: skip
         return found
@@ -95,8 +91,8 @@ def own_view(view: View, source: str, own: Mapping[str, Any]) -> View:
 
 
 def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Takes the setting `view` out of specs and their members: name -> settings of
-    `View` that take the place of the common ones."""
+    """Takes the setting `view` out of specs and of their members: name -> settings of
+    `View` that replace the common ones."""
     views = {}
     for name, spec in specs.items():
         for member, one in {name: spec, **spec.get("members", {})}.items():
@@ -127,8 +123,8 @@ def _is_number(weight: Any) -> bool:
 
 
 def split_weights(weights, groups, power: float | int) -> dict[str, float]:
-    """Sampling share of every source: a group's weight is divided among its sources by
-    their size to the `power`, then all shares are normalised."""
+    """Sampling share of every source. A group's weight is divided among its sources in
+    proportion to size ** power; then all shares are normalised."""
     shares: dict[str, float] = {}
     for group, sources in groups.items():
         for name, source in sources.items():

@@ -13,28 +13,30 @@ from optax.contrib import muon
 from seggpt_jax.config import require, shorten
 from seggpt_jax.trees import first_match, map_named, named_leaves, table
 
-# Torch's rule "no decay for 1-D parameters and pos_embed", by name: stacking and head
-# axes change ranks here, and the 4-D tokens and rel-pos tables of the release do decay.
+# The rule of the released code: no weight decay for 1-D parameters and pos_embed. Here
+# it goes by name, since blocks are stacked and heads have an axis of their own. Tokens
+# (4-D in the release) and tables of relative positions do decay.
 DECAY = [(r".*/(bias|scale)", False), (r"pos_embed", False), (r".*", True)]
 
 ALGORITHMS = ("adamw", "muon")
-# The matrices that Muon makes orthogonal: axes that a product sums over, and those of
-# its result. Layers, and q, k and v, are matrices of their own. The rest is Adam's.
+# The matrices that Muon makes orthogonal: the axes that a product sums over, and the
+# axes of its result. Each layer, and each of q, k and v, is a matrix of its own. Adam
+# updates all other parameters.
 MATRICES = [
     (r"blocks/attn/qkv/kernel", Axes((1,), (3, 4))),
     (r"blocks/attn/proj/kernel", Axes((1, 2), (3,))),
     (r"blocks/mlp/.*/kernel", Axes((1,), (2,))),
     (r".*", None),
 ]
-_MUON_RMS = 0.2  # of its steps, as AdamW's are: arXiv 2502.16982, section 2.2
+_MUON_RMS = 0.2  # of Muon's steps, as of AdamW's: arXiv 2502.16982, section 2.2
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimSettings:
     """AdamW or Muon, and modifiers; learning rates come with each stage of training.
 
-    algorithm: of `ALGORITHMS`. betas, eps: Adam's.
-    trainable: regex of the parameters that change, as `trees.first_match` matches.
+    algorithm: one of `ALGORITHMS`. betas, eps: Adam's. clip: the largest global norm of
+    a gradient. trainable: regex of the parameters that change (`trees.first_match`).
     """
 
     algorithm: str = "adamw"
@@ -70,9 +72,9 @@ class OptimSettings:
 def layer_factors(params, layer_decay: float):
     """Learning-rate factor of every parameter; stacked blocks get one per layer.
 
-    Block i of L: decay^(L - i); the embeddings below them: decay^(L + 1); tokens, final
-    norm and decoder: 1. (Painter's util/lr_decay.py; for ViT-L the embeddings get
-    0.8^25 = 0.0038.) A tuned prompt has no blocks: 1.
+    Block i of L gets decay^(L - i), the embeddings below the blocks decay^(L + 1), and
+    tokens, final norm and decoder 1, as in Painter's util/lr_decay.py. The embeddings
+    of ViT-L get 0.8^25 = 0.0038. A tuned prompt has no blocks: its factor is 1.
     """
     blocks = jax.tree.leaves(params.get("blocks", {}))
     depth = blocks[0].shape[0] if blocks else 0
@@ -108,7 +110,7 @@ def trainable_mask(params, settings: OptimSettings):
 
 
 def hold_frozen(params, settings: OptimSettings):
-    """The same parameters; gradients of the frozen ones are never computed."""
+    """The same parameters; the gradients of frozen ones are not computed."""
     mask = trainable_mask(params, settings)
     stop = jax.lax.stop_gradient
     return jax.tree.map(lambda p, free: p if free else stop(p), params, mask)
@@ -128,7 +130,8 @@ def make_optimizer(
 
     Parameters that `trainable` does not match stay as they are and have no moments.
     """
-    all_change = settings.trainable == ".*"  # then the state is as it always was
+    # Without masks where all change: masks would change the tree of the state.
+    all_change = settings.trainable == ".*"
 
     def free(params):
         return trainable_mask(params, settings)
@@ -139,15 +142,15 @@ def make_optimizer(
     def decayed(params):
         return jax.tree.map(lambda a, b: a and b, decay_mask(params), free(params))
 
-    # Layer factors scale the learning rate, so they come after the decay, which is
-    # decoupled from the gradient but not from the rate.
+    # Layer factors scale the learning rate. AdamW's decay is multiplied by this rate
+    # too, so the factors come after the decay.
     def scale_layers(updates, params):
         factors = layer_factors(params, settings.layer_decay)
         return jax.tree.map(lambda u, f: u * jnp.asarray(f, u.dtype), updates, factors)
 
     step = _direction(settings)
     clip = optax.clip_by_global_norm(settings.clip)
-    if not all_change:  # frozen gradients do not count for the norm either
+    if not all_change:  # the norm for clipping leaves out frozen gradients too
         step = optax.masked(step, free)
         clip = optax.chain(optax.masked(optax.set_to_zero(), frozen), clip)
     return optax.chain(
@@ -166,7 +169,8 @@ def _direction(settings: OptimSettings) -> optax.GradientTransformation:
     def matrices(params):
         return map_named(lambda name, _: first_match(MATRICES, name), params)
 
-    # A negative rate, for optax turns the sign: decay and schedule are added later.
+    # optax's Muon multiplies its steps by minus the learning rate. At -1 the steps stay
+    # as they are; decay and schedule come later.
     return muon(
         -1.0, adam_b1=settings.betas[0], adam_b2=settings.betas[1], eps=settings.eps,
         muon_weight_dimension_numbers=matrices, consistent_rms=_MUON_RMS,
@@ -174,8 +178,8 @@ def _direction(settings: OptimSettings) -> optax.GradientTransformation:
 
 
 def describe(params, settings: OptimSettings) -> str:
-    """A table of every parameter: shape, learning-rate factor, decay; `frozen` instead
-    of both where it does not change."""
+    """A table of every parameter: shape, learning-rate factor and weight decay, or
+    `frozen`."""
     free = named_leaves(trainable_mask(params, settings))
     factors = named_leaves(layer_factors(params, settings.layer_decay))
     decays = named_leaves(decay_mask(params))

@@ -1,6 +1,9 @@
-"""Every setting of a config, parsed once. A setting that a config leaves out has the
-default written here or in the dataclass of its section (`View`, `Stage`, ...);
-configs/common.py shows them all, docs/training.md says why."""
+"""Every setting of a config, parsed once.
+
+A setting that a config leaves out has its default from here, or from the dataclass of
+its section (`View`, `Stage`, ...). configs/common.py shows all defaults, and
+docs/training.md gives the reasons.
+"""
 
 import dataclasses
 import itertools
@@ -29,7 +32,7 @@ PALETTES = ("spread", "painter", "locations")
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """How batches are made; `data.pipeline.make_iterator` says what each means."""
+    """How batches are made: the arguments of `data.pipeline.make_iterator`."""
 
     batch_size: int = 2048
     threads: int = 16
@@ -44,8 +47,8 @@ class Loader:
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """Devices along each axis of the mesh (`sharding.make_mesh`); one axis may be -1
-    and takes what is left."""
+    """Devices along each axis of the mesh (`sharding.make_mesh`). One axis may be -1:
+    it takes all devices that the others leave."""
 
     data: int = -1
     fsdp: int = 1
@@ -54,13 +57,14 @@ class MeshSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TuneSettings:
-    """What a prompt is tuned for; docs/training.md says why.
+    """The task of a tuned prompt; docs/training.md gives the reasons.
 
-    classes: names or labels of the source; none: all. palette: their colours, far apart
-    (`colors.spread_palette`) or Painter's of closed sets; "locations" paints instances
-    by where they are, as Painter does. prompts: how many are learned together. init: a
-    random example of the source, or noise. images: most that are scored, 0: all.
-    heldout: the source that the prompt is scored on; none: it is not.
+    classes: names or labels of the source; none: all. palette: colours of the classes,
+    far apart ("spread", `colors.spread_palette`) or Painter's for closed sets; with
+    "locations" an instance has the colour of its place, as in Painter. prompts: how
+    many are learned together. init: a random example of the source, or noise. heldout:
+    the source that the prompt is scored on; none: no scores. images: how many images of
+    it are scored at most; 0: all.
     """
 
     classes: tuple[str | int, ...] = ()
@@ -92,10 +96,10 @@ def _none() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Every top-level setting of a config; configs/common.py says what each is for.
+    """Every top-level setting of a config; docs/training.md describes each.
 
-    Mappings are settings of plug-ins, which the plug-ins check: `model` of
-    `SegGPTConfig`, `sources` of `data.sources`, `evals` of evaluators.
+    Mappings are settings of other rooms, which check them: `model` of `SegGPTConfig`,
+    `sources` of `data.sources`, `evals` of evaluators.
     """
 
     mode: str = "train"
@@ -154,15 +158,15 @@ class RunSettings:
         return self.spans[-1].stop
 
     def stage_at(self, step: int) -> int:
-        """The place among the stages of the one that a step, below `steps`, is in."""
+        """The number, from 0, of the stage that a step below `steps` belongs to."""
         return next(k for k, span in enumerate(self.spans) if step in span)
 
 
 def read_settings(config: Any) -> RunSettings:
     """The settings of a config: a ConfigDict, any mapping, or settings read before.
 
-    Raises ValueError that names the setting, such as `stages.paint.lr`: one that is
-    unknown, missing, of another type or out of range.
+    Raises ValueError for a setting that is unknown, missing, of another type or out of
+    range; the message names it, as `stages.paint.lr`.
     """
     if isinstance(config, RunSettings):
         return config
@@ -190,8 +194,8 @@ def _section(cls, where: str, given: Any):
 
 
 def complete(config: str) -> str:
-    """A stored config, JSON, with the settings that it leaves out at their defaults, or
-    as it is where this version cannot read it."""
+    """A stored config, JSON, completed with the defaults of settings that it leaves
+    out; unchanged if this version cannot read it."""
     try:
         return json.dumps(plain(read_settings(json.loads(config))))
     except ValueError:

@@ -20,7 +20,7 @@ from seggpt_jax.training.optim import (
     schedule,
 )
 
-# `(params, frozen, rows, key) -> painting`. params: the trained leaves. frozen: the
+# `(params, frozen, rows, key) -> painting`. params: the trained leaves. frozen:
 # parameters that no step changes. rows: a batch with normalised canvases.
 Paint = Callable[[Any, Any, dict[str, jax.Array], jax.Array], jax.Array]
 
@@ -48,11 +48,11 @@ class Stage:
     another stage before it helps (docs/training.md). A stage after the first starts
     from the EMA with a fresh optimizer.
 
-    loss, beta: as of `losses.painting_loss`. max_foreground_weight: painted pixels
-    weigh up to so much more than background. background_prob: share of the pairs whose
-    background is a random colour, in both targets; constant for half the stage, then
-    falling linearly to 0. weights: source -> sampling weight in this stage, instead of
-    the source's own; 0 leaves the source out.
+    loss, beta: as in `losses.painting_loss`. max_foreground_weight: the most that a
+    painted pixel may weigh, where background weighs 1. background_prob: share of the
+    pairs whose background is a random colour, in both targets. It is constant for half
+    the stage, then falls linearly to 0. weights: source -> sampling weight in this
+    stage, instead of the source's own; 0 leaves the source out.
     """
 
     steps: int
@@ -89,18 +89,14 @@ class Stage:
 
 def new_state(params, tx: optax.GradientTransformation, ema: bool) -> TrainState:
     """The training state before the first step."""
-    return TrainState(
-        jnp.zeros((), jnp.int32),
-        params,
-        tx.init(params),
-        jax.tree.map(jnp.copy, params) if ema else None,
-    )
+    average = jax.tree.map(jnp.copy, params) if ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), average)
 
 
 def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainState:
     """Starts a later stage: parameters from the EMA, a fresh optimizer.
 
-    Doing it twice at the same step changes nothing, so a restart there is exact.
+    Entering twice at the same step changes nothing, so a restart there is exact.
     """
     params = jax.tree.map(jnp.copy, state.average)
     return dataclasses.replace(state, params=params, opt_state=tx.init(params))
@@ -134,9 +130,9 @@ def make_train_step(
     stage: Stage,
     optim: OptimSettings,
     *,
-    start: int,
-    accumulate: int,
-    ema: float,
+    start: int = 0,
+    accumulate: int = 1,
+    ema: float = 0.0,
     query_only: bool = False,
     paint: Paint | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
@@ -144,29 +140,29 @@ def make_train_step(
 
     batch: the pairs of `data.context`, stacked. start: the stage's first step.
     accumulate: micro-batches per step. Their losses are parts of one global sum over
-    one global count, so their number changes the memory and not the result. query_only:
-    every `hidden` is the query half, so only that half is painted, at less cost. paint:
-    in place of the model's own, for a tuned prompt; it is given `frozen`.
+    one global count, so their number changes the memory but not the result. query_only:
+    every `hidden` is the query half, so only this half is painted, at less cost. paint:
+    replaces the model's own, for a tuned prompt.
     """
     tx = stage.optimizer(optim)
     paint = paint or paint_model(model, query_only)
 
     def step(state: TrainState, batch, key, frozen=None):
-        # All randomness is a function of the run's key and the step: a run that was
-        # stopped goes on with the draws of one that was not.
+        # All randomness is a function of the run's key and the step. So a run that was
+        # stopped draws the same numbers as a run that was not.
         key = jax.random.fold_in(key, state.step)
         k_background, k_drop = jax.random.split(key)
         done = (state.step - start) / stage.steps
         targets = batch["targets"]
         # Backgrounds are black, and a model from scratch first learns to paint all
-        # black. Where they have any colour, it must read the prompt from the start.
+        # black. Backgrounds of random colours force it to read the prompt early.
         if stage.background_prob:
             prob = stage.background_prob * jnp.clip(2 - 2 * done, 0, 1)
             targets = repaint_background(
                 k_background, targets, batch["foreground"], batch["background"], prob
             )
-        # The weight of every value, `[b, 2h, w, 3]`, and the sum over the whole batch:
-        # the loss must not depend on how micro-batches and devices share the batch.
+        # The weight of every value, `[b, 2h, w, 3]`. Their total is of the whole batch:
+        # the loss must not depend on how micro-batches and devices divide it.
         weights = counted_pixels(batch["hidden"], batch["valid"], targets.shape)
         if stage.max_foreground_weight > 1:
             weights = foreground_weights(
@@ -175,12 +171,12 @@ def make_train_step(
         total = weights.sum()
 
         def loss_fn(params, rows, key):
-            # Colours travel as uint8, a quarter of the bytes, and become floats here.
+            # Colours are sent to the devices as uint8, a quarter of the bytes.
             canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
             free = hold_frozen(params, optim)
             painting = paint(free, frozen, rows | canvases, key)
             counted = canvases["targets"], rows["hidden"], rows["weights"]
-            if query_only:  # as the painting: the lower half
+            if query_only:  # the painting is the lower half of the canvas
                 counted = tuple(x[:, x.shape[1] // 2 :] for x in counted)
             return painting_loss(
                 painting, *counted, loss=stage.loss, beta=stage.beta, total=total
@@ -191,12 +187,8 @@ def make_train_step(
         loss, grads = _accumulated(loss_fn, state.params, rows, k_drop, accumulate)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        new = TrainState(
-            state.step + 1,
-            params,
-            opt_state,
-            _average(state.ema, params, state.step, ema),
-        )
+        average = _average(state.ema, params, state.step, ema)
+        new = TrainState(state.step + 1, params, opt_state, average)
         metrics = {
             "loss": loss,
             "grad_norm": optax.tree.norm(grads),
@@ -211,7 +203,8 @@ def _accumulated(loss_fn, params, rows, key, count: int):
     if count == 1:
         return jax.value_and_grad(loss_fn)(params, rows, key)
 
-    # Rows of one micro-batch are `count` apart, so that each stays on its device.
+    # A device holds consecutive rows. The rows of one micro-batch are `count` apart, so
+    # that every device has rows of each, and no row moves to another device.
     def cut(x):
         return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
 
@@ -227,7 +220,8 @@ def _accumulated(loss_fn, params, rows, key, count: int):
 def _average(ema, params, step, decay: float):
     if ema is None:
         return None
-    # Warm-up, so that a short run's average is not mostly its initial values.
+    # The decay rises from 1/20 to `decay`: otherwise the average of a short run would
+    # be mostly the initial values.
     change = 1 - jnp.minimum(decay, (1 + step) / (20 + step))
     return jax.tree.map(lambda e, p: e + change * (p - e), ema, params)
 

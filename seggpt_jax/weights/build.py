@@ -42,8 +42,8 @@ def load_model(
 ) -> tuple[SegGPT, pretrained.Weights]:
     """Reads weights of any form (`pretrained.load`) -> their model, and the weights.
 
-    settings: of the model, on top of what the weights say. The parameters stay on the
-    host: `inference_params` or `place_params` put them on devices.
+    settings: of the model; they replace the settings of the weights. The parameters
+    stay on the host: `inference_params` or `place_params` put them on devices.
     """
     weights = pretrained.load(path)
     _log_notes(weights, path)
@@ -53,8 +53,8 @@ def load_model(
 def inference_params(model: SegGPT, params: Any) -> Any:
     """Parameters on the first device, in the types that a forward pass computes in.
 
-    Kernels are cast to `model.dtype`, as the model does itself at every use: the same
-    numbers, and half the memory in bfloat16. Training needs them in float32.
+    Kernels are cast to `model.dtype`, as the model casts them at every use: the numbers
+    are the same, and bfloat16 takes half the memory. Training needs float32.
     """
 
     def cast(name: str, leaf: Any) -> Any:

@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one training run, in `folder/<step>/`, here or in a bucket
-    (gs://). The newest `keep` of them are kept, and the one of step `best`, if set.
+    """The checkpoints of one training run, in `folder/<step>/`, on a disk or in a
+    bucket (gs://). The newest `keep` stay, and the one of step `best`, if set.
 
-    Saves in the background. After a failed save the next `save`, `wait`, `restore` or
-    `close` raises OSError with the step and the folder; earlier checkpoints stay.
+    Saves run in the background. After a failed save the next `save`, `wait`, `restore`
+    or `close` raises OSError with the step and the folder; earlier checkpoints stay.
     Every process of a run must make the same calls.
     """
 
@@ -138,8 +138,8 @@ class Checkpoints:
             return self._manager
         async_options = ocp.AsyncOptions(
             post_finalization_callback=self._write_sums,
-            # Threads that wait for a folder which could not be made outlive the
-            # failure by minutes, and with them the process.
+            # Otherwise threads wait for minutes for a folder that could not be made,
+            # and the process cannot end before them.
             create_directories_asynchronously=False,
         )
         self._manager = _Manager(
@@ -167,9 +167,9 @@ class Checkpoints:
         ]
 
     def _write_sums(self) -> None:
-        # Orbax calls this on process 0 when all data is written and before it renames
-        # the temporary folder: a checkpoint appears with its sums or not at all.
-        # A bucket cannot rename: there the folder has its name from the start.
+        # Orbax calls this on process 0, after all data is written and before it renames
+        # the temporary folder: a checkpoint appears with its sums or not at all. A
+        # bucket cannot rename: there the folder has its final name from the start.
         ours = re.compile(rf"{self._writing}(\..*)?")
         (written,) = (p for p in self.folder.iterdir() if ours.fullmatch(p.name))
         checksums.write(written, but=_AFTER_SUMS)
@@ -198,8 +198,8 @@ class Checkpoints:
 class _Manager(ocp.CheckpointManager):
     """Does not look for SIGTERMs: the training loop does.
 
-    Orbax's own manager, once it has found one, fails on the times of earlier
-    checkpoints, because `lightweight_initialize` leaves these out.
+    After a SIGTERM orbax's own manager reads the times of earlier checkpoints. It fails
+    because `lightweight_initialize` leaves them out.
     """
 
     def reached_preemption(self, step: int) -> bool:
@@ -209,10 +209,10 @@ class _Manager(ocp.CheckpointManager):
 def restore_params(
     folder: str | os.PathLike, which: str = "params", step: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of a checkpoint, the newest intact one unless `step` says which, as
-    nested dicts of NumPy arrays.
+    """Parameters of one checkpoint, as nested dicts of NumPy arrays.
 
-    which: the entry of the saved state, `params` or, when the run kept one, `ema`.
+    which: the entry of the saved state, `params` or, if the run kept one, `ema`. step:
+    of the checkpoint; None takes the newest intact one.
     Returns `(params, meta)` and changes nothing in `folder`. Raises FileNotFoundError
     when there is no checkpoint, OSError when none is intact, ValueError for a `which`
     that was not saved.
@@ -320,15 +320,16 @@ def _specs(tree: Any) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    """The system's own words: tensorstore hides the errno in a long message."""
+    """The operating system's text: tensorstore hides the errno in a long message."""
     errno = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(errno[1])) if errno else str(error)
 
 
 def _quiet_orbax() -> None:
-    """Drops orbax's log records: its errors are raised here, the rest is noise.
+    """Drops orbax's log records: this module raises its errors, the rest is noise.
 
-    asyncio too: after a failed save it reports the futures that orbax leaves behind.
+    After a failed save asyncio reports the futures that orbax leaves behind; these
+    records are dropped too.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_not_orbax)

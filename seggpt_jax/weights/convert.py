@@ -29,9 +29,9 @@ def convert(
 ) -> Iterator[str]:
     """Writes the weights at `source` as a folder; yields lines for the user.
 
-    source, raw: as `pretrained.load` takes them. to: `ours`, a release; `official`, a
-    .pth file as the authors'; `hf`, a folder that transformers loads. Nothing is left
-    of an output that failed, and only a release is replaced.
+    source, raw: as in `pretrained.load`. to: `ours`, a release; `official`, a .pth file
+    like the authors'; `hf`, a folder that transformers loads. A failed output leaves
+    nothing behind, and only an existing release is replaced.
     """
     if to not in FORMS:
         raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")

@@ -21,15 +21,15 @@ DEFAULT = "mini"  # the bundled model for photographs
 _BUNDLED = Path(__file__).parents[1] / "bundled"
 _TORCH = (".pth", ".pt", ".bin")
 _INDEX = "model.safetensors.index.json"
-# Errors that tensors of unexpected shapes end in, beside from_torch's own list.
+# Errors that tensors of unexpected shapes raise, besides from_torch's own list.
 _MISSHAPEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
 class Weights(NamedTuple):
     """A model's geometry and parameters.
 
-    params: nested dicts of NumPy arrays. step: of the training run that wrote them, 0
-    if none did. notes: for the user, a sentence for each change made while reading.
+    params: nested dicts of NumPy arrays. step: of the training run that wrote them; 0
+    without a run. notes: for the user, one sentence for each change made while reading.
     """
 
     config: SegGPTConfig
@@ -48,9 +48,9 @@ def load(path: str | os.PathLike, raw: bool = False) -> Weights:
 
     path: a bundled name; a release folder; a training run's workdir, its checkpoints or
     one of them; a folder or `.safetensors` file of transformers; a `.pth` file of
-    SegGPT, Painter or MAE, or a folder that holds one. raw: take the parameters of a
-    training run, even if it kept their moving average too. Raises FileNotFoundError or
-    ValueError, naming the file.
+    SegGPT, Painter or MAE, or a folder that holds one. raw: of a training run, take the
+    parameters even if the run kept their moving average. Raises FileNotFoundError or
+    ValueError that names the file.
     """
     path = Path(path)
     if not path.exists():
@@ -90,7 +90,7 @@ def _is_run(path: Path) -> bool:
 def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
     """Reads a training run, by its workdir or the checkpoints in it.
 
-    Takes the moving average of the parameters where the run kept one, unless `raw`.
+    Takes the moving average of the parameters if the run kept one, unless `raw`.
     """
     workdir = path if (path / CONFIG).is_file() else path.parent
     if not (workdir / CONFIG).is_file():
@@ -116,10 +116,9 @@ def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
 
 
 def _load_torch(path: Path, files: list[Path]) -> Weights:
-    """Reads a folder of PyTorch's.
+    """Reads a folder of PyTorch files.
 
-    Tensors do not tell which blocks are tapped and merged: config.json of transformers
-    does.
+    Tensors do not tell the taps and the merge; the config.json of transformers does.
     """
     weights = _load_state(path, _merge(files))
     if not (path / CONFIG).is_file():
@@ -147,7 +146,7 @@ def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
 
 
 def _torch_files(path: Path) -> list[Path]:
-    """The files with tensors in a folder: those of transformers, or one `.pth`."""
+    """The files with tensors in a folder: transformers' files, or one `.pth`."""
     if (path / _INDEX).is_file():
         where = _read_json(path / _INDEX).get("weight_map")
         if not isinstance(where, dict):
@@ -183,7 +182,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         try:
             state = load_file(path)
         except (SafetensorError, OSError, AttributeError, KeyError) as error:
-            # AttributeError and KeyError: number types that NumPy does not have.
+            # AttributeError and KeyError: a number type that NumPy does not have.
             raise ValueError(f"{path} cannot be read: {error}") from error
         if any("/" in name for name in state):
             raise ValueError(f"{path} is a part of a release: give its folder")

@@ -34,7 +34,7 @@ def write_params(
 ) -> None:
     """Writes the files of a release into an empty folder."""
     flat = traverse_util.flatten_dict(params, sep="/")
-    # safetensors writes the memory of an array as it lies, whatever its strides.
+    # safetensors writes the memory of an array as it is, and ignores its strides.
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
     save_file(arrays, folder / _MODEL)
     (folder / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")

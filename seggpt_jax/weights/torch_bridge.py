@@ -1,6 +1,6 @@
 """Everything that needs PyTorch: its files, and the transformers port as a reference.
 
-`pip install 'seggpt_jax[torch]'` installs it; no other module needs it.
+`pip install 'seggpt_jax[torch]'` installs PyTorch; no other module needs it.
 """
 
 import argparse
