@@ -12,7 +12,6 @@ from seggpt_jax.config import plain
 from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.runs import sharding
 from seggpt_jax.train import NonFinite, train
-from seggpt_jax.training import mixture
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.weights import build, checkpoint, release
 from tests import tiny
@@ -211,21 +210,3 @@ def test_non_finite_state_after_a_finite_loss_is_not_saved(tmp_path, monkeypatch
     with pytest.raises(NonFinite, match="step 4: the state is not finite"):
         train(tiny.config(), str(tmp_path))
     assert steps(tmp_path) == [2]
-
-
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "much", None])
-def test_weights_are_positive_numbers(weight):
-    with pytest.raises(ValueError, match=r"sources.a.weight = .*a positive number"):
-        mixture.check_weights({"b": 1, "a": weight})
-
-
-def test_groups_share_their_weight_by_size():
-    groups = {"a": {"x": range(1), "y": range(9)}, "b": {"z": range(5)}}
-    shares = mixture.split_weights({"a": 3, "b": 1}, groups, power=0.5)
-    assert shares == pytest.approx({"x": 3 / 16, "y": 9 / 16, "z": 1 / 4})
-    with pytest.raises(ValueError, match="source z is empty"):
-        mixture.split_weights({"b": 1}, {"b": {"z": []}}, power=1.0)
-    with pytest.raises(ValueError, match="source x is in two groups"):
-        mixture.split_weights(
-            {"a": 3, "b": 1}, {"a": {"x": [1]}, "b": {"x": [1]}}, power=1.0
-        )

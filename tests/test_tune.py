@@ -56,14 +56,7 @@ def config(model, **settings):
         "loader__batch_size": 4, "log_every": 1, "save_every": 2, "keep": 9,
         "eval_every": 3,
     }  # fmt: skip
-    for name, value in (given | settings).items():
-        *parents, last = name.split("__")
-        here = c
-        for parent in parents:
-            here = here[parent]
-        with here.ignore_type():
-            here[last] = value
-    return c
+    return tiny.replaced(c, given | settings)
 
 
 def prepared(model, folder, **settings):

@@ -73,15 +73,19 @@ def get_config(argument=None):
 
 def config(argument=None, **settings):
     """The config with settings replaced: `model__width=8` is `model.width`."""
-    c = get_config(argument)
+    return replaced(get_config(argument), settings)
+
+
+def replaced(config, settings):
+    """The config, changed in place."""
     for name, value in settings.items():
         *parents, last = name.split("__")
-        here = c
+        here = config
         for parent in parents:
             here = here[parent]
         with here.ignore_type():
             here[last] = value
-    return c
+    return config
 
 
 def batch_of(config, step):

@@ -13,7 +13,12 @@ from seggpt_jax.config import plain
 from seggpt_jax.data import pipeline
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.evaluators.episodes import Episodes
-from seggpt_jax.training.mixture import build_dataset, pop_views, split_weights
+from seggpt_jax.training.mixture import (
+    build_dataset,
+    check_weights,
+    pop_views,
+    split_weights,
+)
 from seggpt_jax.training.settings import read_settings
 from tests import tiny
 from tests.support import miniatures
@@ -88,29 +93,34 @@ def test_a_missing_set_is_an_error_or_left_out(data, tmp_path, caplog):
     assert {*views} == {*common.MEMBERS["vessels"]}
 
 
-def test_a_source_may_have_its_own_view(data):
-    """HRF's crops are small: a 40th to a 5th of the image, others a third and more."""
+def test_a_wrong_view_of_a_member_is_named(data):
     c = config(data)
-    sources, dataset = build(c)
-    hrf = [*sources].index("hrf")
-    contexts = [stream for stream in (dataset[k] for k in range(300))]
-    seen = {int(pair["source"]) for pair in contexts}
-    assert seen == set(range(len(sources)))
-    assert hrf in seen
     c.sources.vessels.members.hrf.view.crop_scale = (2.0, 1.0)
     with pytest.raises(ValueError, match=r"sources.hrf.view: crop_scale=\(2.0, 1.0\)"):
         build(c)
 
 
-def test_weights_are_split_by_size_to_a_power():
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "much", None])
+def test_weights_are_positive_numbers(weight):
+    with pytest.raises(ValueError, match=r"sources.a.weight = .*a positive number"):
+        check_weights({"b": 1, "a": weight})
+
+
+def test_groups_share_their_weight_by_size_to_a_power():
     groups = {"a": {"x": [0] * 4, "y": [0]}, "b": {"z": [0] * 9}}
-    assert split_weights({"a": 1, "b": 1}, groups, 1.0) == {
-        "x": 0.4,
-        "y": 0.1,
-        "z": 0.5,
-    }
-    shares = split_weights({"a": 1, "b": 1}, groups, 0)
-    assert shares == {"x": 0.25, "y": 0.25, "z": 0.5}
+    weights = {"a": 1, "b": 1}
+    assert split_weights(weights, groups, 1.0) == {"x": 0.4, "y": 0.1, "z": 0.5}
+    assert split_weights(weights, groups, 0) == {"x": 0.25, "y": 0.25, "z": 0.5}
+    groups = {"a": {"x": range(1), "y": range(9)}, "b": {"z": range(5)}}
+    shares = split_weights({"a": 3, "b": 1}, groups, power=0.5)
+    assert shares == pytest.approx({"x": 3 / 16, "y": 9 / 16, "z": 1 / 4})
+
+
+def test_groups_that_cannot_share_a_weight():
+    with pytest.raises(ValueError, match="source z is empty"):
+        split_weights({"b": 1}, {"b": {"z": []}}, power=1.0)
+    with pytest.raises(ValueError, match="source x is in two groups"):
+        split_weights({"a": 3, "b": 1}, {"a": {"x": [1]}, "b": {"x": [1]}}, power=1.0)
 
 
 def in_stages(**weights):
