@@ -4,11 +4,11 @@
     python -m benchmarks.aot --config=configs/vitl.py --topology=v5e:4x4
     python -m benchmarks.aot --config=configs/vitl.py --config.mesh.fsdp=16 --out=FILE
 
-Prints what one chip holds, what it exchanges with others, the time that this and the
-counted operations take at the chip's stated rates, and the most rows of a batch that
-fit. The programs are those that `seggpt_jax.main` runs on such a slice: the first
-stage's step as `train.Loop` makes it, and prediction with one prompt, rows cut over the
-mesh. docs/notes/tpu-slices.md has a table of it.
+Prints, for one chip: its memory, the bytes that it exchanges with others, the time of
+this exchange and of the counted operations at the chip's stated rates, and the most
+rows of a batch that fit. The programs are the same as `seggpt_jax.main` runs on such a
+slice: the first stage's step from `train.Loop`, and prediction with one prompt, rows
+cut over the mesh. docs/notes/tpu-slices.md has a table of results.
 """
 
 import collections
@@ -52,10 +52,10 @@ _KERNEL = 'custom_call_target="tpu_custom_call"'
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """hbm: GiB that a program may use, as the compiler says. ici: GB/s that it sends
-    over all its links, by Google Cloud's pages on the TPU versions: half of what they
-    state for both directions, or a pod's rate of all-reduce over its chips, which is
-    the same. options: of the topology."""
+    """hbm: GiB that a program may use, as the compiler says. ici: GB/s that the chip
+    sends over all its links, from Google Cloud's pages on the TPU versions: half of the
+    stated rate for both directions. (A pod's stated rate of all-reduce, divided by its
+    chips, is the same.) options: of the topology."""
 
     hbm: float
     ici: int
@@ -207,10 +207,10 @@ def compile_prediction(loop: Loop, rows: int) -> Compiled:
 def most_rows(
     needs: Callable[[int], int], choices: Sequence[int], limit: float
 ) -> tuple[int, int]:
-    """The largest choice of rows per chip that fits `limit` bytes, and how many rows
-    would fit by prediction: bytes are all but affine in them, so two choices tell.
+    """The largest choice of rows per chip that fits `limit` bytes, and a prediction of
+    the most rows that would fit. Bytes are nearly affine in rows, so two choices tell.
 
-    What is chosen has been compiled. (0, 0) where no choice fits.
+    The chosen number of rows has been compiled. (0, 0) if no choice fits.
     """
     needs = functools.cache(needs)
     few, some = choices[2:4] if len(choices) > 3 else (choices[0], choices[-1])
@@ -355,7 +355,7 @@ if __name__ == "__main__":
     from ml_collections import config_flags
 
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "Configuration file, as of seggpt_jax.main.", lock_config=True
+        "config", None, "Configuration file, as in seggpt_jax.main.", lock_config=True
     )
     flags.DEFINE_string("topology", "v5e:4x4", "Chips: a version, and how they stand.")
     flags.DEFINE_bool("fit", True, "Whether to find how many rows fit.")

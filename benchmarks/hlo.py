@@ -21,8 +21,8 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 _CHAIN = re.compile(r"channel_id=(\d+).*chain_id=")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 
-# Of the whole array, what each of a group of g chips sends at least: a share (g - 1)/g,
-# so often.
+# Each of a group of g chips sends at least a share (g - 1) / g of the whole array, so
+# many times.
 _SENT = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1}
 KINDS = (*_SENT, "collective-permute")
 
@@ -60,7 +60,7 @@ class _Line:
 
 
 def collectives(text: str) -> list[Collective]:
-    """Every collective of an optimised module, those in loops so often as these run.
+    """Every collective of an optimised module; in a loop, as often as the loop runs.
 
     Raises ValueError for a loop with a collective whose trip count the compiler does
     not know.
@@ -125,7 +125,7 @@ def _trips(computations, loop: _Line) -> int:
 
 
 def _stride(body: list[_Line], index: int) -> int:
-    """What an iteration adds to one element of the state: 1 unless a sum says so."""
+    """The number that an iteration adds to one element of the state; 1 by default."""
     lines, constants = {line.name: line for line in body}, _constants(body)
     state = _OPERAND.findall(body[-1].rest.partition(")")[0]) if body else []
     counter = lines.get(state[index]) if index < len(state) else None
@@ -150,11 +150,11 @@ def _collective(kind: str, line: _Line, lines, where: str, times: int) -> Collec
     size = _size(line.shape)
     if line.op == "all-gather-start":  # inputs and outputs
         size = size * group // (group + 1)
-    if line.op == "collective-permute-start":  # one of each, and what is private
+    if line.op == "collective-permute-start":  # input, output and private arrays
         size = max(_size(part[0]) for part in _ARRAY.finditer(line.shape))
     if kind == "reduce-scatter":
         size *= group
-    # What TPUs have for it: a fusion of the sum and of taking one's own part.
+    # TPUs scatter a sum by a fusion of the sum and of taking one's own part.
     if kind == "all-reduce" and where.startswith("all-reduce-scatter"):
         kind = "reduce-scatter"
     origin, chain = _OP_NAME.search(line.rest), _CHAIN.search(line.rest)

@@ -1,4 +1,4 @@
-"""What every config starts from: the paper's training, setting by setting."""
+"""The base of every config: the paper's training, setting by setting."""
 
 from ml_collections import ConfigDict
 
@@ -20,8 +20,8 @@ MEMBERS = {
     "aerial": ("isaid", "loveda"),
     "vessels": ("chase_db1", "drive", "hrf", "stare"),
 }
-# "High-res images augmented by random crops" (paper): areas that show vessels at about
-# their own scale in 448 x 448 pixels.
+# "High-res images augmented by random crops" (paper). The crops, as shares of the area,
+# keep vessels at about their own scale when a crop becomes 448 x 448 pixels.
 CROPS = {
     "chase_db1": (0.2, 0.8),
     "drive": (0.3, 1.0),
@@ -55,13 +55,13 @@ def ordered(**settings) -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    """The paper's ViT-L training (section 4.1) and our values for what it leaves out
-    (docs/training.md says why)."""
+    """The paper's ViT-L training (section 4.1). Where the paper states no value it is
+    ours (docs/training.md gives the reasons)."""
     c = ConfigDict()
     c.mode = "train"
     c.seed = 0
     c.data_dir = ""
-    c.checkpoint = ""  # what mode "evaluate" scores, and "tune" makes a prompt for
+    c.checkpoint = ""  # the model of the modes "evaluate" and "tune"
     c.init_from = ""  # parameters to start from; empty: random
 
     c.model = ConfigDict(
@@ -77,7 +77,7 @@ def base() -> ConfigDict:
     c.skip_missing = False  # True: leave out sources whose folder is not there
     c.group_power = 1.0  # inside a group of sources: share ~ size ** group_power
     c.bad_share = 0.01
-    c.fixed_pairs = 0  # train on that many fixed pairs only; 0: the endless mixture
+    c.fixed_pairs = 0  # train on so many fixed pairs only; 0: the endless mixture
 
     c.view = ConfigDict(
         {
@@ -130,12 +130,12 @@ def base() -> ConfigDict:
     c.ema = 0.0  # decay of the parameters' moving average; 0: none
 
     c.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
-    c.cpu_devices = 1  # devices that a CPU is cut into; the mesh shares batches out
+    c.cpu_devices = 1  # devices that a CPU is cut into; they share a batch
     c.log_every = 10
     c.save_every = 500
     c.keep = 3
     c.best = ""  # a score, as in the log: the checkpoint where it was highest stays too
-    c.checkpoints = ""  # their folder, also gs://...; empty: that in the workdir
+    c.checkpoints = ""  # their folder, also gs://...; empty: WORKDIR/checkpoints
     c.eval_every = 1000
     c.evals = ordered()
     c.tune = ConfigDict(

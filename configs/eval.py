@@ -3,8 +3,9 @@
     python -m seggpt_jax.main --config=configs/eval.py:davis17 --workdir=runs/davis17 \
         --config.checkpoint=runs/vitl/checkpoints --config.data_dir=DATA
 
-The model is the checkpoint's; `--config.model.dtype=float32` and the like change what
-is not geometry. Data sets are expected in the folders of their types (docs/data.md).
+The model is the checkpoint's. `--config.model.dtype=float32` changes its dtype, and so
+on for all settings that are not geometry. Data sets are expected in the folders of
+their types (docs/data.md).
 """
 
 from ml_collections import ConfigDict

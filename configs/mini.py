@@ -4,23 +4,24 @@
         --config.data_dir=../shared/data
 
 Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv`, this project's
-collection (for a folder of one's own: docs/data.md), and evaluates on their `val` and
-`test` splits. docs/results.md has the scores, hardware and time. The second stage has
-fewer scenes, and in it painted pixels weigh less, so that what does not fit the prompt
-stays black. It can be had alone, from the model of another run:
+collection (for your own folder: docs/data.md), and evaluates on their `val` and `test`
+splits. docs/results.md has the scores, hardware and time. In the second stage there are
+fewer scenes, and painted pixels weigh less, so that objects which do not fit the prompt
+stay black. The second stage alone, from the model of another run:
 
     python -m seggpt_jax.main --config=configs/mini.py:more,steps=6000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
         --config.init_from=runs/mini
 
-What docs/results.md says of the bundled model, or of another `--config.checkpoint`:
+The scores in docs/results.md, of the bundled model or of another `--config.checkpoint`:
 
     python -m seggpt_jax.main --config=configs/mini.py:results \
         --workdir=runs/mini-results --config.data_dir=../shared/data
 
-`:twin` trains without what the sets name as a class of COCO-20i's fold 0 or PASCAL-5i's
-fold 2 (regions without a name, and clothes, still show some). `:results,twin` scores
-its `--config.checkpoint` with one prompt only; `folds` are those classes.
+`:twin` trains without the classes of COCO-20i's fold 0 and PASCAL-5i's fold 2, by the
+names in the sets. (Regions without a name, and clothes, still show some.)
+`:results,twin` scores its `--config.checkpoint` with one prompt only; its `folds` are
+these classes.
 """
 
 from ml_collections import ConfigDict
@@ -42,7 +43,7 @@ PASCAL_FOLD = {
     "voc2012-mini": tuple(voc.NAMES.values())[10:15],
     "voc2012-more": ("dog", "horse", "person"),  # the others of the fold it lacks
 }
-# What shows them under other names.
+# Classes that show the same objects under other names.
 ALIKE = ("horse", "motorcycle", "american_bulldog", "pedestrian", "bicyclist")
 TWIN_CLASSES = tuple(sorted({*COCO_FOLD, *PASCAL_FOLD["voc2012-mini"], *ALIKE}))
 # Sets with too few held-out images of any class for eight prompts and a query.
@@ -131,7 +132,7 @@ def get_config(argument=None):
     c.loader.batch_size = arg["batch"]
     c.optim.algorithm = "muon"
     first = 0 if arg["more"] else steps * 5 // 8
-    # Fewer scenes and a lower weight, so that what does not fit the prompt stays black.
+    # Fewer scenes and a lower weight: objects that do not fit the prompt stay black.
     c.stages = common.ordered(
         paint=common.stage(
             steps=steps - first, lr=8e-4, warmup=(steps - first) // 30, loss="l2",
@@ -166,7 +167,8 @@ def get_config(argument=None):
 
 def _results(twin):
     """Classes and sets of the training in other images, with one prompt, and with up to
-    eight where there are as many; then what was never trained on; then videos."""
+    eight where there are so many; then classes and sets never trained on; then videos.
+    """
     c = common.base()
     c.mode = "evaluate"
     c.checkpoint = "" if twin else "mini"

@@ -27,7 +27,7 @@ def get_config(argument=None):
         "scan": False,
     }
     scenes = {"type": "shapes", "seed": 1, "length": 1_000_000, "size": (64, 64)}
-    # Two things of one colour: whole in sight, or nothing tells which is meant.
+    # Two things of one colour differ in shape or texture: both must be whole in sight.
     subtle = scenes | {
         "tasks": {"shape": 2, "texture": 1},
         "view": {"crop_scale": (1.0, 1.0)},
@@ -49,9 +49,10 @@ def get_config(argument=None):
     c.recolor.all_prob = 0.5
     c.loader.batch_size = arg["batch"]
     c.optim.algorithm = "muon"
-    # Colours come first and easily. Shapes and textures come in a stage without
-    # anything else, shapes only if upright and of one size at first; what that stage
-    # forgets is back soon (docs/notes/shapes.md).
+    # Colours are learned first and easily. Shapes and textures are learned in a stage
+    # with nothing else, and shapes only if they are upright and of one size at first.
+    # This stage forgets other tasks, which the last stage learns again soon
+    # (docs/notes/shapes.md).
     find, paint = arg["steps"] // 5, arg["steps"] * 7 // 25
     c.stages = common.ordered(
         find=common.stage(

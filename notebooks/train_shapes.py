@@ -16,9 +16,9 @@
 # %% [markdown]
 # # In-context segmentation on procedural scenes
 #
-# Opens the built-in source `shapes`, shows what a training pair looks like, trains a
-# small SegGPT for a few hundred steps and looks at what it paints. About a minute on
-# two CPU cores; the same cells run on a GPU or a TPU.
+# This notebook opens the built-in source `shapes`, shows training pairs, trains a small
+# SegGPT for a few hundred steps, and shows its paintings. It takes about a minute on
+# two CPU cores. The same cells run on a GPU or a TPU.
 #
 # It needs an installed checkout: `pip install -e .` in the repository, or
 # `pip install -e '.[tpu]'` on a Colab TPU runtime, followed by a restart of the
@@ -42,8 +42,8 @@ from seggpt_jax.training.batch_sheet import draw_batch
 # %% [markdown]
 # ## The source
 #
-# A sample is an image with its `segments`, an integer label map. What a label means
-# depends on the task: a shape, a texture, a colour, a part, a whole object, or one
+# A sample is an image with its `segments`, an integer label map. The task decides the
+# meaning of a label: a shape, a texture, a colour, a part, a whole object, or one
 # instance. Nothing is read from disk.
 
 # %%
@@ -62,8 +62,8 @@ Image.fromarray(sheets.contact_sheet(rows, ("image", "segments, in colours")))
 # ## The training pairs
 #
 # A pair is a prompt stacked above a query, with one random palette for both. The grey
-# patches are hidden: the model must paint them. Some backgrounds take a random colour
-# early in training, so that what is background must be read from the prompt too.
+# patches are hidden: the model must paint them. Early in training some backgrounds take
+# a random colour, so the model must read the background from the prompt too.
 
 # %%
 config = shapes.get_config()
@@ -72,10 +72,10 @@ Image.fromarray(draw_batch(config, step=0, rows=6))
 # %% [markdown]
 # ## Training
 #
-# The same call as `python -m seggpt_jax.main`, on eight fixed pairs: a few hundred
-# steps are enough to memorise those, and show that every part works together. Matching
-# by the prompt, on pairs never seen, appears after a few thousand steps: that is
-# `configs/shapes.py` as it stands (docs/training.md).
+# This is the same call as `python -m seggpt_jax.main`, on eight fixed pairs. A few
+# hundred steps are enough to memorise the pairs, and show that all parts work together.
+# To match by the prompt, on pairs never seen, takes a few thousand steps: train
+# `configs/shapes.py` as it is (docs/training.md).
 
 # %%
 STEPS = 250
@@ -101,10 +101,10 @@ for step, loss in losses.items():
 assert losses[STEPS] < losses[config.log_every] / 4, "it does not memorise eight pairs"
 
 # %% [markdown]
-# ## What it paints
+# ## The paintings
 #
-# Query, truth, the painting as the model gives it, and the painting decoded to the
-# nearest colour of the palette.
+# Query, truth, the model's painting, and the painting decoded to the nearest colour of
+# the palette.
 
 # %%
 print(scores)

@@ -28,7 +28,7 @@ def main(config, out: str, step: int, rows: int):
 
 if __name__ == "__main__":
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "Configuration file, as of seggpt_jax.main.", lock_config=True
+        "config", None, "Configuration file, as in seggpt_jax.main.", lock_config=True
     )
     flags.DEFINE_string("out", "batch.png", "Picture to write.")
     flags.DEFINE_integer("step", 0, "Step whose batch is shown.")
