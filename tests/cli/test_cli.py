@@ -73,6 +73,36 @@ def test_a_folder_is_segmented_in_every_form(here):
     assert not list(here.rglob("*.part"))
 
 
+def test_options_reach_the_predictor(here, monkeypatch):
+    """Nothing is painted: the first call that all are known to ends the command."""
+    given: dict = {}
+    load = Predictor.from_pretrained
+
+    def loaded(path, **settings):
+        given.update(settings)
+        return load(path, **settings)
+
+    def stopped(*args, **settings):
+        given.update(settings, kind=settings.get("kind", args[-1]))
+        raise ValueError("stopped")
+
+    monkeypatch.setattr(Predictor, "from_pretrained", loaded)
+    monkeypatch.setattr(Predictor, "set_prompts", stopped)
+    monkeypatch.setattr(Predictor, "track", stopped)
+    options = {"ensemble": "spatial", "tile": 20, "kind": "instance", "batch": 3,
+               "dtype": "bfloat16", "attention": "xla"}  # fmt: skip
+    assert segment("photos", *(f"--{k}={v}" for k, v in options.items())) == 2
+    options["batch_size"] = options.pop("batch")
+    assert given == options
+    given.clear()
+    with video.writer("clip.mp4", video.Fraction(5)) as write:
+        write(picture(40, 30))
+    run("video", "--model=model", "--first=mask.png", "clip.mp4", "--out=out",
+        "--memory=3", "--kind=category", "--dtype=bfloat16")  # fmt: skip
+    shown = {"memory": 3, "kind": "category", "dtype": "bfloat16", "attention": "auto"}
+    assert given == shown
+
+
 def test_what_is_done_is_skipped_and_other_settings_are_refused(here, capsys):
     assert segment("photos/*.jpg", "--as", "segments") == 0
     before = (here / "out/a.png").stat().st_mtime_ns

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from seggpt_jax import colors
+from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.cli import command, prompt_args
 from seggpt_jax.data.sample import Sample
 from seggpt_jax.evaluators import candidates
@@ -118,6 +119,22 @@ def test_features_tell_images_apart_and_do_not_see_the_batch():
     np.testing.assert_allclose(found[1:2], alone, atol=1e-5)
     for i, own in enumerate(found):
         assert search.similar(own, found, 1).places == (i,)
+
+
+def test_features_are_means_of_the_first_tap_over_a_prompt():
+    """By the plain model: an image above itself, with black targets, the lower hidden;
+    of 4 x 4 patches the first two rows and columns are one cell."""
+    rng = np.random.default_rng(0)
+    images, kind = rng.normal(size=(2, 16, 16, 3)).astype(np.float32), np.arange(2)
+    found = make_features_fn(small())(PARAMS, images, kind.astype(np.int32))
+    black = colors.normalize(np.zeros((2, *SMALL.canvas, 3), np.uint8))
+    hidden = np.broadcast_to(query_half(SMALL.grid), (2, *SMALL.grid))
+    shown = stitch(images, images), black, hidden, kind.astype(np.int32)
+    _, out = jax.jit(small().apply)({"params": PARAMS}, *shown)
+    tapped = np.asarray(out["tapped"])[:, :4, :, : SMALL.width]
+    cells = [slice(0, 2), slice(2, 3), slice(3, 4)]
+    means = [tapped[:, row, col].mean((1, 2)) for row in cells for col in cells]
+    np.testing.assert_allclose(found, np.concatenate(means, 1), atol=1e-5)
 
 
 POOL = [picture(seed=i) for i in range(5)]
