@@ -82,6 +82,13 @@ def test_palettes_keep_their_distance(seed, count):
     assert gaps[~np.eye(count + 1, dtype=bool)].min() >= 100
 
 
+def test_colours_are_uniform_over_rgb():
+    drawn = colors.random_palette(np.random.default_rng(1), 2000, 0.0, ())
+    shares = np.quantile(drawn, [0.1, 0.5, 0.9], axis=0) / 255
+    np.testing.assert_allclose(shares.T, [[0.1, 0.5, 0.9]] * 3, atol=0.05)
+    assert abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 0.1
+
+
 def test_palette_of_too_many_colours_ends():
     palette = colors.random_palette(np.random.default_rng(0), 50, 700.0)
     assert palette.shape == (50, 3)

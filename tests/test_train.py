@@ -151,6 +151,19 @@ def test_start_from_released_parameters(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, tree, params)
 
 
+def test_the_seed_is_of_the_first_parameters_and_of_all_draws(tmp_path):
+    drawn = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = read_settings(tiny.config(seed=seed))
+        loop = module.Loop(config, tmp_path / name, module.Whole(config))
+        with checkpoint.Checkpoints(tmp_path / name) as checkpoints:
+            loop.prepare(checkpoints)
+        table = loop.state.params["pos_embed"]
+        drawn.append((jax.random.key_data(loop.key).tolist(), table.tolist()))
+    assert drawn[0] == drawn[1]
+    assert all(a != b for a, b in zip(drawn[0], drawn[2], strict=True))
+
+
 def test_start_from_parameters_of_another_model(tmp_path):
     train(tiny.config(), str(tmp_path / "run"))
     settings = {"init_from": str(tmp_path / "run" / "checkpoints")}

@@ -1,8 +1,9 @@
+import colorsys
 import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View, Window
@@ -99,6 +100,41 @@ def test_boxes_keep_to_their_ranges_and_fall_back_to_the_centre():
     assert augment.random_box((100, 10), *ones, rng) == (0, 45, 10, 10)
 
 
+def assert_uniform(values, low, high):
+    """So many values, at least 500, are uniform in their range."""
+    shares = (np.quantile(values, [0.1, 0.5, 0.9]) - low) / (high - low)
+    # Four standard deviations of the median.
+    np.testing.assert_allclose(shares, [0.1, 0.5, 0.9], atol=2 / len(values) ** 0.5)
+
+
+def test_boxes_are_drawn_as_torchvision_draws_them():
+    """Areas uniform, aspects log-uniform, and every place of a box as likely."""
+    rng, (rows, cols) = np.random.default_rng(6), (900, 1200)
+    boxes = [augment.random_box((rows, cols), (0.02, 0.3), (1 / 3, 3.0), rng)
+             for _ in range(4000)]  # fmt: skip
+    left, top, width, height = np.array(boxes).T
+    assert_uniform(width * height / (rows * cols), 0.02, 0.3)
+    assert_uniform(np.log(width / height), -np.log(3), np.log(3))
+    assert_uniform(left / (cols - width), 0, 1)
+    assert_uniform(top / (rows - height), 0, 1)
+    # Nine squares in ten are drawn again where one draw in five fits.
+    boxes = [augment.random_box((99, 99), (0.9, 1.0), (3 / 4, 4 / 3), rng)
+             for _ in range(500)]  # fmt: skip
+    assert np.mean([box == (0, 0, 99, 99) for box in boxes]) < 0.4
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_images_are_cut_as_pillow_cuts_them(flip):
+    image = np.random.default_rng(7).integers(0, 256, (61, 83, 3), np.uint8)
+    window = Window(5.0, 7.0, 40.0, 30.0, flip)
+    ours = STILL.cut_image(image, window, (24, 56), np.random.default_rng(0))
+    theirs = Image.fromarray(image).resize(
+        (56, 24), Image.Resampling.BICUBIC, (5, 7, 45, 37)
+    )
+    theirs = np.asarray(theirs)
+    np.testing.assert_array_equal(ours, theirs[:, ::-1] if flip else theirs)
+
+
 def test_flips_happen_as_often_as_asked():
     rng = np.random.default_rng(4)
     view = View(flip=0.5, vertical_flip=0.1)
@@ -146,6 +182,41 @@ def test_each_jitter_keeps_what_it_should():
     # The printed YIQ matrix has rows that sum to zero only to four digits.
     grey = np.full((8, 8, 3), 100, np.uint8)
     np.testing.assert_allclose(jittered(grey, (0.0, 0.4, 0.4, 0.1), 0), 100, atol=0.1)
+
+
+def test_jitters_are_pillows_and_uniform():
+    """Factors and turns are read off the matrices of the four jitters alone."""
+    cells = np.random.default_rng(8).integers(90, 166, (4, 4, 3), np.uint8)
+    image = cells.repeat(8, 0).repeat(8, 1)
+    most, drawn = (0.4, 0.4, 0.2, 0.1), []
+    _, *iq = colorsys.rgb_to_yiq(1, 0.2, 0.1)
+    for seed in range(1000):
+        single = np.diag(most)
+        light, contrast, saturation, hue = (
+            augment.jitter_matrix(image, tuple(one), np.random.default_rng(seed))
+            for one in single
+        )
+        turned = colorsys.rgb_to_yiq(*hue[:3, :3] @ [1, 0.2, 0.1])[1:]
+        turn = np.angle(complex(*turned) / complex(*iq)) / (2 * np.pi)
+        luma = augment.LUMA[0]
+        factor = (saturation[0, 0] - luma) / (1 - luma)
+        drawn.append((light[0, 0], contrast[0, 0], factor, turn))
+    for values, middle, strength in zip(
+        np.transpose(drawn), (1, 1, 1, 0), most, strict=True
+    ):
+        assert_uniform(values, middle - strength, middle + strength)
+    assert abs(np.corrcoef(np.transpose(drawn)) - np.eye(4)).max() < 0.15
+    for seed in range(10):
+        x = image.astype(float)
+        for one in np.diag(most):  # all at once is one after the other, in any order
+            x = jittered(x, tuple(one), seed)
+        np.testing.assert_allclose(jittered(image, most, seed), x, atol=1e-6)
+        for k, kind in enumerate(("Brightness", "Contrast", "Color")):
+            enhance = getattr(ImageEnhance, kind)(Image.fromarray(image))
+            theirs = np.asarray(enhance.enhance(drawn[seed][k])).astype(float)
+            ours = jittered(image, tuple(np.diag(most)[k]), seed)
+            # Pillow rounds the mean grey and the grey of each pixel.
+            np.testing.assert_allclose(ours.clip(0, 255), theirs, atol=1.6)
 
 
 def test_visible_counts_by_table_and_by_sorting_alike():

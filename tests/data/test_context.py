@@ -157,6 +157,15 @@ def test_absent_prompts_stay_within_a_family_of_classes():
         assert asked in ({1}, {3})
 
 
+def test_partners_of_one_class_come_as_often():
+    context = make_context(same_image=0.0, mix_prob=0.0)
+    source, rng = Ramps(15), np.random.default_rng(7)
+    found = [context(source, 3, rng)["images"][0, 0, 2] for _ in range(400)]
+    counts = np.bincount(found, minlength=15)
+    # 0, 6, 9 and 12 share its class: four standard deviations of a share.
+    np.testing.assert_allclose(counts[[0, 6, 9, 12]] / 400, 1 / 4, atol=0.09)
+
+
 def test_the_only_image_of_a_class_is_its_own_prompt():
     context = make_context(same_image=0.0, mix_prob=0.0)
     pair = context(Squares(count=1), 0, np.random.default_rng(0))
@@ -175,6 +184,37 @@ def test_mix_context_stitches_several_images_of_one_class():
         shown.append(len(prompt))
     # The crops and the picks of one image twice leave fewer than the six cells.
     assert 1.5 < np.mean(shown) < 4 and max(shown) >= 4
+
+
+class Ramps(Squares):
+    """Red says where a pixel is from left to right, blue of which record it is. Of the
+    classes that a record shows only one is known to have other records."""
+
+    def __init__(self, count):
+        super().__init__(count)
+        del self.by_class[4]
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[..., 0], image[..., 2] = np.arange(64) * 4, index
+        segments = np.kron([[1 + index % 3, 4]], np.ones((64, 32))).astype(np.int32)
+        return Sample(image, segments, CATEGORY, sample.classes)
+
+
+def test_cells_of_a_mix_share_the_class_and_are_cropped_at_one_scale():
+    view = View((0.25, 0.25), (1.0, 1.0), flip=0.0, jitter_prob=0.0)
+    context = make_context(view, same_image=0.0, mix_prob=1.0, mix_grid=(1, 2))
+    source, rng, edges = Ramps(30), np.random.default_rng(8), set()
+    for k in range(60):
+        for half in canvas.split(context(source, k % 30, rng)["images"]):
+            shown = half[16].astype(int)
+            assert {*(shown[:, 2] % 3)} == {k % 3}
+            # Half a record, 32 pixels, in a cell of 16, which the crop doubles.
+            steps = np.diff(shown[:, 0])
+            assert 3 <= np.median(steps) <= 5
+            edges |= {*np.flatnonzero(np.diff(shown[:, 2])).tolist()}
+    assert len(edges) > 8  # they lie anywhere, since the grid is cropped
 
 
 def test_small_labels_fall_back_to_whole_images():

@@ -52,6 +52,37 @@ def test_a_single_block_has_its_area_and_aspect():
         assert np.ptp(rows) + 1 == 64 and np.ptp(cols) + 1 == 32
 
 
+def test_blocks_are_drawn_as_beit_draws_them(monkeypatch):
+    """The first area uniform, aspects log-uniform, and every place as likely."""
+    drawn, block = [], Masking._block
+
+    def note(self, area, hidden, rng):
+        found = block(self, area, hidden, rng)
+        if not hidden.any():
+            drawn.append((area, *((s.start, s.stop) for s in found)))
+        return found
+
+    monkeypatch.setattr(Masking, "_block", note)
+    masking, rng = Masking(half_prob=0.0, block_share=(0.01, 0.05)), None
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        masking((120, 120), rng)
+    areas = np.array([area for area, *_ in drawn])
+    (top, bottom), (left, right) = (
+        np.array([one[k] for one in drawn]).T for k in (1, 2)
+    )
+    rows, cols = bottom - top, right - left
+    np.testing.assert_allclose(rows * cols / areas, 1, atol=0.1)  # whole patches
+    quantiles = np.quantile(areas / 120**2, [0.1, 0.5, 0.9])
+    np.testing.assert_allclose(quantiles, [0.014, 0.03, 0.046], atol=0.003)
+    quantiles = np.quantile(np.log(rows / cols), [0.1, 0.5, 0.9])
+    wanted = np.log(1 / 0.3) * np.array([-0.8, 0, 0.8])
+    np.testing.assert_allclose(quantiles, wanted, atol=0.12)
+    # A block lies over its patch anyhow: in the middle on average.
+    for start, length in ((top, rows), (left, cols)):
+        assert abs(np.mean(start / (120 - length)) - 0.5) < 0.05
+
+
 @pytest.mark.parametrize(
     "setting, value",
     [

@@ -69,6 +69,17 @@ def test_asks_only_for_the_prompts_labels_and_for_one_that_is_shared():
     assert apart.labels and not apart.query_painted.any()
 
 
+def test_every_shared_label_is_asked_for_as_often():
+    rng, asked = np.random.default_rng(4), np.zeros(5)
+    for _ in range(600):
+        (label,) = Recolor(max_colors=1)(
+            sample([1, 2, 3, 4], 0), sample([2, 3, 4, 5], 1), rng
+        ).labels
+        asked[label] += 1
+    # Four standard deviations of a share.
+    np.testing.assert_allclose(asked / 600, [0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.08)
+
+
 def test_number_of_colours_is_bounded():
     rng = np.random.default_rng(2)
     many = sample(range(1, 40), 0)

@@ -222,6 +222,16 @@ def test_the_model_paints_the_query_half_alone_only_where_that_is_all_that_is_hi
         assert train_module.Whole(config).query_only is only
 
 
+def test_pairs_have_the_rows_and_columns_of_the_model(tmp_path):
+    config = read_settings(
+        tiny.config("batch=8", model__canvas=(64, 48), model__patch=16)
+    )
+    loop = train_module.Loop(config, tmp_path, train_module.Whole(config))
+    loop.open_data()
+    assert loop.dataset[0]["images"].shape == (64, 48, 3)
+    assert loop.dataset[0]["hidden"].shape == (4, 3)
+
+
 def test_a_view_of_a_source_is_of_that_source_alone(opened):
     """Its pairs are those of a run in which every source has that view."""
     sources = [Ramps("a"), Ramps("b")]

@@ -142,6 +142,58 @@ def test_muon_steps_matrices_of_blocks_orthogonally_and_the_rest_as_adam():
     np.testing.assert_allclose(scale, scale[0], rtol=1e-4)  # Adam's first is a sign
 
 
+def test_muon_goes_downhill_and_decays_as_adamw():
+    """The nearest orthogonal matrix of U S V' is U V'; heads are parts of a matrix."""
+    params = random_params(small())
+    grads = noise_like(params)
+    step, down = named_leaves(muon_step(params, grads)), named_leaves(grads)
+    for name in ("attn/proj", "mlp/fc1", "mlp/fc2"):
+        moves, slopes = (leaves[f"blocks/{name}/kernel"] for leaves in (step, down))
+        for move, slope in zip(moves, slopes, strict=True):
+            move, slope = (
+                np.asarray(x).reshape(-1, x.shape[-1]) for x in (move, slope)
+            )
+            u, _, v = np.linalg.svd(slope, full_matrices=False)
+            nearest = -0.2 * max(slope.shape) ** 0.5 * u @ v
+            error = np.linalg.norm(move - nearest) / np.linalg.norm(nearest)
+            assert error < 0.4, name
+    np.testing.assert_array_equal(
+        np.sign(step["norm/scale"]), -np.sign(down["norm/scale"])
+    )
+    settings = {"weight_decay": 0.1, "layer_decay": 0.5}
+    decayed, still = (
+        named_leaves(muon_step(params, grads, **settings | {"weight_decay": decay}))
+        for decay in (0.1, 0.0)
+    )
+    factors = named_leaves(optim.layer_factors(params, 0.5))
+    masks = named_leaves(optim.decay_mask(params))
+    for name, leaf in named_leaves(params).items():
+        wanted = -0.1 * factors[name] * masks[name] * leaf
+        np.testing.assert_allclose(
+            decayed[name] - still[name], wanted, atol=1e-5, err_msg=name
+        )
+
+
+def test_muon_has_adams_settings_for_the_rest():
+    """Adam as in Keras' Nadam: its first moment looks a step ahead."""
+    params, (b1, b2), eps = random_params(small()), (0.5, 0.7), 0.3
+    settings = OptimSettings(
+        algorithm="muon", betas=(b1, b2), eps=eps, clip=1e9, layer_decay=1.0
+    )
+    tx = optim.make_optimizer(settings, 1.0)
+    state, first, second = tx.init(params), 0.0, 0.0
+    for count in (1, 2):
+        grads = jax.tree.map(lambda p, k=count: k * jnp.cos(p), params)
+        updates, state = tx.update(grads, state, params)
+        grad = np.asarray(grads["norm"]["scale"])
+        first = b1 * first + (1 - b1) * grad
+        second = b2 * second + (1 - b2) * grad**2
+        root = np.sqrt(second / (1 - b2**count)) + eps
+        ahead = b1 * first / (1 - b1 ** (count + 1))
+        ahead = ahead + (1 - b1) * grad / (1 - b1**count)
+        np.testing.assert_allclose(updates["norm"]["scale"], -ahead / root, rtol=1e-4)
+
+
 def test_muon_takes_layers_and_q_k_v_for_matrices_of_their_own():
     params = random_params(small())
     grads = noise_like(params)
