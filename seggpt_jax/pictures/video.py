@@ -101,8 +101,10 @@ def _opened(path: str | os.PathLike):
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
+    # From 19 on PyAV replaces what is no UTF-8 in metadata by itself.
+    old = int(av.__version__.partition(".")[0]) < 19
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), **{"metadata_errors": "replace"} if old else {})
     except av.FFmpegError as error:
         raise ValueError(f"{path} is no video: {error.strerror}") from error
     with container:
