@@ -1,7 +1,5 @@
 """configs/eval.py: every row loads, and runs with the checkpoint's own model."""
 
-import shutil
-
 import pytest
 
 from configs import eval as eval_config
@@ -26,28 +24,6 @@ def test_unknown_rows_are_named():
         eval_config.get_config("davis15")
     with pytest.raises(ValueError, match="choices: ade20k_examples, ade20k_tuned"):
         eval_config.get_config()
-
-
-def test_a_row_runs_with_the_checkpoints_model(data_dir, tmp_path):
-    """On two videos, with the model that comes with the package."""
-    davis = tmp_path / "data" / "davis2016" / "DAVIS"
-    small = data_dir / "davis2016-val" / "DAVIS-small"
-    for name in ("camel", "dog"):
-        for kind in ("JPEGImages", "Annotations"):
-            shutil.copytree(small / kind / "480p" / name, davis / kind / "480p" / name)
-    lists = davis / "ImageSets" / "2016"
-    lists.mkdir(parents=True)
-    (lists / "val.txt").write_text("camel\ndog\n")
-    config = eval_config.get_config("davis16")
-    config.data_dir, config.checkpoint = str(tmp_path / "data"), "shapes"
-    config.evals.davis16.memories = (2,)
-    scores = evaluate.evaluate(config, str(tmp_path / "run"))
-    assert {f"davis16/davis2016/{arm}/jf" for arm in ("K2", "copy")} <= {*scores}
-    assert all(0 < value < 1 for value in scores.values())
-    assert (tmp_path / "run/pictures/0000000/davis16-davis2016.png").exists()
-    config.model.dtype, config.model.width = "bfloat16", 4
-    with pytest.raises(ValueError, match="shapes does not fit the model"):
-        evaluate.evaluate(config, str(tmp_path / "other"))
 
 
 TRAINED = {"type": "indexed", "folder": "*", "split": "train"}

@@ -10,9 +10,10 @@ from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.examples import Evaluator
-from seggpt_jax.predict import PredictFns
+from seggpt_jax.predict import PredictFns, make_predict_fns
 from tests.support import blocks
 from tests.support.layouts import mask, photo, raw, save, stripes
+from tests.support.models import small_of
 
 SIZE = (24, 32)
 IDS = {"ids": {"cat": 1, "dog": 2, "owl": 3, "yak": 4}}
@@ -301,15 +302,7 @@ def test_maps_of_other_weights_are_not_gone_on_with(sets, tmp_path):
 
 
 def test_the_jitted_model_on_any_devices(sets):
-    from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-    from seggpt_jax.predict import make_predict_fns
-
-    config = SegGPTConfig(
-        width=16, depth=2, heads=2, patch=8, canvas=(48, 32), pos_grid=4,
-        merge_after=0, taps=(0, 1), decoder_width=4,
-    )  # fmt: skip
-    model = SegGPT(config)
-    params = init_params(model, jax.random.key(0))
+    model, params = small_of(SIZE)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec
     results = []

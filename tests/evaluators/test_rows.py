@@ -3,6 +3,7 @@ owners' layout, on miniatures elsewhere; with the small model that comes with th
 package, whose scores on photographs mean nothing."""
 
 import csv
+import functools
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from PIL import Image
 
 from configs import eval as eval_config
 from seggpt_jax import evaluate
+from seggpt_jax.predict import Engine
+from seggpt_jax.runs.sharding import make_mesh
 from tests.support.layouts import mask, photo, write_json, write_lines
 
 
@@ -218,8 +221,19 @@ def small(name, data, folder):
     return config
 
 
+one_mesh = functools.cache(make_mesh)
+
+
+@functools.cache
+def engine(model, mesh):
+    """One for all rows: their model is the same, and is compiled once."""
+    return Engine(model, mesh)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_end_to_end(name, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "Engine", engine)
+    monkeypatch.setattr(evaluate.sharding, "make_mesh", one_mesh)
     config, (_, key) = small(name, data_dir, tmp_path), ROWS[name]
     run = tmp_path / "run"
     scores = evaluate.evaluate(config, str(run))
@@ -236,6 +250,14 @@ def test_a_row_end_to_end(name, data_dir, tmp_path, monkeypatch):
     else:  # for a server
         assert all(math.isnan(value) for value in scores.values())
         assert [*run.rglob("*.zip")]
+    if name == "davis16":
+        assert {f"davis16/davis2016/{arm}/jf" for arm in ("K2", "copy")} <= {*scores}
+        assert all(0 < value < 1 for value in scores.values())
+        assert (run / "pictures/0000000/davis16-davis2016.png").exists()
+        config.model.dtype, config.model.width = "bfloat16", 4
+        with pytest.raises(ValueError, match="shapes does not fit the model"):
+            evaluate.evaluate(config, str(tmp_path / "other"))
+        del config.model.dtype, config.model.width
     if name == "indexed":
         arms = [f"{key} - {arm}" for arm in ("wrong", "copy", "color")]
         assert {*arms} <= {*result["differences"]}

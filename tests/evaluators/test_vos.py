@@ -11,9 +11,10 @@ from seggpt_jax import colors
 from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.vos import Evaluator
-from seggpt_jax.predict import TrackFns
+from seggpt_jax.predict import TrackFns, make_track_fns
 from tests.support import blocks
 from tests.support.layouts import mask, photo, raw, stripes, write_json, write_lines
+from tests.support.models import small_of
 
 SIZE = (24, 32)
 
@@ -263,15 +264,7 @@ def test_what_cannot_be_followed(davis, tmp_path):
 
 def test_the_jitted_model_on_any_devices(davis):
     """The real tracking functions, parameters on one device and on eight."""
-    from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
-    from seggpt_jax.predict import make_track_fns
-
-    config = SegGPTConfig(
-        width=16, depth=2, heads=2, patch=8, canvas=(48, 32), pos_grid=4,
-        merge_after=0, taps=(0, 1), decoder_width=4,
-    )  # fmt: skip
-    model = SegGPT(config)
-    params = init_params(model, jax.random.key(0))
+    model, params = small_of(SIZE)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere = jax.NamedSharding(mesh, jax.sharding.PartitionSpec())
     results = []
