@@ -51,12 +51,12 @@ def test_a_config_may_leave_settings_out(tmp_path):
     assert (status, lines) == (2, ["error: setting stages.paint.lr is missing"])
 
 
-def test_training_without_sections(tmp_path, monkeypatch, cache):
+def test_training_without_sections(tmp_path, monkeypatch):
     config = tiny.config("evals")
     del config.masking, config.context, config.recolor, config.mesh, config.tune
     del config.mode, config.optim, config.view.flip
-    with tiny.quick(monkeypatch, cache):
-        scores = main.run(config, str(tmp_path))
+    tiny.one_device(monkeypatch)
+    scores = main.run(config, str(tmp_path))
     assert "heldout/shapes/1shot/miou" in scores
 
 

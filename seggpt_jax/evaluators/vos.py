@@ -291,7 +291,8 @@ def _save(labels: np.ndarray, path: Path) -> None:
     """Writes labels 0..255 as a PNG; near labels have colours far apart."""
     if labels.max() > 255:
         raise ValueError(f"object {labels.max()} does not fit into 8 bits")
-    palette = dict(enumerate(colors.with_black(colors.spread_palette(255))))
+    far_apart = colors.with_black(colors.spread_palette(255)).tolist()
+    palette = dict(enumerate(map(tuple, far_apart)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as part:
         images.save_labels(part, labels, palette)

@@ -145,7 +145,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         (["empty"], "empty has no file to segment"),
         (["photos/a.jpg", "photos/more/a.png"], "would both be written as a"),
         (["photos", "--model", "nowhere"], "nowhere is neither a file"),
-        (["photos", "--tile", "-1"], "tile -1"),
+        (["photos", "--tile", "-1"], "setting tile = -1"),
         (["photos", "--attention", "cudnn"], "'cudnn' is for bfloat16 on NVIDIA"),
     ],
 )

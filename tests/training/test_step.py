@@ -318,13 +318,12 @@ def test_a_later_stage_starts_from_the_average_with_a_fresh_optimizer():
     np.testing.assert_array_equal(alone.params["colour"], state.params["colour"])
 
 
-def test_a_run_enters_its_second_stage_from_the_average(tmp_path):
+def test_a_run_enters_its_second_stage_from_the_average(tmp_path, monkeypatch):
     """A second stage of almost no learning rate shows what it started from."""
     settings = {"save_every": 1, "stages__paint__lr": 1e-12}
-    with pytest.MonkeyPatch.context() as patch:
-        with tiny.quick(patch, tmp_path / "cache"):
-            train(tiny.config("steps=4,first=3,ema=0.9,lr=0.1", **settings),
-                  str(tmp_path / "run"))  # fmt: skip
+    tiny.one_device(monkeypatch)
+    train(tiny.config("steps=4,first=3,ema=0.9,lr=0.1", **settings),
+          str(tmp_path / "run"))  # fmt: skip
     folder = tmp_path / "run" / "checkpoints"
     average, last, moved = (
         leaves(restore_params(folder, name, step=step)[0])
