@@ -1,6 +1,7 @@
 """Hostile settings for every test: many devices, no silent broadcasting."""
 
 import atexit
+import functools
 import os
 import pathlib
 import shutil
@@ -45,3 +46,27 @@ def data_dir(tmp_path_factory) -> Iterator[pathlib.Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once():
+    """Train steps and engines of equal arguments are one object in a process: jax then
+    traces and compiles them once, and not in every test. Both are pure functions."""
+    from seggpt_jax import evaluate, inference, predict, train
+    from seggpt_jax.training import train_step
+
+    steps = {}
+
+    def make_train_step(*given, **settings):
+        key = repr((given, settings))
+        if key not in steps:  # with its arguments: an address in a key stays theirs
+            step = train_step.make_train_step(*given, **settings)
+            steps[key] = step, given, settings
+        return steps[key][0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (evaluate, inference, train):
+            patch.setattr(module, "Engine", functools.cache(predict.Engine))
+        patch.setattr(train, "paint_model", functools.cache(train_step.paint_model))
+        patch.setattr(train, "make_train_step", make_train_step)
+        yield

@@ -10,6 +10,7 @@ from seggpt_jax import canvas, evaluate
 from seggpt_jax import train as module
 from seggpt_jax.config import plain
 from seggpt_jax.models.seggpt import init_params
+from seggpt_jax.predict import Engine
 from seggpt_jax.runs import sharding
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training.settings import read_settings
@@ -89,6 +90,7 @@ def test_implicit_transfers_are_errors(tmp_path, monkeypatch, place):
         monkeypatch.setattr(sharding, "put_batch", lambda mesh, batch, size: batch)
     else:
         monkeypatch.setattr(sharding, "put_rows", lambda mesh, batch: batch)
+        monkeypatch.setattr("seggpt_jax.train.Engine", Engine)  # a new one
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train(tiny.config("evals", eval_every=1), str(tmp_path))
 

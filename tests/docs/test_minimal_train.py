@@ -4,11 +4,13 @@ import runpy
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
 
 
+@pytest.mark.slow
 def test_a_few_steps_end_in_a_picture(tmp_path, monkeypatch, capsys):
     out = tmp_path / "minimal.png"
     monkeypatch.setattr(sys, "argv", ["minimal_train.py", "--steps=2", f"--out={out}"])

@@ -16,7 +16,6 @@ from PIL import Image
 
 from configs import eval as eval_config
 from seggpt_jax import evaluate
-from seggpt_jax.predict import Engine
 from seggpt_jax.runs.sharding import make_mesh
 from tests.support.layouts import mask, photo, write_json, write_lines
 
@@ -221,18 +220,11 @@ def small(name, data, folder):
     return config
 
 
-one_mesh = functools.cache(make_mesh)
-
-
-@functools.cache
-def engine(model, mesh):
-    """One for all rows: their model is the same, and is compiled once."""
-    return Engine(model, mesh)
+one_mesh = functools.cache(make_mesh)  # and so one engine for all rows
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_end_to_end(name, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "Engine", engine)
     monkeypatch.setattr(evaluate.sharding, "make_mesh", one_mesh)
     config, (_, key) = small(name, data_dir, tmp_path), ROWS[name]
     run = tmp_path / "run"
