@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,8 +103,9 @@ def _opened(path: str | os.PathLike):
         raise FileNotFoundError(f"{path} does not exist")
     # From 19 on PyAV replaces what is no UTF-8 in metadata by itself.
     old = int(av.__version__.partition(".")[0]) < 19
+    options: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
     try:
-        container = av.open(str(path), **{"metadata_errors": "replace"} if old else {})
+        container = av.open(str(path), **options)
     except av.FFmpegError as error:
         raise ValueError(f"{path} is no video: {error.strerror}") from error
     with container:
