@@ -161,8 +161,8 @@ def _opener(spec: Any, data_dir: str) -> Callable[[], Any]:
 
 
 def _others(sources: Mapping[str, Any], key: str) -> list[Any]:
-    """The sources that have a class which this one lacks, for wrong prompts: sets of a
-    single class have none of their own."""
+    """The sources that have a class which this one lacks, for wrong prompts: a set
+    with a single class has no wrong prompts of its own."""
     known = set(sources[key].class_names.values())
     return [
         other

@@ -141,7 +141,8 @@ def _cells(length: int) -> np.ndarray:
 
 
 class Memory(NamedTuple):
-    """The memory of tracking: the first prompts, which stay, then the last frames.
+    """The memory of tracking. The first prompts are never replaced. The slots after
+    them hold the last frames; a new frame replaces the oldest.
 
     encoded: `[1, first + last, ...]`. seen: the number of frames since the start.
     """

@@ -74,8 +74,8 @@ class Trained(Protocol):
     flops: float
 
     def open_data(self, mesh) -> tuple[list[str], Any]:
-        """Opens the data of training and of scores. Returns the names of the training's
-        sources, and its endless pairs."""
+        """Opens the training data and the evaluation data. Returns the names of the
+        training sources, and the endless pairs."""
 
     def init(self, key) -> Any:
         """Initial values of the trained leaves; runs under jit."""

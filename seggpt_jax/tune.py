@@ -44,8 +44,8 @@ _THREADS = 4  # that read the images to score
 
 
 def learning(steps: int, batch: int, lr: float = 0.1) -> dict[str, Any]:
-    """Settings of a config that learns a prompt (docs/training.md gives the reasons).
-    All other settings have their defaults."""
+    """The settings for tuning a prompt that differ from the defaults (docs/training.md
+    gives the reasons)."""
     return {
         "view": {"crop_scale": (0.5, 1.0), "jitter_prob": 0.3},
         "loader": {"batch_size": batch, "threads": 2},

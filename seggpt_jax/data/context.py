@@ -68,9 +68,9 @@ class ContextSettings:
     """Which image the prompt of a training pair shows.
 
     same_image: probability that a category sample is its own prompt, in another view
-    (0.5 in the paper). An instance sample, and a sample of a source whose labels mean
-    nothing across images, always is (1.0 in the paper). Otherwise the prompt is another
-    image that shares a class.
+    (0.5 in the paper). Two kinds of samples always are (1.0 in the paper): instance
+    samples, and samples of a source whose labels mean nothing across images. Otherwise
+    the prompt is another image that shares a class.
     mix_prob: of these pairs of two images, probability of mix-context on both sides: a
     grid of up to mix_grid (rows, columns) views of images that share the class, cropped
     and resized back.

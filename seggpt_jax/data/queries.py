@@ -63,7 +63,8 @@ class TuneTask:
 
 
 def choose(source: Source, labels: Sequence[int], palette: np.ndarray) -> TuneTask:
-    """The task of labels of a source, over all records that are known to show one."""
+    """Makes a tuning task of some labels of a source. Its records are those that show
+    at least one of these labels."""
     members = [records for _, records in _members(source, labels)]
     records = np.unique(np.concatenate(members)) if members else np.zeros(0, np.int64)
     return TuneTask(source, tuple(labels), palette, records)

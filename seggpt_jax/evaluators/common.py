@@ -27,8 +27,8 @@ class Engine(Protocol):
     Images, targets and paintings of the functions are ImageNet-normalised float32, on
     the devices; parameters are their first argument.
 
-    size: rows and columns of an image. parts: the rows of a batch are shared out over
-    so many devices, and must be a multiple of it. predict_fn(ensemble), as
+    size: rows and columns of an image. parts: the number of devices that share the rows
+    of a batch; the batch size must be a multiple of it. predict_fn(ensemble), as
     `predict.make_predict_fn`: `(params, images [b, p, h, w, 3], targets, queries
     [b, h, w, 3], kind [b]) -> painting [b, h, w, 3]`. prompt_fns(ensemble), as
     `predict.PredictFns`: the same in two steps, for prompts that serve many queries.

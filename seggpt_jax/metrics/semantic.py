@@ -55,8 +55,9 @@ def confusion_matrix(
 def class_areas(
     pred: np.ndarray, truth: np.ndarray, classes: int, ignore: np.ndarray | None = None
 ) -> dict[int, list[int]]:
-    """What an image adds to `confusion_scores`: class -> pixels that are right, shown
-    and predicted, of the classes that there are. Arguments of `confusion_matrix`."""
+    """What an image adds to `confusion_scores`: class -> correct, true and predicted
+    pixels. Classes that do not occur are left out. The arguments are those of
+    `confusion_matrix`."""
     areas = _areas(confusion_matrix(pred, truth, classes, ignore))
     return {int(c): areas[c].tolist() for c in np.flatnonzero(areas.any(-1))}
 
@@ -67,8 +68,8 @@ def _areas(matrix: np.ndarray) -> np.ndarray:
 
 
 def confusion_scores(areas: np.ndarray) -> dict[str, np.ndarray]:
-    """`Confusion`'s scores of pixels `[..., c, 3]` that are right, shown and predicted,
-    summed over images."""
+    """The scores of `Confusion` from three counts per class, `[..., c, 3]`: correct,
+    true and predicted pixels, summed over images."""
     right, shown, _ = np.moveaxis(areas, -1, 0)
     return {
         "miou": mean_known(_class_iou(areas)),

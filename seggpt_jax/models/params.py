@@ -1,7 +1,7 @@
 """PyTorch weights <-> ours, on plain NumPy dicts: no torch needed.
 
 Two layouts hold the same 354 tensors for ViT-L: `official` (baaivision/Painter) and
-`hf` (transformers' SegGptForImageSegmentation). The table is docs/parity.md.
+`hf` (transformers' SegGptForImageSegmentation). The table of names is `RULES`.
 """
 
 import dataclasses

@@ -151,12 +151,13 @@ class SegGPTConfig:
 
     @property
     def runs(self) -> list[list[int]]:
-        """The blocks as runs: lists of the ends of pieces of equal depth.
+        """Each run is a list of block numbers: where its pieces end.
 
-        The pieces of a run are compiled once, as a loop. The first run is the group up
-        to the merge. Each later run joins neighbouring groups of one remat policy.
-        Every tap is the end of a piece, but not every end is a tap. The result of each
-        piece takes memory, so groups are never cut into single blocks.
+        All pieces of a run have as many blocks, and are compiled once, as a loop. The
+        first run is the group up to the merge. Each later run joins neighbouring groups
+        of one remat policy. Every tap is the end of a piece, but not every end is a
+        tap. The result of each piece takes memory, so groups are never cut into single
+        blocks.
         """
         depths = np.diff([0, *self.stops]).tolist()
         runs = [[depths[0]]]

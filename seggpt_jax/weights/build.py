@@ -21,8 +21,8 @@ from seggpt_jax.weights import pretrained
 def build_model(settings: Any, weights: pretrained.Weights | None = None) -> SegGPT:
     """The model of `config.model`: a row of `SIZES`, with the other settings on top.
 
-    weights: give the geometry where the settings name no `size`. Raises ValueError that
-    names the setting.
+    weights: their geometry is used if the settings have no `size`. Raises ValueError
+    that names the setting.
     """
     if "size" in settings:
         return SegGPT(SegGPTConfig.read(settings))
