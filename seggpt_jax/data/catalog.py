@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,24 +86,28 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     """The catalog of a layout's split: the stored one, or a new one at the first time
     and after a change of the watched files.
 
-    It is stored in `<root>/.seggpt`. Where the root is read-only, it is stored in
-    `$XDG_CACHE_HOME/seggpt_jax` (default ~/.cache).
+    It is stored in `<root>/.seggpt`. Where the root is read-only, a catalog there that
+    is up to date is used; a new one is stored in `$XDG_CACHE_HOME/seggpt_jax` (default
+    ~/.cache).
     """
     check_split(split, layout.splits)
     need(root, "the folder of a data set")
     setup = {"layout": type(layout).__name__, "split": split}
     setup |= dataclasses.asdict(layout)
     text = json.dumps(setup, sort_keys=True, default=str)
-    name = f"{setup['layout'].lower()}-{split}-{_digest(text)[:8]}"
-    parent = _parent(root)
-    # After `_parent`: the folder that it may make in the root changes the root's time.
+    word = re.sub(r"[^\w.-]", "_", split)  # any word may be a split, a/b too
+    name = f"{setup['layout'].lower()}-{word}-{_digest(text)[:8]}"
+    if not (root / BESIDE).is_dir():
+        _parent(root)  # before the times are read: making a folder changes the root's
     state = [
         _stamp(path, root)
         for watched in layout.watched(root, split)
         for path in tree_of(watched)
     ]
     fingerprint = _digest(json.dumps([VERSION, text, state]))
-    folder = parent / name
+    if _fingerprint(root / BESIDE / name) == fingerprint:
+        return Catalog(root / BESIDE / name)
+    folder = _parent(root) / name
     if _fingerprint(folder) == fingerprint:
         return Catalog(folder)
     listing = layout.records(root, split)
@@ -244,7 +249,13 @@ def _parent(root: Path) -> Path:
                 return beside
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "seggpt_jax" / f"{root.name}-{_digest(str(root.resolve()))[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: {error.strerror}; the catalog of the read-only {root} is kept "
+            f"there: set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
     return folder
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -87,6 +88,22 @@ def test_a_read_only_folder_is_left_alone(root, monkeypatch, tmp_path):
     root.chmod(0o755)
     assert tmp_path / "cache" / "seggpt_jax" in catalog.folder.parents
     assert not (root / ".seggpt").exists()
+
+
+def test_a_catalog_in_a_read_only_folder_is_used(root, monkeypatch, tmp_path):
+    """As in a container, whose user may write nowhere."""
+    layout = make_layout("png_folders", IDS)
+    made = open_catalog(layout, root, "train")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    root.chmod(0o555)
+    try:
+        assert open_catalog(layout, root, "train").folder == made.folder
+        shutil.rmtree(made.folder)
+        with pytest.raises(ValueError, match="Not a directory.*set XDG_CACHE_HOME"):
+            open_catalog(layout, root, "train")
+    finally:
+        root.chmod(0o755)
 
 
 def test_unreadable_masks_are_named_and_nobodys_partner(root, caplog):
