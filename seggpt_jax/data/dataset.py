@@ -31,6 +31,7 @@ class Store:
 
     opened: ClassVar[tuple[str, ...]] = ("catalog",)
     layout: Layout
+    root: Path
     split: str
 
     @functools.cached_property
@@ -202,7 +203,8 @@ class Dataset:
         labels = {item: known.get(item, known.get(str(item))) for item in chosen}
         for item, label in labels.items():
             if label is None:
-                source = ": ".join(filter(None, (self.name, self.layout.class_list)))
+                listed = self.store.root / self.layout.class_list
+                source = listed if listed.is_file() else self.name
                 raise ValueError(
                     f"{setting}: {source} has no {item!r}"
                     f"{suggest(item, names.values())}"

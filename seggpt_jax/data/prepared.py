@@ -53,8 +53,8 @@ class Prepared(Store):
     opened = ("catalog", "_records")
 
     def __init__(self, layout: Layout, root: Path, split: str):
-        self.layout, self.split = layout, split
-        self.folder = root.absolute() / VERSION
+        self.layout, self.root, self.split = layout, root.absolute(), split
+        self.folder = self.root / VERSION
         manifest = read_manifest(self.folder)
         asked = describe(layout)
         for name in ("type", *sorted(asked.keys() | manifest["layout"].keys())):
