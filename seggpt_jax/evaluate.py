@@ -25,7 +25,7 @@ from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
 from seggpt_jax.runs.writer import Writer
 from seggpt_jax.training.mixture import build_dataset
-from seggpt_jax.training.settings import read_settings
+from seggpt_jax.training.settings import complete, read_settings
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
 
@@ -57,14 +57,14 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     model = build_model(config.model, weights)
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
     stored, first = json.dumps(plain(config)), hosts.is_first()
-    hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE))
+    hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE, complete))
     engine, patch = Engine(model, mesh), model.config.patch
     groups = build_groups(
         config.evals, config.data_dir, engine,
         dataset=functools.cache(lambda: build_dataset(config, engine.size, patch)[1]),
     )  # fmt: skip
     params, step = place_params(weights, config.checkpoint, model, mesh), weights.step
-    hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE))
+    hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE, complete))
     about = {
         "checkpoint": config.checkpoint, "step": step,
         "weights_sha256": report.digest(weights.params),

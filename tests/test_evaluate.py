@@ -201,6 +201,11 @@ def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
         assert evaluate.evaluate(config, str(workdir)) == scores
         (line,) = (workdir / "metrics.jsonl").read_text().splitlines()
         assert json.loads(line)["step"] == step
+        # Once more, in a workdir whose config left a section at its defaults.
+        stored = json.loads((workdir / "config.json").read_text())
+        del stored["recolor"]
+        (workdir / "config.json").write_text(json.dumps(stored))
+        assert evaluate.evaluate(config, str(workdir)) == scores
 
 
 def test_a_run_without_average_is_scored_by_its_parameters(trained, tmp_path):

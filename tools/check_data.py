@@ -30,6 +30,7 @@ from seggpt_jax.data.prepared import Prepared, splits_in
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import load, open_groups, open_sources
 from seggpt_jax.training.mixture import pop_views
+from seggpt_jax.training.settings import read_settings
 
 ALIKE_BITS = 3  # of 64: another size or quality of a JPEG changes so many
 LISTED = 10  # problems of one kind that are named; all are counted
@@ -160,7 +161,7 @@ def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, A
 
 def open_configured(config: Any):
     """The sources of a config: (to train on, held out)."""
-    config = plain(config)
+    config = plain(read_settings(config))
     specs = config["sources"]
     pop_views(specs)
     for spec in specs.values():
