@@ -99,6 +99,4 @@ class VideoSource(NamedSource, Protocol):
 
 def families(source: Source) -> Mapping[str, Sequence[int]]:
     """Task -> its class ids; all classes as one task, "", where a source has none."""
-    if isinstance(source, TaskSource):
-        return source.families
-    return {"": tuple(source.by_class)}
+    return getattr(source, "families", {"": tuple(source.by_class)})
