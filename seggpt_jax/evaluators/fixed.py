@@ -9,7 +9,7 @@ import numpy as np
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import Sample
+from seggpt_jax.data.sample import NamedSource, Sample
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.pictures.images import resize_target
@@ -32,7 +32,7 @@ class Evaluator(common.Evaluator):
 
     needs = ("prompts",)
 
-    source: Any
+    source: NamedSource
     batch_size: int
     prompts: Callable[[], Any] | None = None
     example: str = ""

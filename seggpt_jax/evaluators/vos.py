@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from seggpt_jax import colors
-from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample
+from seggpt_jax.data.sample import IGNORE, INSTANCE, Sample, VideoSource
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
@@ -92,8 +92,7 @@ class Evaluator(common.Evaluator):
 
     def __post_init__(self) -> None:
         source, memories = self.source, self.memories
-        found = getattr(source, "videos", None)
-        if not found:
+        if not (isinstance(source, VideoSource) and source.videos):
             raise ValueError(f"source {source.name!r} has no videos")
         if not memories or len(set(memories)) != len(memories):
             raise ValueError(
@@ -105,7 +104,9 @@ class Evaluator(common.Evaluator):
         if unknown := set(self.seen) - known:
             raise ValueError(f"seen: the source has no class {sorted(unknown)}")
         self._fns = {memory: self.engine.track_fns(memory) for memory in memories}
-        self._videos = dict(itertools.islice(found.items(), self.videos or None))
+        self._videos = dict(
+            itertools.islice(source.videos.items(), self.videos or None)
+        )
         self.count = len(self._videos)
         self._arms = (*(f"K{memory}" for memory in memories), _COPY)
 
