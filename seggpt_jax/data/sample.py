@@ -83,6 +83,16 @@ class NamedSource(Source, Protocol):
         ...
 
 
+def require_names(source: Source) -> NamedSource:
+    """The source itself. Raises ValueError where its records have no names."""
+    if not isinstance(source, NamedSource):
+        raise ValueError(
+            f"source {source.name!r} draws its records, which have no names: give a "
+            "data set"
+        )
+    return source
+
+
 @runtime_checkable
 class VideoSource(NamedSource, Protocol):
     """A source whose records may be frames, named VIDEO/FRAME.

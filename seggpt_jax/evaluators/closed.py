@@ -103,7 +103,7 @@ class Evaluator(fixed.Evaluator):
         pred, truth, _, ignore = self._compare(sample, painting)
         *shown, share = common.compared(pred, truth, ignore, self._palette)
         query, truths, decoded = map(self.small, (sample.image, *shown))
-        caption = f"{self.source.record_id(number)}   {share}"
+        caption = f"{self.record_id(number)}   {share}"
         return Row((query, truths, painting, decoded), caption)
 
     @functools.cached_property

@@ -9,7 +9,7 @@ import numpy as np
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import NamedSource, Sample
+from seggpt_jax.data.sample import Sample, Source, require_names
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.pictures.images import resize_target
@@ -28,11 +28,14 @@ class Evaluator(common.Evaluator):
     example: without a tuned prompt the record `example` of the source `prompts` is the
     prompt; both sources have the same classes. ensemble: of a tuned prompt's images.
     threads: they decode images.
+
+    Raises:
+      ValueError: for a source whose records have no names.
     """
 
     needs = ("prompts",)
 
-    source: NamedSource
+    source: Source
     batch_size: int
     prompts: Callable[[], Any] | None = None
     example: str = ""
@@ -43,6 +46,7 @@ class Evaluator(common.Evaluator):
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, threads=self.threads)
         at_least(0, images=self.images)
+        self.record_id = require_names(self.source).record_id
         self.count = min(self.images or len(self.source), len(self.source))
         self.labels = [*self.source.class_names]
         self._fns = self.engine.prompt_fns(self.ensemble)
@@ -68,7 +72,7 @@ class Evaluator(common.Evaluator):
             raise ValueError(
                 f"{tuned}, or an example and the prompts it is of, must be given"
             )
-        prompts = self.prompts()
+        prompts = require_names(self.prompts())
         common.check_classes(self.source, prompts)
         for index in range(len(prompts)):
             if prompts.record_id(index) == self.example:

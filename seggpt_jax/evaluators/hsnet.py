@@ -11,6 +11,7 @@ import numpy as np
 from seggpt_jax import colors
 from seggpt_jax.config import suggest
 from seggpt_jax.data.augment import resize
+from seggpt_jax.data.sample import require_names
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Episodes, compose
 
@@ -37,11 +38,12 @@ class HsnetEpisodes(Episodes):
     sets have none); in lvis92i, whose folds are made by that number, it is refused.
     """
 
-    source: Any  # also has `record_id`
+    source: Any  # a `NamedSource`; of lvis92i a data set with its layout
     protocol: str = ""
     count: int = 1
 
     def __post_init__(self) -> None:
+        require_names(self.source)
         super().__post_init__()
         if self.protocol not in PROTOCOLS:
             raise ValueError(
@@ -54,7 +56,8 @@ class HsnetEpisodes(Episodes):
 
     def _check_folds(self):
         """Folds of LVIS-92i are of the classes with enough images for the shots."""
-        folds_of = self.source.store.layout.shots
+        layout = getattr(getattr(self.source, "store", None), "layout", None)
+        folds_of = getattr(layout, "shots", 0)
         few = self.source.class_names.keys() - set(self.drawables[""].classes)
         if folds_of != self.shots or few:
             raise ValueError(

@@ -116,7 +116,7 @@ class Evaluator(fixed.Evaluator):
         for truth, paintings, answer in self._answer(params, numbers):
             own = truth.image, self._picture(truth.ids, truth.segments)
             cells = [self.small(cell) for cell in (*own, self._picture(*answer))]
-            name = self.source.record_id(truth.number)
+            name = self.record_id(truth.number)
             caption = f"{name}   {len(truth.segments)} segments, {len(answer[1])} found"
             rows.append(Row((*cells[:2], *paintings, cells[2]), caption))
         return rows

@@ -18,6 +18,7 @@ from seggpt_jax.runs import sharding
 from seggpt_jax.weights import build, release
 from tests import tiny
 from tests.support import blocks
+from tests.support.layouts import mask, photo
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -131,13 +132,31 @@ def test_sources_of_prompts_are_opened_when_they_are_asked_for(tmp_path):
     """A tuned prompt takes the place of an example: its source need not be there."""
     config = tiny.config()
     engine = Engine(build.build_model(config.model), sharding.make_mesh())
-    absent = {"type": "png_folders", "folder": "absent", "split": "train"}
-    absent |= {"ids": {"a": 1}}
-    scenes = {"type": "shapes", "size": (32, 32), "length": 9}
-    settings = {"type": "closed", "sources": {"shapes": scenes}, "prompts": absent,
+    photo(tmp_path / "some/images/val/0.png")
+    mask(tmp_path / "some/masks/val/0.png", (0, 1))
+    some = {"type": "png_folders", "folder": "some", "split": "val", "ids": {"a": 1}}
+    absent = some | {"folder": "absent"}
+    settings = {"type": "closed", "sources": {"some": some}, "prompts": absent,
                 "example": "0", "batch_size": 1}  # fmt: skip
     with pytest.raises((ValueError, OSError), match="absent"):
         evaluate.build_groups({"some": settings}, str(tmp_path), engine)
     tuned = settings | {"prompt": str(tmp_path / "no.safetensors")}
     with pytest.raises(FileNotFoundError, match="no.safetensors: there is no such"):
         evaluate.build_groups({"some": tuned}, str(tmp_path), engine)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"type": "closed", "example": "0"},
+        {"type": "panoptic", "example": "0"},
+        {"type": "fewshot", "episodes": 2, "shots": (1,), "protocol": "fss1000"},
+    ],
+)
+def test_drawn_scenes_have_no_names(settings):
+    """Refused before anything is scored."""
+    engine = Engine(build.build_model(tiny.config().model), sharding.make_mesh())
+    scenes = {"type": "shapes", "size": (32, 32), "length": 9}
+    settings = settings | {"sources": {"scenes": scenes}, "batch_size": 1}
+    with pytest.raises(ValueError, match="evals.some: source 'shapes' draws its rec"):
+        evaluate.build_groups({"some": settings}, "", engine)

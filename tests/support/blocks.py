@@ -41,6 +41,9 @@ class Blocks:
     def __len__(self):
         return self.length
 
+    def record_id(self, index):
+        return f"noise/{index}"
+
     def __getitem__(self, index):
         rng = np.random.default_rng([9, index])
         image = rng.integers(0, 256, (32, 30, 3), np.uint8)
