@@ -1,11 +1,9 @@
 """Hostile settings for every test: many devices, no silent broadcasting."""
 
-import atexit
 import functools
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -17,10 +15,6 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     + " --xla_cpu_use_fusion_emitters=false" * version("jax").startswith("0.10."),
 )
-# One cache of programs for all tests of a run and the processes that they start.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="seggpt-xla-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
@@ -30,6 +24,18 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+CACHE_LIMIT = 2**30  # bytes
+
+
+def pytest_configure(config):
+    """One cache of compiled programs for all tests, the processes that they start and
+    later runs. `pytest --cache-clear` empties it, as does a size above the limit."""
+    cache = REPOSITORY / ".pytest_cache/d/xla"
+    if cache.exists() and not hasattr(config, "workerinput"):
+        if sum(file.stat().st_size for file in cache.iterdir()) > CACHE_LIMIT:
+            shutil.rmtree(cache)
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +57,11 @@ def data_dir(tmp_path_factory) -> Iterator[pathlib.Path]:
 @pytest.fixture(autouse=True, scope="session")
 def compiled_once():
     """Train steps and engines of equal arguments are one object in a process: jax then
-    traces and compiles them once, and not in every test. Both are pure functions."""
+    traces and compiles them once, and not in every test. Both are pure functions.
+
+    A test that patches a function of the step or the model finds the unpatched program
+    where another test asked for the same one: its settings must be its own.
+    """
     from seggpt_jax import evaluate, inference, predict, train
     from seggpt_jax.training import train_step
 

@@ -229,6 +229,7 @@ runpy.run_module("seggpt_jax.main", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.slow  # test_checkpoint.py fills a disk in this process
 def test_full_disk(tmp_path):
     """Files above 30 kB fail as on a full disk; a checkpoint has larger ones."""
     cacheless = {"JAX_ENABLE_COMPILATION_CACHE": "0"}

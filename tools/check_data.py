@@ -166,18 +166,18 @@ def open_configured(config: Any):
     pop_views(specs)
     for spec in specs.values():
         spec.pop("weight", None)
-    trained = open_sources(_on_disk(specs), config["data_dir"], config["skip_missing"])
+    trained = open_sources(specs, config["data_dir"], config["skip_missing"])
     held_out = {}
     for name, settings in config["evals"].items():
-        specs = _on_disk(settings.get("sources", {}))
+        specs = settings.get("sources", {})
         for group, sources in open_groups(specs, config["data_dir"]).items():
             held_out |= {f"{name}.{group}.{n}": s for n, s in sources.items()}
-    return trained, held_out
+    return _on_disk(trained), _on_disk(held_out)
 
 
-def _on_disk(specs: Mapping[str, Any]) -> dict[str, Any]:
+def _on_disk(sources: Mapping[str, Any]) -> dict[str, Dataset]:
     """Without the sources that draw their scenes: these have no files to check."""
-    return {n: spec for n, spec in specs.items() if spec.get("type") != "shapes"}
+    return {n: source for n, source in sources.items() if isinstance(source, Dataset)}
 
 
 def run(trained: Mapping[str, Dataset], held_out: Mapping[str, Dataset]) -> bool:

@@ -175,6 +175,7 @@ def test_meshes_that_do_not_fit_the_chips():
 
 
 @needs_libtpu
+@pytest.mark.slow
 def test_a_train_step_and_a_prediction_for_a_tpu():
     """Two blocks, sharded both ways, with the TPU's own attention."""
     config = tiny.config("batch=8", mesh__fsdp=2, model__dtype="bfloat16")

@@ -92,22 +92,13 @@ def stopped(folder):
 
 @pytest.fixture(scope="module")
 def finished(folder, stopped):
-    """That run, which went on until its second process was killed, and went on."""
-    run, cache = shutil.copytree(stopped, folder / "finished"), folder / "cache"
+    """That run, which went on."""
+    run = shutil.copytree(stopped, folder / "finished")
     saved = max(int(p.name) for p in (run / "checkpoints").iterdir())
-    killed_ends_all(run, cache, 1, batch=1)
-    status, said = launch(run, cache, 2)
+    status, said = launch(run, folder / "cache", 2)
     assert status == [0, 0], said
     assert f"resumed at step {saved}" in said[0]
     return run
-
-
-def killed_ends_all(run, cache, killed, batch):
-    began = time.monotonic()
-    status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), batch))
-    assert time.monotonic() - began < 120
-    assert status[killed] == -signal.SIGKILL
-    assert status[1 - killed] != 0, said
 
 
 def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(
@@ -120,7 +111,7 @@ def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(
     assert_close(alone, run)
 
 
-def test_a_stopped_and_killed_run_of_two_processes_is_the_run_of_one(alone, finished):
+def test_a_stopped_run_of_two_processes_is_the_run_of_one(alone, finished):
     assert_close(alone, finished)
 
 
@@ -139,7 +130,11 @@ def test_several_processes_train_as_one(alone, tmp_path, processes, mesh):
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_all_and_the_run_goes_on(alone, tmp_path, killed):
     run, cache = tmp_path / "run", tmp_path / "cache"
-    killed_ends_all(run, cache, killed, batch=4)
+    began = time.monotonic()
+    status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), 4))
+    assert time.monotonic() - began < 120
+    assert status[killed] == -signal.SIGKILL
+    assert status[1 - killed] != 0, said
     status, said = launch(run, cache, 2)
     assert status == [0, 0], said
     assert "resumed at step 2" in said[0]
