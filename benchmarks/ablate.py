@@ -4,8 +4,8 @@
         --data ../shared/data --workdir runs/ablations \\
         --out benchmarks/results/mini_ablations.jsonl
 
-Each change is trained alone, for as many steps as `base`, or with `--equal-compute` as
-many operations, and from the same start: the last stage of the config from the weights
+Each change is trained alone from the same start, for as many steps as `base`, or with
+`--equal-compute` for as many operations: the last stage of the config from the weights
 of `--init`, or without it all stages from random parameters. It is then scored as the
 config scores. Differences to `--base`, a run of the same workdir and arguments, are
 paired by episode, with 95 % intervals of the bootstrap over episodes: they say nothing

@@ -39,8 +39,8 @@ ROWS = {
 
 
 def encoding_flops(c: SegGPTConfig, prompts: int) -> float:
-    """What prompts take to be encoded: their target stream through the blocks before
-    the merge."""
+    """What prompts take to be encoded: their target stream through the blocks up
+    to and including the merge."""
     rows, cols = c.grid[0] // 2, c.grid[1]
     half, d = rows * cols, c.width
     each = 4 * 2 * half * d + 2 * (2 * rows + cols) * d

@@ -21,8 +21,8 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 _CHAIN = re.compile(r"channel_id=(\d+).*chain_id=")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 
-# Each of a group of g chips sends at least a share (g - 1) / g of the whole array, so
-# many times.
+# Each of a group of g chips sends at least a share (g - 1) / g of the whole array,
+# times this factor.
 _SENT = {"all-gather": 1, "reduce-scatter": 1, "all-reduce": 2, "all-to-all": 1}
 KINDS = (*_SENT, "collective-permute")
 

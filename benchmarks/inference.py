@@ -2,12 +2,12 @@
 
     python -m benchmarks.inference --out benchmarks/results/inference.jsonl
 
-Each side runs in a process of its own, with the same random weights, on the same
-random images; the other waits meanwhile. `cached` are queries whose prompts are encoded
+Each side runs in a process of its own, with the same random weights, on the same random
+images; the other waits meanwhile. `cached` are queries whose prompts are encoded
 already, `whole` encodes them too. Peak memory is the process's own from when its
-weights are in place, compilation included. `share` is the counted work per second, of
-the matmul rate measured in the same process. With several prompts the port differs by
-design in one block (docs/parity.md), and so do the paintings.
+weights are in place, compilation included. `share` is the counted work per second
+divided by the matmul rate measured in the same process. With several prompts the port
+differs by design in one block (docs/parity.md), and so do the paintings.
 """
 
 import argparse

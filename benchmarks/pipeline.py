@@ -30,7 +30,7 @@ from seggpt_jax.data.sample import Source
 from seggpt_jax.data.sources import make_layout, open_sources
 from seggpt_jax.training.mixture import own_view, pop_views, split_weights
 from seggpt_jax.training.settings import read_settings
-from tests import miniatures
+from tests.support import miniatures
 
 
 def write_data(raw: Path, prepared: Path, images: int) -> None:

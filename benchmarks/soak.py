@@ -5,10 +5,10 @@
         --config.data_dir=../shared/data
 
 What follows `--` goes to the main command. The one run gets SIGKILL after random times,
-`every` seconds in the mean, and is started again until it is done; `same` says that
-both logged the same numbers at every step and end in the same parameters, bit for bit.
-Memory, open files and the size of the workdir are looked at every few seconds: `grows`
-is the memory per hour, by a line through the last life's second half.
+on average every `every` seconds, and is started again until it is done; `same` says
+that both logged the same numbers at every step and end in the same parameters, bit for
+bit. Memory, open files and the size of the workdir are looked at every few seconds:
+`grows` is the memory per hour, by a line through the last life's second half.
 """
 
 import argparse

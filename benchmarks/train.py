@@ -6,9 +6,9 @@ The step is that of configs/vitl.py: forward, backward, clipping, AdamW with lay
 decay, drop path; random pairs that lie on the device. The port: autocast to the same
 type, its own loss, fused AdamW, compiled by torch on a GPU. Every setting runs in a
 process of its own; one that does not fit the memory gets a row that says so. `mfu` is
-the counted work per second (seggpt_jax/models/flops.py) of the maker's peak in
-bfloat16; rematerialised work does not count. `port_times` in a row of ours: pairs per
-second, of the fastest of the port's rows before it.
+the counted work per second (seggpt_jax/models/flops.py) divided by the maker's peak in
+bfloat16; rematerialised work does not count. `port_times` in a row of ours: our pairs
+per second divided by those of the fastest of the port's rows before it.
 """
 
 import argparse

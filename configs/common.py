@@ -55,8 +55,8 @@ def ordered(**settings) -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    """The paper's ViT-L training (section 4.1). Where the paper states no value it is
-    ours (docs/training.md gives the reasons)."""
+    """The paper's ViT-L training ("One-Shot Training Details"). Where the paper states
+    no value it is ours (docs/training.md gives the reasons)."""
     c = ConfigDict()
     c.mode = "train"
     c.seed = 0

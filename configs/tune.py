@@ -1,4 +1,4 @@
-"""A prompt learned for one task on frozen weights (paper section 3.5).
+"""A prompt learned for one task on frozen weights (paper, "In-Context Tuning").
 
     python -m seggpt_jax.main --config=configs/tune.py --workdir=runs/droplets \
         --config.checkpoint=runs/mini --config.data_dir=../shared/data

@@ -1,4 +1,4 @@
-"""SegGPT ViT-L/16 as the paper trains it (section 4.1), on all its data sets.
+"""SegGPT ViT-L/16 as the paper trains it, on all its data sets.
 
     python -m seggpt_jax.main --config=configs/vitl.py --workdir=DIR \
         --config.data_dir=DATA --config.init_from=PAINTER

@@ -202,13 +202,16 @@ def score_group(
     words = settings.pop("about", "")
     files = next(iter(group.evaluators.values())).files  # the same for each
     about = {**about, **{f"{key}_sha256": sha256(Path(p)) for key, p in files.items()}}
-    for place, (key, evaluator) in enumerate(group.evaluators.items()):
+    for index, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
-        own = {**about, "settings": settings}
-        with Cases(folder / name, own, show=f"{name} case", active=first) as cases:
+        about_cases = {**about, "settings": settings}
+        with Cases(
+            folder / name, about_cases, show=f"{name} case", active=first
+        ) as cases:
             scores |= evaluator.run(params, cases)
             seconds += cases.seconds
-        replicates |= evaluator.scores(resample(evaluator.count, seed=place))
+        # All arms of a source are drawn alike, so they can be compared pair by pair.
+        replicates |= evaluator.scores(resample(evaluator.count, seed=index))
     scores |= report.means(group.name, list(group.evaluators), scores)
     replicates |= report.means(group.name, list(group.evaluators), replicates)
     intervals = report.intervals_of(replicates)

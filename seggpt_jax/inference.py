@@ -231,7 +231,7 @@ class Predictor:
         frames: a video file, decoded frame by frame, or images. first: the segmentation
         of the first frame, as `set_prompts` takes it; without it, the prompts set
         before start the video. memory: number of last frames that serve as prompts too,
-        each with its own result as target (paper section 3.4).
+        each with its own result as target (paper, "Context Ensemble").
         """
         if isinstance(frames, (str, os.PathLike)):
             frames = video.read_frames(frames)
@@ -338,6 +338,7 @@ def _given(segments: np.ndarray, prompts: Prompts) -> Result:
     present = np.setdiff1d(np.unique(segments), [0])
     return Result(
         segments=segments,
+        # searchsorted: labels rise
         colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
         confidence=np.ones(segments.shape, np.float32),
         scores=dict.fromkeys(present.tolist(), 1.0),

@@ -1,5 +1,5 @@
-"""The painting loss: Painter's smooth-L1 (paper section 3.1), and L2 and weights for
-training from scratch."""
+"""The painting loss: Painter's smooth-L1 (paper, "In-Context Coloring"), and L2 and
+weights for training from scratch."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ LOSSES = ("smooth_l1", "l2")
 
 
 def pixel_loss(painting, targets, *, loss: str = "smooth_l1", beta: float = 0.01):
-    """Loss per channel value `[b, H, W, 3]`, before any averaging."""
+    """Loss per channel value `[b, H, W, 3]`, not averaged. A regression of colours:
+    there are no class scores."""
     # Painter's beta is 0.01 on normalised colours, 0.6 of 255 levels: nearly L1.
     error = jnp.abs(painting - targets)
     if loss == "l2":

@@ -55,8 +55,8 @@ def make_predict_fn(
     images, targets: prompts `[b, p, h, w, 3]`; queries `[b, h, w, 3]`, all
     ImageNet-normalised; kind `[b]`. Returns `[b, h, w, 3]`, normalised, float32.
 
-    ensemble: how several prompts are combined (paper section 3.4). `feature`: the
-    features of the query are averaged over the prompts after every attention.
+    ensemble: how several prompts are combined (paper, "Context Ensemble"). `feature`:
+    the features of the query are averaged over the prompts after every attention.
     `spatial`: the prompts are tiled into one square grid, resized to one prompt.
     `both`: features are averaged over grids of 2 x 2. `none`: one prompt only. Empty
     cells of a grid show the prompts again, from the first on.
@@ -152,8 +152,9 @@ class Memory(NamedTuple):
 
 
 class TrackFns(NamedTuple):
-    """Tracking (paper section 3.4): every frame is painted by a feature ensemble of the
-    first prompts and of the last frames, each with its own result as target.
+    """Tracking (paper, "Context Ensemble"): every frame is painted by a feature
+    ensemble of the first prompts and of the last frames, each with its own result as
+    target.
 
     start: `(params, images [1, p, h, w, 3], targets, kind [1]) -> memory`.
     step: `(params, memory, frame [1, h, w, 3], palette uint8 [c, 3]) -> painting,
@@ -178,7 +179,8 @@ def make_track_fns(model: SegGPT, last: int = 8) -> TrackFns:
 def _start(model: SegGPT, last: int, params, images, targets, kind) -> Memory:
     encoded = prompted.encode(params, model.config, images, targets, kind)
 
-    # Later frames have their slots from the start: one shape, compiled once.
+    # Later frames have their slots from the start: one shape, compiled once. Empty
+    # slots are zeros: finite in attention, and of weight 0.
     def with_room(x):
         return jnp.pad(x, [(0, 0), (0, last), *[(0, 0)] * (x.ndim - 2)])
 

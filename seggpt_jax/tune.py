@@ -1,4 +1,5 @@
-"""In-context tuning (paper section 3.5): the prompt is learned, the model is frozen."""
+"""In-context tuning (paper, "In-Context Tuning"): the prompt is learned, the model is
+frozen."""
 
 import dataclasses
 import functools

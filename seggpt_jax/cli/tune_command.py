@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Tunes a prompt, or goes on with it; prints where it is."""
-    # Training: no other command waits for it.
+    # Imported late: only this command needs the training code.
     from seggpt_jax.tune import PROMPT, learning, tune
 
     out, data = Path(args.out), Path(os.path.abspath(args.data))

@@ -1,6 +1,6 @@
 """Random views of a sample: resized crop, flips and colour jitter.
 
-The values are Painter's (paper, section 1.1; SegGPT gives none): a crop of 0.3 to 1 of
+The values are Painter's (SegGPT gives none): a crop of 0.3 to 1 of
 the area; a flip with p = 0.5; of the image only, a jitter of 0.4/0.4/0.2/0.1 with
 p = 0.8.
 """

@@ -1,4 +1,5 @@
-"""In-context pairs: a prompt and a query that share a label (paper, section 1.2)."""
+"""In-context pairs: a prompt and a query that share a label (paper, "In-Context
+Coloring")."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -166,7 +167,8 @@ class Context:
     def _plan(
         self, source: Source, index: int, query: Sample, rng: np.random.Generator
     ) -> _Plan:
-        """Draws the kind of context (paper, section 1.2), and reads its images.
+        """Draws the kind of context (paper, "In-Context Coloring"), and reads its
+        images.
 
         The draws are in the order of the text below: a change of it changes all pairs.
         """
@@ -195,7 +197,7 @@ class Context:
         # 4. Another image of the same class; the record, where there is no other.
         at = int(rng.integers(len(members)))
         if members[at] == index and len(members) > 1:
-            # On by a random step: all others are equally likely.
+            # A random step forward: all others are equally likely.
             at = (at + int(rng.integers(1, len(members)))) % len(members)
         partner = query if members[at] == index else source[int(members[at])]
         return _Plan(self._full(partner), alone)

@@ -15,10 +15,10 @@ class Masking:
 
     share: exactly this share of the patches is hidden, by random blocks. half_prob:
     probability that exactly the query half is hidden instead. block_share: smallest and
-    largest block, in shares of the patches (16 to 392 of 1568). aspect: least and most
-    rows of a block to its columns.
+    largest block, in shares of the patches (16 to 392 of 1568). aspect: bounds of a
+    block's rows / columns.
 
-    The values are Painter's (paper, section 1.1).
+    The values are Painter's.
     """
 
     share: float = 0.5

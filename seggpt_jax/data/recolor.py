@@ -1,4 +1,4 @@
-"""One random colour map per in-context pair (paper, section 1.2).
+"""One random colour map per in-context pair (paper, "In-Context Coloring").
 
 The paper gives neither the distribution of the colours nor their number: `max_colors`
 and `min_distance` are values of this project.
@@ -37,11 +37,12 @@ class Recolored(NamedTuple):
 class Recolor:
     """Paints a random subset of the prompt's labels, in both targets alike.
 
-    max_colors: most labels asked for at once. all_prob: probability to ask for as many
-    labels as `max_colors` allows; otherwise their number is random. min_distance: least
-    L1 distance, over RGB 0..255, between two colours and to black. fixed: label n has
-    the nth colour of `colors.spread_palette` in all pairs, as in Painter. In-context
-    colouring is compared with it (paper, section 1.2). `min_distance` is then that of
+    max_colors: most labels asked for at once. all_prob: probability to ask for all
+    labels of the prompt, at most `max_colors`; otherwise their number is random.
+    min_distance: least L1 distance, over RGB 0..255, between two colours and to black;
+    if 100 draws do not keep it, the farthest is taken. fixed: label n has the nth
+    colour of `colors.spread_palette` in all pairs, as in Painter. In-context colouring
+    is compared with it (paper, "In-Context Coloring"). `min_distance` is then that of
     the background only.
     """
 
@@ -65,7 +66,7 @@ class Recolor:
         background."""
         # One random map for both targets. A colour means nothing by itself, only what
         # it covers in the prompt. So the model must read the prompt: it cannot learn
-        # which colour a class has (paper, section 1.2).
+        # which colour a class has (paper, "In-Context Coloring").
         labels = self._choose(prompt.classes, query.classes, rng)
         palette, background = self._colors(labels, rng)
         prompt_target, prompt_painted = colors.paint(prompt.segments, labels, palette)

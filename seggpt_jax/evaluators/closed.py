@@ -1,6 +1,6 @@
 """Semantic segmentation of a closed set of classes by one prompt for all images, which
-paints every class in a colour of its own: a tuned prompt (paper, section 3.5: 39.6 mIoU
-of ADE20K), or one training image, as Painter does it.
+paints every class in a colour of its own: a tuned prompt (paper, "In-Context Tuning":
+39.6 mIoU of ADE20K), or one training image, as Painter does it.
 
 SegGPT's decoding is not known; this is Painter's (`seggpt_jax.painter`).
 """

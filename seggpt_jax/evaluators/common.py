@@ -58,10 +58,11 @@ class Evaluator(abc.ABC):
     fields are the settings of that type in a config. name: the names of its scores
     begin with it. count: the number of cases, known after construction.
 
-    needs: names of fields that are no settings. The builder (`evaluate`) gives them as
-    functions without arguments: `dataset`, the training pairs; `prompts`, the source
-    that the setting `prompts` describes; `wrong_sources`, other sources of the group.
-    `source` is given for each of `sources`. headings: of the cells of `rows`.
+    needs: names of further fields, which are no settings: declare each. The builder
+    (`evaluate`) gives them as functions without arguments: `dataset`, the training
+    pairs; `prompts`, the source that the setting `prompts` describes; `wrong_sources`,
+    other sources of the group. `source` is given for each of `sources`. headings: of
+    the cells of `rows`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()

@@ -19,16 +19,16 @@ from seggpt_jax.metrics import interval
 from seggpt_jax.runs.staging import new_file
 from seggpt_jax.trees import named_leaves, table
 
-ARMS = ("wrong", "copy", "color")  # what a right prompt's scores are held against
+ARMS = ("wrong", "copy", "color")  # the right prompts are compared with these
 _KEY = "miou"  # the score that tables show
 Intervals = Mapping[str, tuple[float, float]]
 
 
 def means(group: str, keys: Sequence[str], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """`<group>/mean/...`: means over a group's evaluators, those without evidence left
-    out, of scores or of arrays of their replicates."""
+    """`<group>/mean/...`: means over a group's evaluators, of scores or of bootstrap
+    replicates. Evaluators whose score is nan are left out."""
     found: dict[str, list[Any]] = {}
-    for key in keys if len(keys) > 1 else ():
+    for key in keys if len(keys) > 1 else ():  # the mean of one would repeat it
         prefix = f"{group}/{key}/"
         for name, value in scores.items():
             if name.startswith(prefix) and np.isfinite(value).any():

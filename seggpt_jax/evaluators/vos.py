@@ -1,5 +1,5 @@
 """Video object segmentation: objects are shown in one frame and followed from there
-(paper, section 3.4 and Figure S1). Scores are those of DAVIS and YouTube-VOS.
+(paper, "Context Ensemble" and Figure S1). Scores are those of DAVIS and YouTube-VOS.
 """
 
 import dataclasses

@@ -63,7 +63,8 @@ def attend(
 ) -> Float[Array, "b n q k"]:
     """softmax(q k / sqrt(width) + q rel_h + q rel_w) v, softmax in float32.
 
-    Tokens run row by row: queries over a grid of `qh * qw`, keys over `h * w`. Only the
+    Tokens run row by row: queries over a grid of `qh * qw`, perhaps the lower rows of
+    the canvas only, keys over `h * w`. Only the
     q k term is scaled; the positional terms use q as it is (docs/parity.md).
     impl: one of `CHOICES`.
     """

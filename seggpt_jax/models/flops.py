@@ -1,8 +1,8 @@
 """Floating-point operations of the paper's function, for model FLOPs utilisation (MFU).
 
-Only matrix products count: 2 operations for a multiplication and an addition. Extra
-work of a kernel or of remat does not count. So the MFU of different settings can be
-compared.
+Only matrix products count, but for the decoder's small last one: 2 operations for a
+multiplication and an addition. Extra work of a kernel or of remat does not count. So
+the MFU of different settings can be compared.
 """
 
 from seggpt_jax.models.seggpt import SegGPTConfig
@@ -28,8 +28,8 @@ def peak_flops(kind: str) -> float | None:
 
 
 def painting_flops(c: SegGPTConfig, prompts: int) -> float:
-    """Operations to paint one query with encoded prompts in a feature ensemble (paper
-    section 3.4). The plain model takes 2.8e12 at ViT-L and 8 prompts."""
+    """Operations to paint one query with encoded prompts in a feature ensemble (paper,
+    "Context Ensemble"). The plain model takes 2.8e12 at ViT-L and 8 prompts."""
     rows, cols = c.grid[0] // 2, c.grid[1]
     half, d = rows * cols, c.width
     painted = half + cols  # tokens that the decoder reads
@@ -59,5 +59,5 @@ def _attention(c: SegGPTConfig) -> int:
 
 
 def _decoder(c: SegGPTConfig, tokens: int) -> int:
-    pixels, w = tokens * c.patch**2, c.decoder_width
+    pixels, w = tokens * c.patch**2, c.decoder_width  # without the 1 x 1 head
     return 2 * tokens * len(c.taps) * c.width * c.patch**2 * w + pixels * 18 * w**2

@@ -34,6 +34,7 @@ def attend_heads(q, k, v, rel_h, rel_w):
     def one(head):
         q, k, v = head
         logits = _logits(q[None, None], k[None, None], rel_h, rel_w)[0, 0]
+        # The maximum cancels in the quotient, so it needs no gradient.
         top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
         weights = jnp.exp(logits - top)
         total = weights.sum(-1, keepdims=True)
@@ -126,6 +127,7 @@ def _logits(q, k, rel_h, rel_w):
     )
     by_row, by_col = _positional(q, rel_h, rel_w)
     logits = logits.reshape(*by_row.shape[:4], by_row.shape[-1], by_col.shape[-1])
+    # [b, n, qh, qw, h, w] + [..., h, 1] + [..., 1, w]
     logits = logits + by_row[..., :, None] + by_col[..., None, :]
     return logits.reshape(b, n, queries, -1)
 

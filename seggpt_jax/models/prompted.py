@@ -6,8 +6,8 @@ every part is computed once (docs/design.md section 6):
 * Before the merge the target stream reads no pixel of the query, whose target is
   hidden. So this stream depends on the prompts alone: `encode` and `join` compute it
   once for all queries.
-* In a feature ensemble (paper section 3.4) the query's tokens are the same for every
-  prompt. So they are kept once, beside the p prompts.
+* In a feature ensemble (paper, "Context Ensemble") the query's tokens are the same for
+  every prompt. So they are kept once, beside the p prompts.
 * The painting is read from the query's rows. So the last block and the decoder compute
   only these rows.
 
@@ -161,6 +161,8 @@ def _run(params, layers: range, x, c: SegGPTConfig, weight):
     def step(x, index):
         p = _block(params, index)
         above, below = _attention(p["attn"], transformer.layer_norm(p["norm1"], x), c)
+        # The mean comes before the projection here, and after it in `transformer`.
+        # Both are equal: the projection is affine, and the weights sum to 1.
         y = jnp.concatenate([above, _mean(below, weight)], axis=1)
         x = x + transformer.project(p["attn"], y)
         return x + transformer.mlp(p, x), None
@@ -201,6 +203,7 @@ def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
     `[b, p, h, w, n, k]`.
     """
     b, count, h, w, d = x.shape
+    # Queries alone are left out: the keys stay those of the whole canvas.
     skip = h - (h if above is None else above)
     rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]
     rel_w = relative_positions(p["rel_pos_w"].astype(x.dtype), w)

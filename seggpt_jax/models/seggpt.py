@@ -146,7 +146,7 @@ class SegGPTConfig:
 
     @property
     def stops(self) -> list[int]:
-        """The block after each group of blocks: groups end at the merge and at taps."""
+        """Number of the first block after each group: groups end at merge and taps."""
         return sorted({self.merge_after + 1, *(tap + 1 for tap in self.taps)})
 
     @property
@@ -268,10 +268,10 @@ class SegGPT(nn.Module):
         """Paints the target canvas.
 
         images, targets: canvases, ImageNet-normalised. hidden: per patch, true where
-        the target is replaced by the mask token. kind: 0 category, 1 instance.
-        prompts: feature ensemble over groups of that many rows of the batch, which
-        hold one query with different prompts (paper section 3.4). query_only: paints
-        the query half alone, the same pixels at half the decoder's cost.
+        the target is replaced by the mask token. kind: 0 category, 1 instance. prompts:
+        feature ensemble over groups of that many rows of the batch, which hold one
+        query with different prompts (paper, "Context Ensemble"). query_only: paints the
+        query half alone, the same pixels at half the decoder's cost.
 
         Returns the painting, ImageNet-normalised float32, and named intermediates.
         """
@@ -291,8 +291,8 @@ class SegGPT(nn.Module):
         rates = jnp.linspace(0, c.drop_path, c.depth, dtype=jnp.float32)
 
         # The blocks run in pieces that end where a result is used: at the merge and at
-        # the taps. A run is one or more pieces of equal depth, compiled once. It is a
-        # list of stops: each piece ends before the block of its stop.
+        # the taps. A run is one or more pieces of equal depth, compiled once. It
+        # lists stops. A stop is the number of the first block after a piece.
         tapped, start = [], 0
         runs = c.runs
         lasts = [run[-1] for run in runs]
@@ -309,7 +309,7 @@ class SegGPT(nn.Module):
                 # The two streams become their mean, token by token: `[b, h, w, d]`.
                 # From now on a token holds image and target of one place. So a token of
                 # the query can find similar tokens of the prompt and read their target.
-                streams = ends[0].reshape(-1, 2, prompts, *x.shape[1:])
+                streams = ends[0].reshape(-1, 2, prompts, *x.shape[1:])  # 2 streams
                 image, target = jnp.split(streams, 2, axis=1)
                 ends = [((image + target) * 0.5).reshape(-1, *x.shape[1:])]
                 out["merged"] = ends[0]

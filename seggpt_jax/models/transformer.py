@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from seggpt_jax.models.attention import attend, relative_positions
 from seggpt_jax.runs.partition import constrain
 
-# Remat policies: which values of a block the backward pass computes again. None; all
-# but the products of linear layers; all, from the block's input.
+# Remat policies: which values of a block the backward pass computes again. `none`:
+# nothing. `dots`: all but the products of linear layers. `full`: all, from the input.
 REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -138,7 +138,7 @@ def average_query_half(x: Float[Array, "b h w d"], prompts: int):
     b, h, w, d = x.shape
     groups = x.reshape(b // prompts, prompts, h, w, d)
     # Each prompt's half keeps its own features. The same query is in every row, and the
-    # mean gives it one answer (paper section 3.4).
+    # mean gives it one answer (paper, "Context Ensemble").
     mean = groups[:, :, h // 2 :].mean(1, keepdims=True)
     query = jnp.broadcast_to(mean, (*groups.shape[:2], h - h // 2, w, d))
     return jnp.concatenate([groups[:, :, : h // 2], query], 2).reshape(x.shape)

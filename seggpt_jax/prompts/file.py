@@ -1,7 +1,7 @@
 """Tuned prompts as one small file: arrays, class names, and the model they belong to.
 
-A learned prompt is not a picture: its values go beyond 0..255, and it is useless to any
-weights but those that it was tuned for.
+A learned prompt is not a picture: its values go beyond 0..255, and it works only
+with the weights that it was tuned for.
 """
 
 import json
@@ -20,7 +20,7 @@ from seggpt_jax.runs import staging
 
 SUFFIX = ".safetensors"
 _FORMAT = "seggpt_jax prompt 1"
-# Errors that half a file, or an altered one, ends in.
+# Errors raised by a truncated or an altered file.
 _UNREADABLE = (SafetensorError, OSError, KeyError, TypeError, AttributeError,
                json.JSONDecodeError)  # fmt: skip
 _ABOUT = ("names", "model", "weights", "about")

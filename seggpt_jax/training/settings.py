@@ -1,8 +1,9 @@
 """Every setting of a config, parsed once.
 
 A setting that a config leaves out has its default from here, or from the dataclass of
-its section (`View`, `Stage`, ...). configs/common.py shows all defaults, and
-docs/training.md gives the reasons.
+its section (`View`, `Stage`, ...). configs/common.py shows the paper's values, and
+docs/training.md gives the reasons; those of `model` and of `stages.*.warmup` differ
+from the defaults.
 """
 
 import dataclasses

@@ -46,7 +46,7 @@ class Stage:
 
     The paper has one stage: smooth-L1, from pre-trained parameters. From scratch,
     another stage before it helps (docs/training.md). A stage after the first starts
-    from the EMA with a fresh optimizer.
+    from the EMA, or from the parameters if none is kept, with a fresh optimizer.
 
     loss, beta: as in `losses.painting_loss`. max_foreground_weight: the most that a
     painted pixel may weigh, where background weighs 1. background_prob: share of the
@@ -94,7 +94,7 @@ def new_state(params, tx: optax.GradientTransformation, ema: bool) -> TrainState
 
 
 def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainState:
-    """Starts a later stage: parameters from the EMA, a fresh optimizer.
+    """Starts a later stage: parameters from the EMA if one is kept, a fresh optimizer.
 
     Entering twice at the same step changes nothing, so a restart there is exact.
     """
@@ -139,10 +139,10 @@ def make_train_step(
     """One stage's pure step `(state, batch, key, frozen=None) -> (state, metrics)`.
 
     batch: the pairs of `data.context`, stacked. start: the stage's first step.
-    accumulate: micro-batches per step. Their losses are parts of one global sum over
-    one global count, so their number changes the memory but not the result. query_only:
-    every `hidden` is the query half, so only this half is painted, at less cost. paint:
-    replaces the model's own, for a tuned prompt.
+    accumulate: micro-batches per step. The loss is one sum divided by one count, both
+    over the whole batch. So their number changes the memory but not the result.
+    query_only: every `hidden` is the query half, so only this half is painted, at less
+    cost. paint: replaces the model's own, for a tuned prompt.
     """
     tx = stage.optimizer(optim)
     paint = paint or paint_model(model, query_only)
@@ -175,6 +175,7 @@ def make_train_step(
             canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
             free = hold_frozen(params, optim)
             painting = paint(free, frozen, rows | canvases, key)
+            # painting: `[b, 2h or h, w, 3]`
             counted = canvases["targets"], rows["hidden"], rows["weights"]
             if query_only:  # the painting is the lower half of the canvas
                 counted = tuple(x[:, x.shape[1] // 2 :] for x in counted)
@@ -221,7 +222,8 @@ def _average(ema, params, step, decay: float):
     if ema is None:
         return None
     # The decay rises from 1/20 to `decay`: otherwise the average of a short run would
-    # be mostly the initial values.
+    # be mostly the initial values. Steps count from the run's start: a later stage has
+    # no warm-up of its own.
     change = 1 - jnp.minimum(decay, (1 + step) / (20 + step))
     return jax.tree.map(lambda e, p: e + change * (p - e), ema, params)
 

@@ -13,8 +13,8 @@ from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.training.settings import RunSettings, Stage, complete, read_settings
 from tests import tiny
 
-# Written down from the paper (section 4.1 and supplementary) and, where it says
-# nothing, from Painter's released script; not read from the config.
+# Written down from the paper ("One-Shot Training Details" and supplementary) and, where
+# it says nothing, from Painter's released script; not read from the config.
 PAPER = {
     "sources.coco_instance.weight": 0.22,
     "sources.ade20k.weight": 0.15,

@@ -25,9 +25,8 @@ _COUNTS = (2, 3, 4, 4, 5, 5)  # things in a scene
 _INSTANCES = (3, 4, 5, 6)
 _THEME = 0.6, 5  # chance that a further class is a theme mate, and classes of a theme
 _STRIDED = 0.4  # chance that the theme is of the second grouping
-# One example shows that a shape or a texture is asked for, and no colour, only if all
-# else is the same in the whole image. To teach the difference between classes, another
-# image must show most of the same few classes, in few and large things.
+# A scene teaches shape or texture only if nothing else differs between its things, and
+# only if another scene shows most of the same few classes, in few and large things.
 _SUBTLE = ("shape", "texture")
 _SUBTLE_THEME, _SUBTLE_COUNTS, _SUBTLE_SIZES = (0.9, 3), (2,), (0.38, 0.47)
 _PLAIN_SIZES = (0.45, 0.46)
