@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard, cast
 
 import jax
@@ -15,6 +15,7 @@ from PIL import Image
 
 from seggpt_jax import colors
 from seggpt_jax.config import require
+from seggpt_jax.data.sample import KINDS
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.pictures import images, tiles, video
 from seggpt_jax.pictures.images import Picture
@@ -33,18 +34,39 @@ class Result:
     segments: labels int32 `[h, w]` at the image's size, 0 background. colors: the same
     labels in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in
     every pixel, 0..1, `[h, w]`. scores: each found label -> mean confidence over its
-    pixels. painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the
-    model's size, or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the
-    prompts chosen for this image, None where all images share their prompts.
+    pixels. shares: each label of the prompts, 0 too -> its share in every pixel, 0..1,
+    float32 `[h, w]`, made when it is asked for; the shares of a pixel sum to 1.
+    painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the model's size,
+    or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the prompts chosen
+    for this image, None where all images share their prompts.
     """
 
     segments: np.ndarray
     colors: np.ndarray
     confidence: np.ndarray
     scores: dict[int, float]
+    shares: Mapping[int, np.ndarray]
     painting: np.ndarray
     palette: dict[int, tuple[int, int, int]]
     choice: search.Choice | None = None
+
+
+class _Shares(Mapping[int, np.ndarray]):
+    """Label -> share; `share` makes it."""
+
+    def __init__(self, labels: np.ndarray, share: Callable[[int], np.ndarray]):
+        self._labels, self._share = labels.tolist(), share
+
+    def __getitem__(self, label: int) -> np.ndarray:
+        if label not in self._labels:
+            raise KeyError(label)
+        return self._share(label)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
 
 
 class _Job(NamedTuple):
@@ -98,6 +120,7 @@ class Predictor:
         self._tile, self._overlap = tile, overlap
         self.step = step
         self._prompts: Prompts | None = None
+        self._names: dict[int, str] = {}
         self._encoded: Any = None
         self._nearest: selection.Nearest | None = None
 
@@ -129,6 +152,17 @@ class Predictor:
     def palette(self) -> dict[int, tuple[int, int, int]]:
         """Label -> colour of the prompts; 0, the background, is black."""
         return self._prompted().colors_by_label()
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Label -> class of the prompts; empty where they do not say."""
+        return dict(self._names)
+
+    @property
+    def kind(self) -> str:
+        """`category` or `instance`: what the labels of the prompts tell apart."""
+        kind = int(self._prompted().kind[0])
+        return next(name for name, number in KINDS.items() if number == kind)
 
     def set_prompts(
         self,
@@ -168,7 +202,7 @@ class Predictor:
                     "%s was tuned for a model of %s %s, and this one has %s: "
                     "expect poor results", path, name, value, own.get(name),
                 )  # fmt: skip
-        self._set(content.prompts)
+        self._set(content.prompts, content.names)
         return content.names
 
     def search_prompts(
@@ -197,14 +231,14 @@ class Predictor:
             self._set(selection.pick(pool, choice.places))
             return choice
         self._nearest = selection.Nearest(pool, count, given, self._batch_size)
-        self._prompts, self._encoded = pool, None
+        self._prompts, self._encoded, self._names = pool, None, {}
         return None
 
-    def _set(self, prompts: Prompts) -> None:
+    def _set(self, prompts: Prompts, names: Mapping[int, str] = {}) -> None:
         self._encoded = self._encode(
             self._params, prompts.images, prompts.targets, prompts.kind
         )
-        self._prompts, self._nearest = prompts, None
+        self._prompts, self._nearest, self._names = prompts, None, dict(names)
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Segments one image -> `Result`; a list -> a list; an iterator -> a generator,
@@ -342,6 +376,9 @@ def _given(segments: np.ndarray, prompts: Prompts) -> Result:
         colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
         confidence=np.ones(segments.shape, np.float32),
         scores=dict.fromkeys(present.tolist(), 1.0),
+        shares=_Shares(
+            prompts.labels, lambda label: (segments == label).astype(np.float32)
+        ),
         painting=_in_range(prompts.targets[0])[0],
         palette=prompts.colors_by_label(),
     )
@@ -353,6 +390,13 @@ def _decode(job: _Job, paintings: np.ndarray, prompts: Prompts) -> Result:
     index, confidence = tiles.blend(shares, job.boxes, job.size)
     sums = np.bincount(index.ravel(), confidence.ravel(), len(prompts.labels))
     counts = np.bincount(index.ravel(), minlength=len(prompts.labels))
+
+    boxes, size = job.boxes, job.size  # not the job, whose pixels would be kept
+
+    def share(label: int) -> np.ndarray:
+        place = int(np.searchsorted(prompts.labels, label))
+        return tiles.averaging(boxes, size)([own[place] for own in shares])
+
     return Result(
         segments=prompts.labels[index],
         colors=prompts.palette[index],
@@ -362,6 +406,7 @@ def _decode(job: _Job, paintings: np.ndarray, prompts: Prompts) -> Result:
             for k in np.flatnonzero(counts)
             if k
         },
+        shares=_Shares(prompts.labels, share),
         painting=paintings[0] if len(paintings) == 1 else paintings,
         palette=prompts.colors_by_label(),
     )

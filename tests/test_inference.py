@@ -152,6 +152,23 @@ def test_tiles_are_segmented_as_images_are():
     np.testing.assert_array_equal(small_one.segments, whole(image[:30, :30]).segments)
 
 
+@pytest.mark.parametrize("tile", [0, 24])
+def test_shares_are_what_the_labels_are_chosen_by(tile):
+    ours = Predictor(SMALL, PARAMS, tile=tile)
+    ours.set_prompts(picture(), label_map((7, 9, 12, 40, 300)))
+    result = ours(picture(33, 57, seed=3))
+    labels = list(result.shares)
+    assert labels == [0, 7, 9, 12, 40, 300]
+    assert tile or len(np.unique(result.segments)) > 1
+    shares = np.stack([result.shares[label] for label in labels])
+    assert shares.dtype == np.float32 and shares.shape == (6, 33, 57)
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(np.array(labels)[shares.argmax(0)], result.segments)
+    np.testing.assert_array_equal(shares.max(0), result.confidence)
+    with pytest.raises(KeyError):
+        result.shares[8]
+
+
 def tracked(frames, first, memory):
     """The rule of tracking, written with the plain prediction function."""
     ours = Predictor(SMALL, PARAMS)
@@ -206,6 +223,8 @@ def test_the_first_frame_is_its_own_result():
     for label in (0, 7, 300):
         assert (result.colors[first == label] == result.palette[label]).all()
     assert result.scores == {7: 1, 300: 1} and (result.confidence == 1).all()
+    for label, share in result.shares.items():
+        np.testing.assert_array_equal(share, first == label)
 
 
 def test_a_video_of_any_length_takes_the_same_memory():
