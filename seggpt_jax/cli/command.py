@@ -17,13 +17,19 @@ from absl import logging
 from PIL import Image
 from tqdm import tqdm
 
-from seggpt_jax.cli import outputs, prompt_args, tune_command
+from seggpt_jax.cli import inputs, prompt_args, tune_command
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.pictures import video
 from seggpt_jax.pictures.images import overlay, read_rgb, save_labels
 from seggpt_jax.predict import ENSEMBLES
+from seggpt_jax.results.categories import categories, categories_of, read_names
+from seggpt_jax.results.coco import Truth
+from seggpt_jax.results.folder import Folder, files
+from seggpt_jax.results.forms import FORMS as RESULTS
+from seggpt_jax.results.forms import OF_OBJECTS, Shown, read_forms
+from seggpt_jax.results.objects import find
 from seggpt_jax.runs import checksums, staging
 from seggpt_jax.runs.runtime import cache_compiled
 from seggpt_jax.runs.workdir import prepare_workdir
@@ -51,7 +57,10 @@ _DEFAULTED = (
     "and research only (its data's licences); for real work give the authors' weights"
 )
 _INPUTS = "image, quoted glob, or folder"
-_FORMS = f"some of {','.join(outputs.FORMS)} (default: %(default)s)"
+_FORMS = f"some of {','.join(RESULTS)} (default: %(default)s)"
+_NAMES = "1=cat,2=dog, or a classes.tsv: the classes that the labels are"
+_SPLIT = "connected parts of a label are objects of their own"
+_COCO = "coco.json is a list of results with the ids of this COCO file"
 _VIDEO_FORMS = (
     "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
 )
@@ -123,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         "--out", required=True, help="folder; finished images are skipped"
     )
     segment.add_argument("--as", dest="forms", default="segments,overlay", help=_FORMS)
+    segment.add_argument("--names", metavar="NAMES", help=_NAMES)
+    segment.add_argument("--split", action="store_true", help=_SPLIT)
+    segment.add_argument("--coco", metavar="FILE", help=_COCO)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
     segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
     segment.add_argument("--batch", type=int, default=0, help="images at once")
@@ -170,26 +182,42 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _segment(args, failed: list[Failed]) -> None:
-    forms, out = outputs.read_forms(args.forms), Path(args.out)
+    forms, out = read_forms(args.forms, tuple(RESULTS)), Path(args.out)
+    _check_options(args, forms)
     known = Image.registered_extensions().items()
     suffixes = {suffix for suffix, kind in known if kind in Image.OPEN}
-    found = outputs.find_inputs(args.inputs, suffixes, out)
+    found = inputs.find_inputs(args.inputs, suffixes, out)
     given = prompt_args.read(args.prompt)
-    where = {name: outputs.places(out, name, forms) for name in found}
-    written = [path for places in where.values() for path in places.values()]
-    outputs.check_apart([*written, out / outputs.COCO], [*found.values(), *given.files])
-    todo = [n for n in found if not all(p.exists() for p in where[n].values())]
+    written = files(out, forms, found)
+    inputs.check_apart(written, [*found.values(), *given.files])
+    folder = Folder(out, forms, found)
+    truth = Truth(Path(args.coco)) if args.coco else None
+    entries = (
+        {name: truth.image_of(path) for name, path in found.items()} if truth else {}
+    )
+    named = read_names(args.names) if args.names else {}
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
                       ensemble=args.ensemble)  # fmt: skip
     chosen = prompt_args.show(predictor, given, args.kind)
-    names = ("kind", "tile", "ensemble", "dtype")
-    settings = _made_by(args, names, predictor, given.files) | chosen
-    prepare_workdir(out, json.dumps(settings))
+    labels, kind, named = predictor.palette, predictor.kind, named or predictor.names
+    if truth:
+        classes = categories_of(truth.categories, args.coco, labels, kind, named)
+    else:
+        classes = categories(labels, kind, named)
+    settings = _made_by(args, ("kind", "tile", "ensemble", "dtype"), predictor,
+                        given.files)  # fmt: skip
+    prepare_workdir(out, json.dumps(settings | chosen))
+    of_objects = bool(set(forms) & set(OF_OBJECTS))
+    if of_objects:
+        about = {"classes": classes._asdict(), "split": args.split}
+        about["coco"] = _identity(args.coco) if truth else None
+        prepare_workdir(out, json.dumps(about), name="classes.json")
+    folder.claim()
     reading: deque[tuple[str, np.ndarray]] = deque()
     empty: list[Path] = []
 
     def readable() -> Iterator[np.ndarray]:
-        for name in todo:
+        for name in folder.todo:
             try:
                 image = read_rgb(found[name])
             except (ValueError, OSError) as error:
@@ -198,7 +226,7 @@ def _segment(args, failed: list[Failed]) -> None:
             reading.append((name, image))
             yield image
 
-    skipped = len(found) - len(todo)
+    skipped = len(found) - len(folder.todo)
     bar = tqdm(predictor(readable()), total=len(found), initial=skipped, unit="image")
     for result in bar:
         name, image = reading.popleft()
@@ -207,18 +235,29 @@ def _segment(args, failed: list[Failed]) -> None:
             tqdm.write(f"{found[name]}: {line}")
         if not result.segments.any():
             empty.append(found[name])
+        objects = find(result, args.split) if of_objects else []
+        shown = Shown(str(found[name]), image, result, objects, classes,
+                      entries.get(name))  # fmt: skip
         try:
-            outputs.write_result(where[name], found[name], image, result, args.kind)
+            folder.write(name, shown)
         except (ValueError, OSError) as error:
             failed.append((found[name], f"its result could not be written: {error}"))
-    if "coco-json" in forms:
-        each = [where[name]["coco-json"] for name in found]
-        each = [path for path in each if path.exists()]
-        outputs.join_coco(each, out, predictor.palette, args.kind)
+    folder.join(classes, as_results=truth is not None)
     if empty:
         more = ", ..." if empty[1:] else ""
-        print(f"nothing found in {len(empty)} of {len(todo)} images: {empty[0]}{more}",
-              file=sys.stderr)  # fmt: skip
+        print(f"nothing found in {len(empty)} of {len(folder.todo)} images: "
+              f"{empty[0]}{more}", file=sys.stderr)  # fmt: skip
+
+
+def _check_options(args, forms: list[str]) -> None:
+    """Refuses options that none of the forms would show."""
+    for option, needing in (("names", OF_OBJECTS), ("split", OF_OBJECTS),
+                            ("coco", ("coco-json",))):  # fmt: skip
+        if getattr(args, option) and not set(needing) & set(forms):
+            raise ValueError(
+                f"--{option} is for {', '.join(needing)}, and --as {args.forms} has "
+                "none of them"
+            )
 
 
 def _load(args, **settings) -> Predictor:
@@ -237,16 +276,21 @@ def _made_by(
     """
     bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
     model = args.model if bundled else os.path.realpath(args.model)
-    prompts = [[os.path.realpath(path), checksums.sha256(Path(path))] for path in files]
+    prompts = [_identity(path) for path in files]
     settings = {name: getattr(args, name) for name in names}
     return settings | {"model": model, "step": predictor.step, "prompts": prompts}
 
 
+def _identity(path: str | Path) -> list[str]:
+    """What a file is known by: its place and its content."""
+    return [os.path.realpath(path), checksums.sha256(Path(path))]
+
+
 def _video(args, failed: list[Failed]) -> None:
-    forms = outputs.read_forms(args.forms, ("overlay", "segments"))
+    forms = read_forms(args.forms, ("overlay", "segments"))
     path, out = Path(args.input), Path(args.out)
     movie, labels = out / f"{path.stem}.mp4", out / path.stem
-    outputs.check_apart([movie], [path])
+    inputs.check_apart([movie], [path])
     info = video.probe(path)
     predictor = _load(args)
     files, chosen = [args.first], {}

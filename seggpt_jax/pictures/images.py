@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from seggpt_jax.colors import unique_colors
 from seggpt_jax.data.decode import (
     MASK_MODES,
+    File,
     check_depth,
     check_size,
     is_grey,
@@ -140,18 +141,18 @@ def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
     return np.where(labelled, mixed, image).round().astype(np.uint8)
 
 
-def save_labels(path: Path, segments: np.ndarray, palette: dict[int, tuple]) -> None:
+def save_labels(file: File, segments: np.ndarray, palette: dict[int, tuple]) -> None:
     """Writes labels as a PNG: with their palette, as DAVIS does, or in 16 bits if a
     label is above 255."""
     if max(palette) > 255:
-        Image.fromarray(segments.astype(np.uint16)).save(path, format="PNG")
+        Image.fromarray(segments.astype(np.uint16)).save(file, format="PNG")
         return
     image = Image.fromarray(segments.astype(np.uint8))
     table = np.zeros((256, 3), np.uint8)
     for label, color in palette.items():
         table[label] = color
     image.putpalette(table.tobytes())
-    image.save(path, format="PNG")
+    image.save(file, format="PNG")
 
 
 def _upright(

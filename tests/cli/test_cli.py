@@ -1,5 +1,6 @@
 """The `seggpt` command from end to end, on a model of random weights."""
 
+import csv
 import json
 
 import jax
@@ -7,11 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from seggpt_jax.cli import command
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import video
+from seggpt_jax.results.objects import find
 from seggpt_jax.weights import release
+from tests.results.blobs import filled
 from tests.support.models import SMALL, random_params, small
 from tests.test_inference import label_map, picture
 
@@ -71,6 +76,137 @@ def test_a_folder_is_segmented_in_every_form(here):
         np.testing.assert_array_equal(found.astype(bool), wanted)
         assert each["area"] == wanted.sum() and 0 < each["score"] <= 1
     assert not list(here.rglob("*.part"))
+
+
+def read_yolo(text, size):
+    """Lines of ultralytics' format of segmentation -> class and mask of each."""
+    for line in text.splitlines():
+        number, *shares = line.split()
+        points = np.array(shares, float).reshape(-1, 2) * size[::-1]
+        assert len(points) > 2 and (0 <= points).all() and (points <= size[::-1]).all()
+        yield int(number), filled(points, size)
+
+
+@pytest.mark.parametrize("options", [(), ("--split",)])
+def test_objects_and_shares_are_those_of_the_predictor(here, options):
+    names = {1: "ant", 2: "bee", 3: "cat", 4: "dog", 5: "elk", 9: "owl"}
+    Image.fromarray(label_map(range(1, 6)).astype(np.uint8)).save("mask.png")
+    given = ",".join(f"{label}={name}" for label, name in names.items())
+    forms = "segments,confidence,yolo,csv,coco-json"
+    assert segment("photos", "--as", forms, "--names", given, *options) == 0
+    assert (here / "out/classes.txt").read_text() == "ant\nbee\ncat\ndog\nelk\nowl\n"
+    ours = Predictor(SMALL, PARAMS)
+    ours.set_prompts("prompt.png", "mask.png")
+    rows = list(csv.DictReader((here / "out/results.csv").read_text().splitlines()))
+    coco, count = COCO("out/coco.json"), 0
+    assert coco.loadCats([9]) == [{"id": 9, "name": "owl"}]
+    for number, (stem, source) in enumerate(
+        (("a", "a.jpg"), ("b", "b.png"), ("more/a", "more/a.png")), 1
+    ):
+        wanted, source = ours(f"photos/{source}"), f"photos/{source}"
+        size = wanted.segments.shape
+        with np.load(f"out/{stem}_confidence.npz") as found:
+            assert found["labels"].tolist() == [0, 1, 2, 3, 4, 5]
+            shares = found["shares"].astype(np.float32)
+        assert shares.shape == (6, *size)
+        np.testing.assert_allclose(shares.sum(0), 1, atol=2e-3)
+        np.testing.assert_allclose(shares.max(0), wanted.confidence, atol=5e-4)
+        exact = np.stack(list(wanted.shares.values()))
+        np.testing.assert_array_equal(exact.argmax(0), wanted.segments)
+        np.testing.assert_allclose(shares, exact, atol=5e-4)
+
+        objects = find(wanted, bool(options))
+        count += len(objects)
+        lines = list(read_yolo((here / f"out/{stem}.txt").read_text(), size))
+        own = [row for row in rows if row["image"] == source]
+        notes = coco.loadAnns(coco.getAnnIds(number))
+        for each, (place, mask), row, note in zip(
+            objects, lines, own, notes, strict=True
+        ):
+            whole = np.zeros(size, bool)
+            left, top, width, height = each.box
+            whole[top : top + height, left : left + width] = each.mask
+            np.testing.assert_array_equal(mask, whole)
+            np.testing.assert_array_equal(coco.annToMask(note) > 0, whole)
+            polygons = coco_mask.merge(coco_mask.frPyObjects(note["polygons"], *size))
+            np.testing.assert_array_equal(coco_mask.decode(polygons) > 0, whole)
+            assert place + 1 == each.label == note["category_id"] == int(row["label"])
+            assert row["name"] == names[each.label]
+            assert each.area == note["area"] == int(row["area"])
+            assert each.part == int(row["part"] or 0) and bool(options) == bool(
+                each.part
+            )
+            assert note["score"] == float(row["score"]) == round(each.score, 6)
+    assert count >= 6
+
+
+def test_results_fit_a_coco_file_as_they_are(here, capsys):
+    """The truth is what the model finds, in other ids: every score is 1."""
+    Image.fromarray(label_map(range(1, 6)).astype(np.uint8)).save("mask.png")
+    ours = Predictor(SMALL, PARAMS)
+    ours.set_prompts("prompt.png", "mask.png")
+    ids = {1: 4, 2: 33, 3: 8, 4: 2, 5: 90}
+    names = {70: "val/photos/a.jpg", 5: "b.png", 66: "more/a.png", 9: "none.png"}
+    truth: dict = {"images": [], "annotations": []}
+    truth["categories"] = [{"id": i, "name": f"c{label}"} for label, i in ids.items()]
+    for number, name in names.items():
+        truth["images"].append(
+            {"id": number, "file_name": name, "height": 30 + len(name), "width": 40}
+        )
+        if number == 9:
+            continue
+        result = ours(f"photos/{name.removeprefix('val/photos/')}")
+        truth["images"][-1]["height"] = result.segments.shape[0]
+        for label in result.scores:
+            coded = coco_mask.encode(
+                np.asfortranarray(result.segments == label, np.uint8)
+            )
+            coded["counts"] = coded["counts"].decode()
+            truth["annotations"].append({
+                "id": len(truth["annotations"]) + 1, "image_id": number, "iscrowd": 0,
+                "category_id": ids[label], "segmentation": coded,
+                "area": int((result.segments == label).sum()),
+                "bbox": coco_mask.toBbox(coded).tolist(),
+            })  # fmt: skip
+    (here / "gt.json").write_text(json.dumps(truth))
+    forms = ("--as", "coco-json", "--coco", "gt.json", "--names",
+             "1=c1,2=c2,3=c3,4=c4,5=c5")  # fmt: skip
+    assert segment("photos/*.jpg", *forms) == 0
+    assert segment("photos", *forms) == 0  # the others join it
+    gt = COCO("gt.json")
+    found = gt.loadRes("out/coco.json")
+    assert found.getImgIds() == gt.getImgIds()
+    areas = {(x["image_id"], x["category_id"]): x["area"] for x in truth["annotations"]}
+    assert areas == {
+        (x["image_id"], x["category_id"]): x["area"] for x in found.anns.values()
+    }
+    for kind in ("segm", "bbox"):
+        scores = COCOeval(gt, found, kind)
+        scores.evaluate()
+        scores.accumulate()
+        scores.summarize()
+        assert scores.stats[0] == scores.stats[8] == 1
+    capsys.readouterr()
+    assert segment("photos", "--as", "coco-json") == 2
+    said = capsys.readouterr().err
+    assert "holds a run of another config" in said and 'classes.names.33: "c2"' in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"file_name": "c.jpg"}, "photos/a.jpg is not in gt.json"),
+        ({"height": 31}, "photos/a.jpg is 40 x 30, and 40 x 31 in the COCO file"),
+    ],
+)
+def test_images_that_a_coco_file_has_not_are_named(here, capsys, change, said):
+    image = {"id": 1, "file_name": "a.jpg", "height": 30, "width": 40} | change
+    content = {"images": [image], "categories": [{"id": 1, "name": "x"},
+                                                {"id": 2, "name": "y"}]}  # fmt: skip
+    (here / "gt.json").write_text(json.dumps(content))
+    assert segment("photos/a.jpg", "--as", "coco-json", "--coco", "gt.json") > 0
+    assert said in capsys.readouterr().err
+    assert not (here / "out/a.coco.json").exists()
 
 
 def test_options_reach_the_predictor(here, monkeypatch):
@@ -139,6 +275,14 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
     [
         (["photos", "--as", "segment"], "did you mean 'segments'"),
         (["photos", "--as", ","], "--as is empty"),
+        (["photos", "--split"], "--split is for coco-json, yolo, csv, and --as segm"),
+        (["photos", "--names", "1=x"], "--names is for coco-json, yolo, csv, and"),
+        (
+            ["photos", "--coco", "gt.json", "--as", "csv"],
+            "--coco is for coco-json, and",
+        ),
+        (["photos", "--coco", "gt.json", "--as", "coco-json"], "gt.json: not COCO's"),
+        (["photos", "--names", "1=x", "--as", "csv"], "labels 2 have no name"),
         (["photos", "--prompt", "prompt.png"], "IMAGE:MASK is wanted"),
         (["photos", "--prompt", "none.png:mask.png"], "none.png cannot be read"),
         (["nothing/*.png"], "nothing/*.png matches no file"),
@@ -201,7 +345,8 @@ def test_results_below_the_inputs_are_no_inputs(here):
     for _ in range(2):
         assert run(*argv, "photos", "--out", "photos/results") == 0
     names = {p.name for p in (here / "photos/results").rglob("*.*")}
-    assert names == {"config.json", "a.png", "a_overlay.jpg", "b.png", "b_overlay.jpg"}
+    assert names == {"config.json", "inputs.json", "a.png", "a_overlay.jpg", "b.png",
+                     "b_overlay.jpg"}  # fmt: skip
 
 
 def test_an_edited_prompt_is_noticed(here, capsys):

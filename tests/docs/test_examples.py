@@ -59,7 +59,8 @@ def test_the_commands_run(monkeypatch, tmp_path):
     for argv in commands:
         assert run(*argv[:-1], str(tmp_path)) == 0  # --out results
     assert {p.name for p in tmp_path.iterdir()} == {
-        "config.json", "query.png", "query_overlay.jpg", "clip.mp4", "clip.config.json"
+        "config.json", "inputs.json", "query.png", "query_overlay.jpg", "clip.mp4",
+        "clip.config.json",
     }  # fmt: skip
 
 

@@ -1,0 +1,177 @@
+"""Results in COCO's formats, and the COCO file whose ids they are to have.
+
+Without such a file `coco.json` is a data set: images, annotations and categories. With
+one it is a list of results, which pycocotools' `loadRes` reads beside that file.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from seggpt_jax.config import shorten
+from seggpt_jax.data.sources.coco import file_names, open_coco
+from seggpt_jax.results.categories import Categories
+from seggpt_jax.results.objects import Object
+
+FILE = "coco.json"
+Piece = dict[str, Any]  # {"image": ..., "annotations": [...]}: one image's part
+
+
+class Truth:
+    """The images and categories of a COCO file. Raises ValueError if it is none."""
+
+    def __init__(self, path: Path):
+        self.path, coco = path, open_coco(path)
+        self.categories = {i: coco.cats[i]["name"] for i in sorted(coco.cats)}
+        self._images: dict[str, list[tuple[tuple[str, ...], dict]]] = {}
+        for image in coco.imgs.values():
+            for name in file_names(image):
+                parts = PurePath(name.replace("\\", "/")).parts
+                self._images.setdefault(parts[-1], []).append((parts, image))
+
+    def image_of(self, path: Path) -> dict[str, Any]:
+        """The file's entry of an image: its `file_name` is the end of the path, or the
+        path is the end of its `file_name`. Raises ValueError if there is none, or more
+        than one."""
+        given = path.parts
+        found = {
+            image["id"]: image
+            for parts, image in self._images.get(path.name, [])
+            if _ends_alike(parts, given)
+        }
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            names = [file_names(image)[0] for image in found.values()]
+            raise ValueError(
+                f"{path} may be {shorten(names, 3)} of {self.path}: give it with its "
+                "folder"
+            )
+        raise ValueError(f"{path} is not in {self.path}")
+
+
+def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    length = min(len(one), len(other))
+    return tuple(one[-length:]) == tuple(other[-length:])
+
+
+def piece(
+    source: str,
+    size: tuple[int, int],
+    objects: Iterable[Object],
+    categories: Categories,
+    known: Mapping[str, Any] | None = None,
+) -> Piece:
+    """The part of one image of size (h, w). known: its entry in a COCO file; the part
+    then has its id, and the fields that results have. Raises ValueError if the file
+    gives another size."""
+    height, width = size
+    if known is None:
+        image = {"file_name": source, "height": height, "width": width}
+        notes = [_annotation(each, size, categories) for each in objects]
+        return {"image": image, "annotations": notes}
+    if (known["height"], known["width"]) != size:
+        raise ValueError(
+            f"{source} is {width} x {height}, and {known['width']} x "
+            f"{known['height']} in the COCO file"
+        )
+    notes = [
+        {
+            "image_id": known["id"],
+            "category_id": categories.ids[each.label],
+            # No box: `loadRes` would take the area of the box for that of the mask.
+            "segmentation": each.rle(size),
+            "score": round(each.score, 6),
+        }
+        for each in objects
+    ]
+    return {"image": {"id": known["id"], "file_name": source}, "annotations": notes}
+
+
+def _annotation(
+    found: Object, size: tuple[int, int], categories: Categories
+) -> dict[str, Any]:
+    return {
+        "category_id": categories.ids[found.label],
+        "segmentation": found.rle(size),
+        "polygons": [polygon.ravel().tolist() for polygon in found.polygons],
+        "area": found.area,
+        "bbox": list(found.box),
+        "iscrowd": 0,
+        "score": round(found.score, 6),
+    }
+
+
+def read_piece(path: Path) -> Piece:
+    """The part of one image. Raises ValueError for a file that is none."""
+    try:
+        part = json.loads(path.read_bytes())
+        _ = part["image"], part["annotations"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged: remove it, and the same command writes it anew"
+        ) from error
+    return part
+
+
+def read(path: Path) -> Any:
+    """A joined file that an earlier run wrote; None without one. Raises ValueError for
+    a file of another origin or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        joined = json.loads(path.read_bytes())
+        if isinstance(joined, list):
+            _ = [note["image_id"] for note in joined]
+        else:
+            _ = [joined["categories"], *(image["id"] for image in joined["images"])]
+            _ = [(note["id"], note["image_id"]) for note in joined["annotations"]]
+        return joined
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged, or of another program: move it away, or choose "
+            "another --out"
+        ) from error
+
+
+def join_set(
+    old: Mapping[str, Any] | None,
+    pieces: Mapping[int, Piece],
+    categories: Categories,
+) -> dict[str, Any]:
+    """A data set of the parts of images, by id. Images of `old` that have no part here
+    stay. Annotations keep their ids, in order; what is new gets ids above all."""
+    old = old or {}
+    images = {image["id"]: image for image in old.get("images", [])}
+    kept: dict[int, list[dict]] = {number: [] for number in images}
+    for note in old.get("annotations", []):
+        kept.setdefault(note["image_id"], []).append(note)
+    used = [note["id"] for notes in kept.values() for note in notes]
+    fresh = itertools.count(max(used, default=0) + 1)
+    for number, part in sorted(pieces.items()):
+        images[number] = {"id": number} | part["image"]
+        ids = itertools.chain((note["id"] for note in kept.get(number, [])), fresh)
+        kept[number] = [
+            # An id is taken only for an annotation that there is.
+            {"id": next(ids), "image_id": number} | note
+            for note in part["annotations"]
+        ]
+    named = [{"id": number, "name": name} for number, name in categories.names.items()]
+    return {
+        "images": [images[number] for number in sorted(images)],
+        "annotations": [note for number in sorted(kept) for note in kept[number]],
+        "categories": named,
+    }
+
+
+def join_results(
+    old: Iterable[Mapping[str, Any]] | None, pieces: Iterable[Piece]
+) -> list[Mapping[str, Any]]:
+    """A list of results out of the parts of images. Those of `old` stay whose image has
+    no part here."""
+    pieces = list(pieces)
+    known = {part["image"]["id"] for part in pieces}
+    kept = [note for note in old or () if note["image_id"] not in known]
+    return kept + [note for part in pieces for note in part["annotations"]]

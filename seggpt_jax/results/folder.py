@@ -1,0 +1,152 @@
+"""A folder of results: the files of every image, and those that join all images.
+
+`inputs.json` in it says which input each name of a result belongs to, and so the
+number of each image. A later run adds to the folder, and never takes the file of
+another input for its own.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from seggpt_jax.results import coco, table, yolo
+from seggpt_jax.results.categories import Categories
+from seggpt_jax.results.forms import FORMS, Shown, as_json
+from seggpt_jax.runs import staging
+
+INPUTS = "inputs.json"
+JOINED = {"coco-json": coco.FILE, "csv": table.FILE, "yolo": yolo.FILE}
+
+
+def files(out: Path, forms: Iterable[str], names: Iterable[str]) -> list[Path]:
+    """Every file that a run may write for inputs of these names."""
+    joined = [out / JOINED[form] for form in forms if form in JOINED]
+    each = [place(out, name, form) for name in names for form in forms]
+    return [out / INPUTS, *joined, *each]
+
+
+def place(out: Path, name: str, form: str) -> Path:
+    return out / f"{name}{FORMS[form].suffix}"
+
+
+class _Input(NamedTuple):
+    """path: of the file, without links. forms: of the results that it has here."""
+
+    path: str
+    forms: list[str]
+
+
+class Folder:
+    """The results of inputs, name -> file, in some forms.
+
+    todo: the names that lack a file. Nothing is written before `claim`. Raises
+    ValueError where two files of results would have one name, or where a file is there
+    already that is no result of the same input.
+    """
+
+    def __init__(self, out: Path, forms: Sequence[str], found: Mapping[str, Path]):
+        self._out, self._forms = out, forms
+        older = _read_inputs(out / INPUTS)
+        self._inputs = dict(older)
+        for name, file in found.items():
+            path = os.path.realpath(file)
+            before, own = older.get(name, _Input(path, []))
+            if before != path:
+                raise ValueError(
+                    f"{out / name} is the name of the results of {before}, and would "
+                    f"be that of {file}: choose another --out"
+                )
+            self._inputs[name] = _Input(path, sorted({*own, *forms}))
+        self._check_names(older)
+        self._old_coco = coco.read(out / coco.FILE) if "coco-json" in forms else None
+        self._old_rows = table.read(out / table.FILE) if "csv" in forms else []
+        self.todo = [
+            name
+            for name in found
+            if not all(place(out, name, form).exists() for form in forms)
+        ]
+
+    def _check_names(self, older: Mapping[str, _Input]) -> None:
+        """Raises ValueError for a file of two owners, and for one of others."""
+        own = {form for each in older.values() for form in each.forms}
+        owners, new = dict[Path, str](), list[Path]()
+        for form, file in JOINED.items():
+            if form in own or form in self._forms:
+                owners[self._out / file] = f"the {form} of all images"
+            if form not in own and form in self._forms:
+                new.append(self._out / file)
+        for name, (source, forms) in self._inputs.items():
+            for form in forms:
+                path, what = place(self._out, name, form), f"the {form} of {source}"
+                if path in owners:
+                    raise ValueError(
+                        f"{path} would hold {owners[path]} and {what}: use two runs "
+                        "and two --out"
+                    )
+                owners[path] = what
+                if name not in older or form not in older[name].forms:
+                    new.append(path)
+        for path in new:
+            if path.exists():
+                raise ValueError(
+                    f"{path} is there, and no earlier run wrote it: choose another "
+                    "--out"
+                )
+
+    def claim(self) -> None:
+        """Notes in the folder which input each name belongs to."""
+        inputs = {name: each._asdict() for name, each in self._inputs.items()}
+        _write(self._out / INPUTS, as_json(inputs))
+
+    def write(self, name: str, shown: Shown) -> None:
+        """Writes all forms of one image; each file appears when it is whole."""
+        for form in self._forms:
+            path = place(self._out, name, form)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, FORMS[form].content(shown))
+
+    def join(self, categories: Categories, as_results: bool) -> None:
+        """Writes the files that join the images of this run and of earlier ones.
+        as_results: a list of results for a COCO file, instead of a data set."""
+        if "yolo" in self._forms:
+            _write(self._out / yolo.FILE, yolo.class_list(categories).encode())
+        if "csv" in self._forms:
+            files = [place(self._out, name, "csv") for name in self._inputs]
+            new = [table.read(path) for path in files if path.exists()]
+            rows = table.join(self._old_rows, new)
+            _write(self._out / table.FILE, table.text(rows).encode())
+        if "coco-json" in self._forms:
+            places = [place(self._out, name, "coco-json") for name in self._inputs]
+            pieces = {
+                number: coco.read_piece(path)
+                for number, path in enumerate(places, 1)
+                if path.exists()
+            }
+            joined: object
+            if as_results:
+                joined = coco.join_results(self._old_coco, pieces.values())
+            else:
+                joined = coco.join_set(self._old_coco, pieces, categories)
+            _write(self._out / coco.FILE, as_json(joined))
+
+
+def _read_inputs(path: Path) -> dict[str, _Input]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+        return {
+            name: _Input(str(each["path"]), [str(form) for form in each["forms"]])
+            for name, each in content.items()
+        }
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged, or of another program: choose another --out"
+        ) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    with staging.new_file(path) as temporary:
+        temporary.write_bytes(content)
