@@ -6,6 +6,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard, cast
 
 import jax
@@ -49,6 +50,31 @@ class Result:
     painting: np.ndarray
     palette: dict[int, tuple[int, int, int]]
     choice: search.Choice | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptSet:
+    """Prompts, encoded once for any number of images (`Predictor.encode_prompts`).
+
+    prompts: as they were given, at the model's size. encoded: by the model; None of
+    candidates that are chosen for each image. names: label -> class; empty where the
+    prompts do not say.
+    """
+
+    prompts: Prompts
+    encoded: Any
+    names: Mapping[int, str] = MappingProxyType({})
+
+    @property
+    def palette(self) -> dict[int, tuple[int, int, int]]:
+        """Label -> colour; 0, the background, is black."""
+        return self.prompts.colors_by_label()
+
+    @property
+    def kind(self) -> str:
+        """`category` or `instance`: what the labels tell apart."""
+        kind = int(self.prompts.kind[0])
+        return next(name for name, number in KINDS.items() if number == kind)
 
 
 class _Shares(Mapping[int, np.ndarray]):
@@ -119,9 +145,7 @@ class Predictor:
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         self._tile, self._overlap = tile, overlap
         self.step = step
-        self._prompts: Prompts | None = None
-        self._names: dict[int, str] = {}
-        self._encoded: Any = None
+        self._prompts: PromptSet | None = None
         self._nearest: selection.Nearest | None = None
 
     @classmethod
@@ -151,18 +175,17 @@ class Predictor:
     @property
     def palette(self) -> dict[int, tuple[int, int, int]]:
         """Label -> colour of the prompts; 0, the background, is black."""
-        return self._prompted().colors_by_label()
+        return self._prompted().palette
 
     @property
     def names(self) -> dict[int, str]:
         """Label -> class of the prompts; empty where they do not say."""
-        return dict(self._names)
+        return dict(self._prompts.names) if self._prompts else {}
 
     @property
     def kind(self) -> str:
         """`category` or `instance`: what the labels of the prompts tell apart."""
-        kind = int(self._prompted().kind[0])
-        return next(name for name, number in KINDS.items() if number == kind)
+        return self._prompted().kind
 
     def set_prompts(
         self,
@@ -180,7 +203,20 @@ class Predictor:
 
         Raises ValueError that names the prompt; the earlier prompts then stay.
         """
-        self._set(read_prompts(_listed(pictures), _listed(targets), kind, self.size))
+        self._use(self.encode_prompts(pictures, targets, kind))
+
+    def encode_prompts(
+        self,
+        pictures: Picture | Sequence[Picture],
+        targets: Picture | Sequence[Picture],
+        kind: str = "category",
+        names: Mapping[int, str] = MappingProxyType({}),
+    ) -> PromptSet:
+        """Prompts beside those that are set, for calls with them: many sets can be held
+        at once. pictures, targets, kind, errors: as of `set_prompts`. names: label ->
+        class."""
+        read = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
+        return self._encoded(read, names)
 
     def load_prompt(self, path: str | os.PathLike) -> dict[int, str]:
         """Takes the prompts of a file that `seggpt tune` or mode "tune" wrote, for all
@@ -202,7 +238,7 @@ class Predictor:
                     "%s was tuned for a model of %s %s, and this one has %s: "
                     "expect poor results", path, name, value, own.get(name),
                 )  # fmt: skip
-        self._set(content.prompts, content.names)
+        self._use(self._encoded(content.prompts, content.names))
         return content.names
 
     def search_prompts(
@@ -228,24 +264,33 @@ class Predictor:
         if by == "score":
             scores = search.leave_one_out(given, pool, self._batch_size)
             choice = search.best(scores, count)
-            self._set(selection.pick(pool, choice.places))
+            self._use(self._encoded(selection.pick(pool, choice.places)))
             return choice
         self._nearest = selection.Nearest(pool, count, given, self._batch_size)
-        self._prompts, self._encoded, self._names = pool, None, {}
+        self._prompts = PromptSet(pool, None)
         return None
 
-    def _set(self, prompts: Prompts, names: Mapping[int, str] = {}) -> None:
-        self._encoded = self._encode(
-            self._params, prompts.images, prompts.targets, prompts.kind
-        )
-        self._prompts, self._nearest, self._names = prompts, None, dict(names)
+    def _encoded(
+        self, prompts: Prompts, names: Mapping[int, str] = MappingProxyType({})
+    ) -> PromptSet:
+        given = prompts.images, prompts.targets, prompts.kind
+        return PromptSet(prompts, self._encode(self._params, *given), names)
 
-    def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
+    def _use(self, prompts: PromptSet) -> None:
+        self._prompts, self._nearest = prompts, None
+
+    def __call__(
+        self,
+        pictures: Picture | Iterable[Picture],
+        prompts: PromptSet | None = None,
+    ) -> Any:
         """Segments one image -> `Result`; a list -> a list; an iterator -> a generator,
-        which reads the next images while the device is busy with these."""
-        state = self._prompted(), self._encoded
-        segment = functools.partial(self._segment, *state)
-        if self._nearest:
+        which reads the next images while the device is busy with these.
+
+        prompts: of `encode_prompts`; without them, those that are set.
+        """
+        segment = functools.partial(self._segment, prompts or self._prompted())
+        if self._nearest and prompts is None:
             segment = functools.partial(self._segment_each, self._nearest)
         if _is_picture(pictures):
             return next(segment([pictures]))
@@ -275,24 +320,24 @@ class Predictor:
                 "prompts chosen by 'similarity' cannot start a video: choose by 'score'"
             )
         if first is None:
-            return self._track(pictures, self._prompted(), memory)
+            return self._track(pictures, self._prompted().prompts, memory)
         start = images.read_rgb(_first(pictures), "frame 1")
         prompts = read_prompts([start], [first], kind, self.size)
         given = _given(read_labels(first, prompts, start.shape[:2]), prompts)
         return itertools.chain([given], self._track(pictures, prompts, memory))
 
-    def _prompted(self) -> Prompts:
+    def _prompted(self) -> PromptSet:
         if self._prompts is None:
             raise ValueError("no prompts yet: call set_prompts first, or load_prompt")
         return self._prompts
 
     def _segment(
-        self, prompts: Prompts, encoded: Any, pictures: Iterable[Picture]
+        self, given: PromptSet, pictures: Iterable[Picture]
     ) -> Iterator[Result]:
         jobs: deque[_Job] = deque()  # images that still have tiles to be painted
 
         def paint(queries):
-            return self._predict(self._params, encoded, queries)
+            return self._predict(self._params, given.encoded, queries)
 
         painted: list[np.ndarray] = []
         for count, paintings in overlapped(self._batches(pictures, jobs), paint):
@@ -300,7 +345,7 @@ class Predictor:
             while jobs and len(painted) >= len(jobs[0].boxes):
                 job = jobs.popleft()
                 own, painted = painted[: len(job.boxes)], painted[len(job.boxes) :]
-                yield _decode(job, np.stack(own), prompts)
+                yield _decode(job, np.stack(own), given.prompts)
 
     def _segment_each(
         self, nearest: selection.Nearest, pictures: Iterable[Picture]
@@ -309,7 +354,7 @@ class Predictor:
         for number, picture in enumerate(pictures, start=1):
             image = images.read_rgb(picture, f"image {number}")
             some, encoded, choice = nearest(images.resize_image(image, self.size))
-            for result in self._segment(some, encoded, [image]):
+            for result in self._segment(PromptSet(some, encoded), [image]):
                 yield dataclasses.replace(result, choice=choice)
 
     def _batches(self, pictures: Iterable[Picture], jobs: deque[_Job]):

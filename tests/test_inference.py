@@ -173,7 +173,7 @@ def tracked(frames, first, memory):
     """The rule of tracking, written with the plain prediction function."""
     ours = Predictor(SMALL, PARAMS)
     ours.set_prompts(frames[0], first, "instance")
-    prompts = ours._prompted()
+    prompts = ours._prompted().prompts
     shown, painted = [prompts.images[0, 0]], [prompts.targets[0, 0]]
     fn, paintings = make_predict_fn(small()), []
     for frame in frames[1:]:
@@ -291,6 +291,23 @@ def test_what_is_missing_or_out_of_range_is_named():
         Predictor(SMALL, PARAMS).track([], label_map())
     with pytest.raises(ValueError, match="image 2 is float64"):
         predictor()([picture(), np.zeros((4, 4, 3))])
+
+
+def test_many_sets_of_prompts_are_held_at_once():
+    """Each call is given its set; the prompts that are set stay."""
+    ours, query = predictor(), picture(seed=8)
+    shown = [(picture(seed=2), label_map((7, 9))), (picture(seed=3), label_map((1,)))]
+    sets = [ours.encode_prompts(*each, names={7: "cat"}) for each in shown]
+    for prompts, each in zip(sets, shown, strict=True):
+        alone = Predictor(SMALL, PARAMS)
+        alone.set_prompts(*each)
+        for result in (ours(query, prompts), *ours([query], prompts)):
+            np.testing.assert_array_equal(result.painting, alone(query).painting)
+            assert result.palette == prompts.palette == alone.palette
+    assert sets[0].names == {7: "cat"} and sets[0].kind == ours.kind
+    np.testing.assert_array_equal(ours(query).painting, predictor()(query).painting)
+    ours.search_prompts([picture(seed=2)], [label_map()], by="similarity")
+    assert ours(query).choice and ours(query, sets[0]).choice is None
 
 
 def test_half_precision_is_close():
