@@ -149,7 +149,7 @@ def score(config, checkpoint: Path) -> tuple[dict[str, float], dict[str, np.ndar
     model, mesh = build.build_model(config.model), make_mesh()
     engine = Engine(model, mesh)
     (group,) = evaluate.build_groups(config.evals, config.data_dir, engine)
-    params = build.place_params(weights, str(checkpoint), model, mesh)
+    params = build.place_params(weights, model, mesh)
     scores: dict[str, float] = {}
     replicates: dict[str, np.ndarray] = {}
     for place, evaluator in enumerate(group.evaluators.values()):

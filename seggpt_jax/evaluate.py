@@ -28,6 +28,7 @@ from seggpt_jax.training.mixture import build_dataset
 from seggpt_jax.training.settings import complete, read_settings
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
+from seggpt_jax.weights.names import pinned
 
 EVALUATORS = {
     "closed": "seggpt_jax.evaluators.closed",
@@ -53,6 +54,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     require(bool(config.checkpoint), "checkpoint", config.checkpoint,
             "a training run's checkpoints folder or a released model's")  # fmt: skip
     require(bool(config.evals), "evals", config.evals, "one group or more")
+    config = dataclasses.replace(config, checkpoint=pinned(config.checkpoint))
     weights = pretrained.load(config.checkpoint)
     model = build_model(config.model, weights)
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
@@ -63,7 +65,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         config.evals, config.data_dir, engine,
         dataset=functools.cache(lambda: build_dataset(config, engine.size, patch)[1]),
     )  # fmt: skip
-    params, step = place_params(weights, config.checkpoint, model, mesh), weights.step
+    params, step = place_params(weights, model, mesh), weights.step
     hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE, complete))
     about = {
         "checkpoint": config.checkpoint, "step": step,

@@ -24,8 +24,8 @@ from seggpt_jax.predict import Engine, overlapped
 from seggpt_jax.prompts import search, selection
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts, read_labels, read_prompts
-from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import inference_params, load_model
+from seggpt_jax.weights.names import DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Job(NamedTuple):
 class Predictor:
     """Segments images and videos as its prompts show it.
 
-        predictor = Predictor.from_pretrained("seggpt_vit_large.pth")
+        predictor = Predictor.from_pretrained("BAAI/seggpt-vit-large")
         predictor.set_prompts("cat.jpg", "cat-mask.png")
         segments = predictor("other.jpg").segments
 
@@ -119,6 +119,7 @@ class Predictor:
         0 takes every image whole, as the paper does.
       overlap: share of a tile's side that the next tile covers too.
       step: of the training run that wrote the parameters; 0 if unknown.
+      model_name: which model it is, as `weights.names.Model.name`.
 
     Raises ValueError for a setting that is out of range.
     """
@@ -133,6 +134,7 @@ class Predictor:
         tile: int = 0,
         overlap: float = 0.25,
         step: int = 0,
+        model_name: str = "",
     ):
         require(batch_size >= 0, "batch_size", batch_size, "at least 0")
         require(tile >= 0, "tile", tile, "at least 0")
@@ -144,28 +146,32 @@ class Predictor:
         self._params = inference_params(model, params)
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
         self._tile, self._overlap = tile, overlap
-        self.step = step
+        self.step, self.model_name = step, model_name
         self._prompts: PromptSet | None = None
         self._nearest: selection.Nearest | None = None
 
     @classmethod
     def from_pretrained(
         cls,
-        path: str | os.PathLike = pretrained.DEFAULT,
+        name: str | os.PathLike = DEFAULT,
         *,
         dtype: str = "float32",
         attention: str = "auto",
         **settings,
     ) -> "Predictor":
-        """A predictor with weights of any form that `pretrained.load` reads: a bundled
-        name, a release, a training run, a `.pth` or `.safetensors` file, a folder of
-        transformers.
+        """A predictor with weights of any form that `pretrained.load` reads.
 
+        name: the path of a release, a training run, a `.pth` or `.safetensors` file or
+        a folder of transformers; else a bundled name; else `owner/name[@revision]` of
+        the Hugging Face hub, such as `BAAI/seggpt-vit-large`, which is fetched once.
         dtype: `float32`, or `bfloat16`. attention: one of `models.attention.CHOICES`.
         settings: as of `Predictor`.
         """
-        model, weights = load_model(path, dtype=dtype, attention=attention)
-        return cls(model.config, weights.params, step=weights.step, **settings)
+        model, weights = load_model(name, dtype=dtype, attention=attention)
+        return cls(
+            model.config, weights.params, step=weights.step, model_name=weights.name,
+            **settings,
+        )  # fmt: skip
 
     @property
     def size(self) -> tuple[int, int]:

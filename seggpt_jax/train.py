@@ -38,6 +38,7 @@ from seggpt_jax.training.train_step import (
 )
 from seggpt_jax.weights.build import build_model, load_params
 from seggpt_jax.weights.checkpoint import Checkpoints
+from seggpt_jax.weights.names import pinned
 
 # Settings that may change when a run is resumed. None of them changes what is learned,
 # except for the rounding of sums over another mesh.
@@ -118,8 +119,8 @@ class Whole:
         return init_params(self.model, key)
 
     def start(self, mesh):
-        path = self.config.init_from
-        return load_params(path, self.model, mesh)[0] if path else None
+        given = self.config.init_from
+        return load_params(pinned(given), self.model, mesh)[0] if given else None
 
     def stored_scores(self, workdir, step):
         return evaluate.stored_scores(workdir, step, self.groups)

@@ -38,6 +38,7 @@ from seggpt_jax.train import Loop, follow
 from seggpt_jax.training.settings import RunSettings, read_settings
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
+from seggpt_jax.weights.names import pinned
 
 PROMPT, SCORES = f"prompt{SUFFIX}", "scores.json"
 _NOISE = 0.02  # standard deviation, as of tokens and positions at the start
@@ -68,6 +69,7 @@ def tune(config, workdir: str) -> dict[str, float] | None:
             "the model that the prompt is for")  # fmt: skip
     require(not settings.evals, "evals", plain(settings.evals),
             "empty: tune.heldout names what the prompt is scored on")  # fmt: skip
+    settings = dataclasses.replace(settings, checkpoint=pinned(settings.checkpoint))
     weights = pretrained.load(settings.checkpoint)
     trained = TunedPrompt(settings, weights)
     loop = Loop(settings, Path(workdir), trained)
@@ -153,7 +155,7 @@ class TunedPrompt:
         dataset = make_dataset([self.task], [1.0], queries, config.seed,
                                config.bad_share)  # fmt: skip
         self.initial, self.kind, self.shown = self._example()
-        self.frozen = place_params(self.weights, config.checkpoint, self.model, mesh)
+        self.frozen = place_params(self.weights, self.model, mesh)
         self.place = functools.partial(sharding.put_rows, mesh)
         self.placed_kind = sharding.put_replicated(mesh, self.kind)
         return [self.task.name], dataset

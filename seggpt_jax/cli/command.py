@@ -17,7 +17,7 @@ from absl import logging
 from PIL import Image
 from tqdm import tqdm
 
-from seggpt_jax.cli import inputs, prompt_args, tune_command
+from seggpt_jax.cli import inputs, models_command, prompt_args, tune_command
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
@@ -33,13 +33,14 @@ from seggpt_jax.results.objects import find
 from seggpt_jax.runs import checksums, staging
 from seggpt_jax.runs.runtime import cache_compiled
 from seggpt_jax.runs.workdir import prepare_workdir
-from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.convert import FORMS, convert
+from seggpt_jax.weights.names import DEFAULT, bundled
 
 _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
           "transformers")  # fmt: skip
 _EXAMPLES = """examples:
-  seggpt segment --prompt cat.jpg:cat-mask.png photos/ --out results
+  seggpt segment --model BAAI/seggpt-vit-large --prompt cat.jpg:cat-mask.png \\
+      photos/ --out results
   seggpt segment --model seggpt.pth --prompt a.jpg:a.png --prompt b.jpg:b.png \\
       'photos/*.jpg' --out results --as segments,overlay,coco-json
   seggpt segment --model runs/mini --prompt images:masks --prompt auto:4 \\
@@ -48,13 +49,19 @@ _EXAMPLES = """examples:
   seggpt tune --model runs/mini --data my-data --out prompt.safetensors
   seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
+  seggpt models
   seggpt doctor
 """
 Failed = tuple[Path, str]  # a file, and why it was left out
-_MODEL = "training run, release, .pth, .safetensors, folder of transformers, or one of"
+_MODEL = (
+    "a path (training run, release, .pth, .safetensors, folder of transformers), a "
+    "bundled name, or OWNER/NAME[@REVISION] of the Hugging Face hub; `seggpt models` "
+    "lists some"
+)
 _DEFAULTED = (
-    f"no --model given: taking {pretrained.DEFAULT}, a small bundled model, for trials "
-    "and research only (its data's licences); for real work give the authors' weights"
+    f"no --model given: taking {DEFAULT}, a small bundled model, for trials "
+    "and research only (its data's licences); for real work give the authors' weights: "
+    "--model BAAI/seggpt-vit-large"
 )
 _INPUTS = "image, quoted glob, or folder"
 _FORMS = f"some of {','.join(RESULTS)} (default: %(default)s)"
@@ -82,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
     logging.set_stderrthreshold("info")
     if getattr(args, "model", "") is None:
-        args.model = pretrained.DEFAULT
+        args.model = DEFAULT
         print(_DEFAULTED, file=sys.stderr)
     failed: list[Failed] = []
     status = 0
@@ -158,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     tune_command.add_arguments(tuned)
 
     weights = command("convert", _convert, "weights")
-    weights.add_argument("--input", required=True, help="file or folder of weights")
+    weights.add_argument("--input", required=True, metavar="MODEL", help=_MODEL)
     weights.add_argument("--output", required=True, help="folder")
     weights.add_argument(
         "--to", choices=FORMS, default=FORMS[0], help="layout (default: %(default)s)"
@@ -168,15 +175,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of a training run, the parameters themselves instead of their average",
     )  # fmt: skip
 
+    command("models", _models, "bundled, cached and known models")
     command("doctor", _doctor, "versions, devices, folders")
     return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    names = ", ".join(pretrained.bundled()) or "no bundled models"
-    parser.add_argument(
-        "--model", help=f"{_MODEL}: {names} (default: {pretrained.DEFAULT})"
-    )
+    parser.add_argument("--model", help=f"{_MODEL} (default: {DEFAULT})")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--attention", choices=CHOICES, default="auto")
 
@@ -274,8 +279,9 @@ def _made_by(
     A later run into the same folder with other settings is refused: its results would
     pass for those of this run.
     """
-    bundled = args.model in pretrained.bundled() and not os.path.exists(args.model)
-    model = args.model if bundled else os.path.realpath(args.model)
+    model = predictor.model_name
+    if os.path.exists(model):  # a path; else a bundled name, or one of the hub
+        model = os.path.realpath(model)
     prompts = [_identity(path) for path in files]
     settings = {name: getattr(args, name) for name in names}
     return settings | {"model": model, "step": predictor.step, "prompts": prompts}
@@ -343,6 +349,10 @@ def _convert(args, failed: list[Failed]) -> None:
         print(line)
 
 
+def _models(args, failed: list[Failed]) -> None:
+    models_command.run()
+
+
 def _doctor(args, failed: list[Failed]) -> None:
     print(f"python       {sys.version.split()[0]}")
     for name in _SHOWN:
@@ -355,4 +365,4 @@ def _doctor(args, failed: list[Failed]) -> None:
           f" ({jax.default_backend()}), {os.cpu_count()} CPU cores")  # fmt: skip
     print(f"attention    {choose(jax.default_backend())}")
     print(f"cache        {cache_compiled()}")
-    print(f"models       {', '.join(pretrained.bundled()) or 'none bundled'}")
+    print(f"models       {', '.join(bundled()) or 'none bundled'}")

@@ -12,7 +12,6 @@ from seggpt_jax.data.prepared import splits_in
 from seggpt_jax.data.sources.indexed import Indexed
 from seggpt_jax.prompts.file import SUFFIX
 from seggpt_jax.runs import staging
-from seggpt_jax.weights import pretrained
 
 _HELDOUT = ("val", "test")  # what is scored, where the folder has it
 
@@ -57,8 +56,8 @@ def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     splits = splits_in(Indexed, data)
     scored = [s for s in _HELDOUT if s in splits and s != args.split]
     classes = tuple(filter(None, (args.classes or "").split(",")))
-    model, bundled = args.model, args.model in pretrained.bundled()
-    if os.path.exists(model) or not bundled:
+    model = args.model
+    if os.path.exists(model):
         model = os.path.abspath(model)
     return {
         "mode": "tune",

@@ -38,15 +38,15 @@ def abstract_params(model: SegGPT) -> Any:
 
 
 def load_model(
-    path: str | os.PathLike, **settings: Any
+    name: str | os.PathLike, **settings: Any
 ) -> tuple[SegGPT, pretrained.Weights]:
-    """Reads weights of any form (`pretrained.load`) -> their model, and the weights.
+    """Reads weights by a model's name (`pretrained.load`) -> their model, the weights.
 
     settings: of the model; they replace the settings of the weights. The parameters
     stay on the host: `inference_params` or `place_params` put them on devices.
     """
-    weights = pretrained.load(path)
-    _log_notes(weights, path)
+    weights = pretrained.load(name)
+    _log_notes(weights)
     return build_model(settings, weights), weights
 
 
@@ -64,23 +64,21 @@ def inference_params(model: SegGPT, params: Any) -> Any:
     return jax.device_put(map_named(cast, params))
 
 
-def load_params(path: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
-    """Reads parameters of any form (`pretrained.load`), and places them on the mesh.
+def load_params(name: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
+    """Reads parameters by a model's name (`pretrained.load`), places them on the mesh.
 
     Returns the parameters and the step of the training run that wrote them, or 0.
     """
-    weights = pretrained.load(path)
-    return place_params(weights, path, model, mesh), weights.step
+    weights = pretrained.load(name)
+    return place_params(weights, model, mesh), weights.step
 
 
-def place_params(
-    weights: pretrained.Weights, path: str, model: SegGPT, mesh: Mesh
-) -> Any:
-    """Places weights, read from `path`, on the mesh, in the model's types.
+def place_params(weights: pretrained.Weights, model: SegGPT, mesh: Mesh) -> Any:
+    """Places weights on the mesh, in the model's types.
 
     Raises ValueError that lists every name and shape that differs from the model's.
     """
-    _log_notes(weights, path)
+    _log_notes(weights)
     params, abstract = weights.params, abstract_params(model)
     ours, theirs = named_leaves(abstract), named_leaves(params)
     problems = [f"missing: {name}" for name in ours if name not in theirs]
@@ -91,11 +89,12 @@ def place_params(
         if name in theirs and theirs[name].shape != leaf.shape
     ]
     if problems:
-        raise ValueError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
+        listed = "\n  ".join(problems)
+        raise ValueError(f"{weights.name} does not fit the model:\n  {listed}")
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
     return sharding.put(cast, sharding.place(abstract, mesh))
 
 
-def _log_notes(weights: pretrained.Weights, path: str | os.PathLike) -> None:
+def _log_notes(weights: pretrained.Weights) -> None:
     for note in weights.notes:
-        logging.info("%s: %s", path, note)
+        logging.info("%s: %s", weights.name, note)

@@ -1,6 +1,5 @@
 """Reads parameters of every form: a release, a training run, or files of PyTorch."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,17 +9,22 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from seggpt_jax.config import plain, shorten
+from seggpt_jax.config import plain
 from seggpt_jax.models.params import from_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.weights import checkpoint, release, torch_bridge
+from seggpt_jax.weights.files import (
+    INDEX,
+    SUFFIXES,
+    TORCH,
+    model_files,
+    read_json,
+    shards,
+)
+from seggpt_jax.weights.names import resolve
 from seggpt_jax.weights.origins import complete
 
-DEFAULT = "mini"  # the bundled model for photographs
-_BUNDLED = Path(__file__).parents[1] / "bundled"
-_TORCH = (".pth", ".pt", ".bin")
-_INDEX = "model.safetensors.index.json"
 # Errors that tensors of unexpected shapes raise, besides from_torch's own list.
 _MISSHAPEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
@@ -30,37 +34,30 @@ class Weights(NamedTuple):
 
     params: nested dicts of NumPy arrays. step: of the training run that wrote them; 0
     without a run. notes: for the user, one sentence for each change made while reading.
+    name: as of `names.Model`.
     """
 
     config: SegGPTConfig
     params: Any
     step: int = 0
     notes: tuple[str, ...] = ()
+    name: str = ""
 
 
-def bundled() -> list[str]:
-    """Names of the parameters that come with the package."""
-    return sorted(p.name for p in _BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
-
-
-def load(path: str | os.PathLike, raw: bool = False) -> Weights:
+def load(name: str | os.PathLike, raw: bool = False) -> Weights:
     """Reads parameters of any form.
 
-    path: a bundled name; a release folder; a training run's workdir, its checkpoints or
-    one of them; a folder or `.safetensors` file of transformers; a `.pth` file of
-    SegGPT, Painter or MAE, or a folder that holds one. raw: of a training run, take the
-    parameters even if the run kept their moving average. Raises FileNotFoundError or
-    ValueError that names the file.
+    name: a model's name (`names.resolve`). A path is a release folder; a training run's
+    workdir, its checkpoints or one of them; a folder or `.safetensors` file of
+    transformers; a `.pth` file of SegGPT, Painter or MAE, or a folder that holds one.
+    raw: of a training run, take the parameters even if the run kept their moving
+    average. Raises OSError or ValueError that names the file.
     """
-    path = Path(path)
-    if not path.exists():
-        if len(path.parts) == 1 and str(path) in bundled():
-            path = _BUNDLED / path
-        else:
-            raise FileNotFoundError(
-                f"{path} is neither a file, nor a folder, nor a bundled model "
-                f"({shorten(bundled())})"
-            )
+    model = resolve(name)
+    return _load(model.path, raw)._replace(name=model.name)
+
+
+def _load(path: Path, raw: bool) -> Weights:
     if path.is_file():
         return _load_state(path, _read_file(path))
     if path.name.isdecimal() and (path / "state").is_dir():
@@ -84,7 +81,7 @@ def _is_run(path: Path) -> bool:
         p.name.isdecimal() for p in path.iterdir()
     )
     # `checkpoints` of the config may name a folder elsewhere.
-    return inside or (path / CONFIG).is_file() and "stages" in _read_json(path / CONFIG)
+    return inside or (path / CONFIG).is_file() and "stages" in read_json(path / CONFIG)
 
 
 def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
@@ -95,7 +92,7 @@ def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
     workdir = path if (path / CONFIG).is_file() else path.parent
     if not (workdir / CONFIG).is_file():
         raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")
-    settings = _read_json(workdir / CONFIG)
+    settings = read_json(workdir / CONFIG)
     if "model" not in settings:
         raise ValueError(f"{workdir / CONFIG} is no training run's: it has no 'model'")
     if settings.get("mode") == "tune":
@@ -123,7 +120,7 @@ def _load_torch(path: Path, files: list[Path]) -> Weights:
     weights = _load_state(path, _merge(files))
     if not (path / CONFIG).is_file():
         return weights
-    settings = plain(_read_json(path / CONFIG))
+    settings = plain(read_json(path / CONFIG))
     names = {"merge_after": "merge_index", "taps": "intermediate_hidden_state_indices"}
     known = {ours: settings[name] for ours, name in names.items() if name in settings}
     try:
@@ -147,19 +144,13 @@ def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
 
 def _torch_files(path: Path) -> list[Path]:
     """The files with tensors in a folder: transformers' files, or one `.pth`."""
-    if (path / _INDEX).is_file():
-        where = _read_json(path / _INDEX).get("weight_map")
-        if not isinstance(where, dict):
-            raise ValueError(f"{path / _INDEX} has no weight_map")
-        return [path / name for name in sorted(set(where.values()))]
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (path / name).is_file():
-            return [path / name]
-    found = sorted(p for p in path.iterdir() if p.suffix in (".pth", ".pt"))
-    if len(found) > 1:
-        names = ", ".join(p.name for p in found)
-        raise ValueError(f"{path} holds several models: choose one of {names}")
-    return found
+    try:
+        found = model_files(p.name for p in path.iterdir())
+    except ValueError as error:
+        raise ValueError(f"{path} holds {error}") from error
+    if INDEX in found:
+        found = shards(path / INDEX)
+    return [path / name for name in found if name != CONFIG]
 
 
 def _merge(files: list[Path]) -> dict[str, np.ndarray]:
@@ -176,7 +167,7 @@ def _merge(files: list[Path]) -> dict[str, np.ndarray]:
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix in _TORCH:
+    if path.suffix in TORCH:
         state = torch_bridge.load_state(path)
     elif path.suffix == ".safetensors":
         try:
@@ -187,7 +178,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         if any("/" in name for name in state):
             raise ValueError(f"{path} is a part of a release: give its folder")
     else:
-        choices = ", ".join((".safetensors", *_TORCH))
+        choices = ", ".join(SUFFIXES)
         raise ValueError(f"{path} is not a file of weights ({choices})")
     return _unwrap(path, state)
 
@@ -199,10 +190,3 @@ def _unwrap(path: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     if doubled:
         raise ValueError(f"{path}: doubled tensors: {', '.join(doubled)}")
     return dict(zip(names, state.values(), strict=True))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error

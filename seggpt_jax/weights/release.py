@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from seggpt_jax.runs import checksums, staging
-
-_MODEL, _CONFIG = "model.safetensors", "config.json"
+from seggpt_jax.runs.workdir import CONFIG
+from seggpt_jax.weights.files import MODEL
 
 
 def export_params(
@@ -36,8 +36,8 @@ def write_params(
     flat = traverse_util.flatten_dict(params, sep="/")
     # safetensors writes the memory of an array as it is, and ignores its strides.
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
-    save_file(arrays, folder / _MODEL)
-    (folder / _CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
+    save_file(arrays, folder / MODEL)
+    (folder / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
     checksums.write(folder)
 
 
@@ -56,7 +56,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         try:
             yield new
         except SafetensorError as error:
-            raise OSError(f"{path / _MODEL} could not be written: {error}") from error
+            raise OSError(f"{path / MODEL} could not be written: {error}") from error
         for file in new.iterdir():
             file.chmod(0o644)  # safetensors lets nobody else read its files
 
@@ -73,15 +73,15 @@ def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
     file, when one is missing or differs from its checksum.
     """
     path = Path(path)
-    for name in (checksums.SUMS, _MODEL, _CONFIG):
+    for name in (checksums.SUMS, MODEL, CONFIG):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path} is not a release: it has no {name}")
-    fault = checksums.fault(path, {_MODEL, _CONFIG})
+    fault = checksums.fault(path, {MODEL, CONFIG})
     if fault:
         raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
     try:
-        flat = load_file(path / _MODEL)
-        config = json.loads((path / _CONFIG).read_text())
+        flat = load_file(path / MODEL)
+        config = json.loads((path / CONFIG).read_text())
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"release {path} cannot be read: {error}") from error
     return traverse_util.unflatten_dict(flat, sep="/"), config

@@ -5,6 +5,7 @@
 
 import argparse
 import importlib.util
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,9 +121,9 @@ def _to_numpy(tensor) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-def require(path: Path) -> None:
+def require(what: str | os.PathLike) -> None:
     """Raises ValueError, with the remedy, where PyTorch is not installed."""
     if not installed("torch"):
         raise ValueError(
-            f"{path} needs PyTorch: {_REMEDY}, or use a .safetensors file instead"
+            f"{what} needs PyTorch: {_REMEDY}, or use a .safetensors file instead"
         )

@@ -39,8 +39,8 @@ def test_a_model_is_loaded_with_its_notes(tmp_path, caplog, monkeypatch):
     model, weights = build.load_model(tmp_path / "release", dtype="bfloat16")
     assert model.config == SMALL.replace(dtype="bfloat16")
     jax.tree.map(np.testing.assert_array_equal, weights.params, PARAMS)
-    noted = weights._replace(notes=("the moon was full",))
-    monkeypatch.setattr(build.pretrained, "load", lambda path: noted)
+    noted = weights._replace(notes=("the moon was full",), name="somewhere.pth")
+    monkeypatch.setattr(build.pretrained, "load", lambda name: noted)
     with caplog.at_level("INFO", logger="absl"):
         build.load_model("somewhere.pth")
     assert "somewhere.pth: the moon was full" in caplog.text

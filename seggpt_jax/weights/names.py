@@ -1,0 +1,79 @@
+"""A model's name: a path; else a bundled name; else one of the hub."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from seggpt_jax.config import shorten
+from seggpt_jax.runs import hosts
+from seggpt_jax.weights import hub
+
+DEFAULT = "mini"  # the bundled model for photographs
+_BUNDLED = Path(__file__).parents[1] / "bundled"
+
+
+class Model(NamedTuple):
+    """Where a model is on this machine, and the name that says which one it is.
+
+    name: as given; of the hub's models `owner/name@commit`, which never changes.
+    """
+
+    path: Path
+    name: str
+
+
+class Known(NamedTuple):
+    """A model that others may want: its bytes, its licence, what it is good for."""
+
+    size: int
+    licence: str
+    use: str
+
+
+# Of the hub's models: sizes and licences as their pages state them.
+KNOWN = {
+    "mini": Known(0, "research only", "a first look at photographs; low scores"),
+    "shapes": Known(0, "Apache-2.0", "procedural scenes; shows that everything works"),
+    "BAAI/seggpt-vit-large": Known(
+        1_480_000_000, "Apache-2.0", "SegGPT ViT-L as released: photographs and videos"
+    ),
+    "BAAI/SegGPT": Known(
+        1_480_000_000, "MIT", "the same in the authors' .pth; needs PyTorch"
+    ),
+    "BAAI/Painter": Known(
+        1_480_000_000, "MIT", "Painter, to start training from; needs PyTorch"
+    ),
+}
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(p.name for p in _BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
+
+
+def resolve(name: str | os.PathLike) -> Model:
+    """Finds a model by its name, and fetches one of the hub.
+
+    name: a path that exists; else a bundled name; else `owner/name[@revision]` on the
+    hub. Raises FileNotFoundError where it is none of them, and what `hub.fetch` raises.
+    """
+    name = os.fspath(name)
+    if os.path.exists(name):
+        return Model(Path(name), name)
+    if name in bundled():
+        return Model(_BUNDLED / name, name)
+    if hub.is_name(name):
+        return Model(*hub.fetch(name))
+    raise FileNotFoundError(
+        f"{name} is neither a file, nor a folder, nor a bundled model "
+        f"({shorten(bundled())}), nor of the form owner/name of the hub"
+    )
+
+
+def pinned(name: str) -> str:
+    """The name by which all processes of a run, now and after a restart, read the same
+    model: to a name of the hub, whose branches move, the commit is added.
+
+    Every process of a run must make the call. Raises what `resolve` raises.
+    """
+    return hosts.on_first(lambda: resolve(name).name)
