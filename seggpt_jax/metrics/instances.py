@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,16 +35,15 @@ class MaskAP(Mergeable):
         truths: Sequence[Mapping[str, Any]],
     ) -> None:
         """Adds an image of `size` (h, w). preds: `mask` bool `[h, w]`, `category_id`,
-        `score`. truths: `mask`, `category_id`, `iscrowd` (0 where it is not given)."""
+        `score`. truths: `mask`, `category_id`, `iscrowd` (0 where it is not given), and
+        `area`: the annotation's, by which COCO calls an object small, medium or large
+        (the mask's own where it is not given; COCO's differ from these)."""
         image = {"id": image_id, "height": size[0], "width": size[1]}
         found = [
             _encode(image_id, size, pred) | {"score": float(pred["score"])}
             for pred in preds
         ]
-        shown = [
-            _encode(image_id, size, truth) | {"iscrowd": int(truth.get("iscrowd", 0))}
-            for truth in truths
-        ]
+        shown = [_truth(image_id, size, truth) for truth in truths]
         self.counts.append((image, found, shown))
 
     def compute(self) -> dict[str, float]:
@@ -71,6 +72,14 @@ class MaskAP(Mergeable):
         }
         dataset.createIndex()
         return dataset
+
+
+def _truth(image_id: int, size: tuple[int, int], item: Mapping[str, Any]) -> dict:
+    note = _encode(image_id, size, item) | {"iscrowd": int(item.get("iscrowd", 0))}
+    area = item.get("area", note["area"])
+    if not (isinstance(area, numbers.Real) and 0 <= float(area) < math.inf):
+        raise ValueError(f"image {image_id}: area {area!r} must be a number of pixels")
+    return note | {"area": float(area)}
 
 
 def _encode(image_id: int, size: tuple[int, int], item: Mapping[str, Any]) -> dict:

@@ -1,9 +1,15 @@
-"""Confusion, Dice and mask AP against scikit-learn and values worked out by hand."""
+"""Confusion, Dice and mask AP against scikit-learn, pycocotools and values worked out
+by hand."""
 
+import contextlib
+import io
 import math
 
 import numpy as np
 import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from sklearn import metrics as sklearn
 
 from seggpt_jax.metrics import Confusion, Dice, MaskAP
@@ -142,6 +148,94 @@ def test_mask_ap_over_thresholds_categories_crowds_and_parts():
     scores = one.merge(two).compute()
     assert scores == pytest.approx(two.merge(one).compute(), nan_ok=True)
     assert scores["ap50"] == pytest.approx(0.5) and scores["ap"] == pytest.approx(0.35)
+
+
+def official(categories, rows):
+    """COCOeval on files as COCO has them: polygons' areas beside masks, ids of any
+    order; `rows` as of `MaskAP.update`."""
+    truth = {"images": [], "categories": categories, "annotations": []}
+    found = []
+    for image_id, size, preds, truths in rows:
+        truth["images"].append({"id": image_id, "height": size[0], "width": size[1]})
+        for one in truths:
+            coded = rle.encode(np.asfortranarray(one["mask"], np.uint8))
+            truth["annotations"].append({
+                "id": len(truth["annotations"]) + 1, "image_id": image_id,
+                "category_id": one["category_id"], "area": one["area"],
+                "iscrowd": one.get("iscrowd", 0), "segmentation": coded,
+                "bbox": rle.toBbox(coded).tolist(),
+            })  # fmt: skip
+        found += [
+            {
+                "image_id": image_id, "category_id": one["category_id"],
+                "score": one["score"],
+                "segmentation": rle.encode(np.asfortranarray(one["mask"], np.uint8)),
+            }
+            for one in preds
+        ]  # fmt: skip
+    coco = COCO()
+    coco.dataset = truth
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        run = COCOeval(coco, coco.loadRes(found), "segm")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return [math.nan if value < 0 else value for value in run.stats]
+
+
+def test_mask_ap_takes_sizes_from_the_annotations():
+    """COCO's `area` is 1030, medium; the 31 x 33 pixels of the mask would be small."""
+    mask = np.zeros((40, 60), bool)
+    mask[:31, :33] = True
+    pred = {"mask": mask, "category_id": 1, "score": 0.5}
+    rows = [(1, (40, 60), [pred], [{"mask": mask, "category_id": 1, "area": 1030.0}])]
+    metric = MaskAP(CATEGORIES)
+    metric.update(*rows[0])
+    scores = metric.compute()
+    assert math.isnan(scores["ap_small"])
+    assert scores["ap_medium"] == pytest.approx(1)
+    assert [*scores.values()] == pytest.approx(official(CATEGORIES, rows), nan_ok=True)
+    metric = MaskAP(CATEGORIES)  # without the annotation's area, the mask's
+    metric.update(1, (40, 60), [pred], [{"mask": mask, "category_id": 1}])
+    assert metric.compute()["ap_small"] == pytest.approx(1)
+    for area in (-1.0, math.nan, math.inf, "1030"):
+        truth = {"mask": mask, "category_id": 1, "area": area}
+        with pytest.raises(
+            ValueError, match=f"image 1: area {area!r} must be a number"
+        ):
+            metric.update(1, (40, 60), [], [truth])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mask_ap_is_cocoeval(seed):
+    """Areas on either side of COCO's bounds (32 x 32 and 96 x 96), crowds, ties."""
+    rng = np.random.default_rng(seed)
+    metric, rows = MaskAP(CATEGORIES), []
+    for image_id in rng.permutation(6).tolist():
+        size, notes = (120, 130), ([], [])
+        for _ in range(rng.integers(1, 6)):
+            side, (top, left) = (
+                int(rng.choice([8, 31, 33, 90, 97])),
+                rng.integers(20, size=2),
+            )
+            mask = np.zeros(size, bool)
+            mask[top : top + side, left : left + side] = True
+            category = int(rng.choice([1, 7]))
+            area = float(mask.sum() * rng.uniform(0.8, 1.2))
+            crowd = int(rng.random() < 0.2)
+            truth = {"mask": mask, "category_id": category, "area": area}
+            notes[1].append(truth | {"iscrowd": crowd})
+            score = float(rng.choice([0.2, 0.5, 0.9]))
+            moved = np.roll(mask, int(rng.integers(3)), 1)
+            notes[0].append({"mask": moved, "category_id": category, "score": score})
+        rows.append((image_id, size, *notes))
+        metric.update(*rows[-1])
+    scores = [*metric.compute().values()]
+    # The order of images settles ties: `MaskAP` goes by their ids.
+    expected = official(CATEGORIES, sorted(rows, key=lambda row: row[0]))
+    assert scores == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert 0 < scores[0] < 1 and not np.isnan(scores).any()
 
 
 def test_mask_ap_of_nothing_and_of_wrong_masks():
