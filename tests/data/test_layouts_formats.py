@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pyarrow
@@ -18,6 +19,7 @@ from tests.support.layouts import (
     mask,
     photo,
     raw,
+    shown,
     stripes,
     write_json,
 )
@@ -133,7 +135,7 @@ def test_kept_classes_of_many_instances(coco):
 # Hugging Face.
 
 
-def table(folder, masks, name="train-00000-of-00001.parquet"):
+def table(folder, masks, name="train-00000-of-00001.parquet", below="data"):
     rows = len(masks)
     path = photo(folder / "image.jpg")
     columns = {
@@ -143,8 +145,8 @@ def table(folder, masks, name="train-00000-of-00001.parquet"):
             pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}),
         ),
     }
-    (folder / "data").mkdir(exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "data" / name)
+    (folder / below).mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / below / name)
 
 
 def test_hugging_face_rows_without_a_mask(tmp_path):
@@ -161,6 +163,43 @@ def test_hugging_face_rows_without_a_mask(tmp_path):
     for row, text in ((1, "holds no picture"), (2, "has colours"), (3, "cannot be")):
         with pytest.raises(BadRecord, match=f"{name.format(row)} .*{text}"):
             source[row]
+
+
+FOUR = [f"train-{k:05}-of-00004.parquet" for k in range(4)]
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (FOUR[:1], "lacks 3 of its 4 files: " + ", ".join(FOUR[1:])),
+        (FOUR[:2] + FOUR[3:], f"lacks 1 of its 4 files: {FOUR[2]};"),
+        (FOUR[3:], f"lacks 3 of its 4 files: {FOUR[0]}, "),
+        # Older versions of `datasets` add a digest.
+        (["train-00001-of-00002-9f3a.parquet"], "lacks 1 .*train-00000-of-00002.parq"),
+        ([*FOUR, "train-00000-of-00001.parquet"], "files of several copies"),
+        (["train-0-of-1.parquet", "train-0-of-1-a.parquet"], "files of several copies"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("folder", ["data", "train", "."])
+def test_parts_of_a_parquet_split_are_refused(tmp_path, names, message, folder):
+    good = mask(tmp_path / "m.png", (0, 1), "P").read_bytes()
+    for name in names:
+        table(tmp_path, [good], name, folder)
+    where = f"{tmp_path / folder}: split 'train' (lacks|has)"
+    with pytest.raises(ValueError, match=where) as caught:
+        raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+    assert re.search(message, str(caught.value))
+
+
+def test_all_parts_of_a_parquet_split_and_of_no_other(tmp_path):
+    """A split whose name begins alike is another one."""
+    good = mask(tmp_path / "m.png", (0, 1), "P").read_bytes()
+    for name in (*FOUR, "train-hard-00000-of-00002.parquet"):
+        table(tmp_path, [good, good], name)
+    source = raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+    assert [*shown(source)] == [f"data/{name}#{k}" for name in FOUR for k in range(2)]
+    with pytest.raises(ValueError, match="train-hard-00001-of-00002.parquet; copy"):
+        raw("hf_dataset", tmp_path, "train-hard", ids={"a": 1})
 
 
 @pytest.mark.parametrize("content", [b"", b"no parquet", b"PAR1no parquetPAR1"])

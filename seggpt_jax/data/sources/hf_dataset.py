@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
-from seggpt_jax.config import suggest
+from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.layout import Entry, Listing, need, relative
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.data.sources.ids import ById
@@ -23,6 +24,9 @@ PATTERNS = (
     "{split}/state.json", "data/{split}-*.parquet", "{split}/*.parquet",
     "{split}-*.parquet", "{split}.parquet", "state.json",
 )  # fmt: skip
+
+# How `datasets` names the files of a split; its older versions add a digest.
+_SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<total>\d+)(-\w+)?\.parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +87,40 @@ def _files(root: Path, split: str) -> list[Path]:
         found = sorted(root.glob(pattern.format(split=split)))
         if found and found[0].name == "state.json":
             return _saved(found[0])
-        if found:
+        if found := _shards(found, split):
             return found
     looked = ", ".join(pattern.format(split=split) for pattern in PATTERNS)
     raise ValueError(f"{root}: split {split!r} has no files; looked for {looked}")
+
+
+def _shards(files: list[Path], split: str) -> list[Path]:
+    """The files of a split, without those of a split whose longer name begins alike.
+    Raises ValueError where files that count themselves are not all there."""
+    own: list[Path] = []
+    counted: dict[str, list[re.Match[str]]] = {}
+    for path in files:
+        match = _SHARD.fullmatch(path.name)
+        # In a folder of the split its files may have any name.
+        if match and match["name"] != split and path.parent.name != split:
+            continue
+        own.append(path)
+        if match:
+            counted.setdefault(match["name"], []).append(match)
+    for name, shards in counted.items():
+        where = f"{files[0].parent}: split {split!r}"
+        total, there = shards[0]["total"], [int(shard["number"]) for shard in shards]
+        if {total} < {s["total"] for s in shards} or len({*there}) < len(there):
+            raise ValueError(
+                f"{where} has files of several copies, of which one must stay: "
+                f"{shorten(shard[0] for shard in shards)}"
+            )
+        if missing := sorted({*range(int(total))} - {*there}):
+            names = (f"{name}-{n:0{len(total)}}-of-{total}.parquet" for n in missing)
+            raise ValueError(
+                f"{where} lacks {len(missing)} of its {int(total)} files: "
+                f"{shorten(names, 5)}; copy them too"
+            )
+    return own
 
 
 def _saved(state: Path) -> list[Path]:
