@@ -11,7 +11,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from seggpt_jax.data.sample import IGNORE
+from seggpt_jax.data.sample import IGNORE, BadRecord
 from tests.support.layouts import agrees, raw, shown, stripes
 
 
@@ -29,7 +29,7 @@ def photo(number: int) -> bytes:
     return file.getvalue()
 
 
-def write(root, features, examples):
+def write(root, features, examples, shards=1):
     """A folder of two splits, train and validation, with the same examples."""
     root = root / "own" / "1.0.0"
     root.mkdir(parents=True)
@@ -41,15 +41,17 @@ def write(root, features, examples):
             data_dir=root, dataset_name="own", split=split,
             filetype_suffix="array_record",
         )  # fmt: skip
-        path = template.sharded_filepath(shard_index=0, num_shards=1)
-        writer = ArrayRecordWriter(str(path), "group_size:1")
-        for example in examples:
-            writer.write(serializer.serialize_example(features.encode_example(example)))
-        writer.close()
+        for shard in range(shards):
+            path = template.sharded_filepath(shard_index=shard, num_shards=shards)
+            writer = ArrayRecordWriter(str(path), "group_size:1")
+            for example in examples[shard::shards]:
+                example = features.encode_example(example)
+                writer.write(serializer.serialize_example(example))
+            writer.close()
         splits.append(
             tfds.core.SplitInfo(
-                name=split, shard_lengths=[len(examples)], num_bytes=1,
-                filename_template=template,
+                name=split, filename_template=template, num_bytes=1,
+                shard_lengths=[len(examples[k::shards]) for k in range(shards)],
             )
         )  # fmt: skip
     tfds.folder_dataset.write_metadata(
@@ -85,17 +87,34 @@ def test_scene_parse150_is_the_instance_task(tmp_path):
         raw("tfds_scene_parse150", damaged, "validation")
 
 
-def test_cityscapes(tmp_path):
-    examples = [
-        {
-            "image_id": "aachen/aachen_000000_000019",
-            "image_left": photo(0),
-            "segmentation_label": png(stripes((7, 4, 26, 0))),
-        }
-    ]
+def cityscapes(root, count, shards):
+    example = {
+        "image_id": "aachen/aachen_000000_000019",
+        "image_left": photo(0),
+        "segmentation_label": png(stripes((7, 4, 26, 0))),
+    }
     text = tfds.features.Text()
     features = {"image_id": text, "image_left": IMAGE, "segmentation_label": MASK}
-    source = raw("tfds_cityscapes", write(tmp_path, features, examples), "train")
+    return write(root, features, [example] * count, shards)
+
+
+def test_missing_and_torn_files_are_named(tmp_path):
+    root = cityscapes(tmp_path, 6, 3)
+    last = root / "own-train.array_record-00002-of-00003"
+    whole = last.read_bytes()
+    last.unlink()
+    message = f"{root}: split 'train' lacks 1 of its 3 files: {last.name}; copy"
+    with pytest.raises(ValueError, match=message):
+        raw("tfds_cityscapes", root, "train")
+    last.write_bytes(whole[:100])
+    with pytest.raises(BadRecord, match="train#. cannot be read: .*; copy its file"):
+        source = raw("tfds_cityscapes", root, "train")
+        for index in range(6):
+            source[index]
+
+
+def test_cityscapes(tmp_path):
+    source = raw("tfds_cityscapes", cityscapes(tmp_path, 1, 1), "train")
     agrees(source)
     assert [*shown(source).values()] == [["road", "car"]]
     assert set(np.unique(source[0].segments)) == {7, 26, IGNORE}

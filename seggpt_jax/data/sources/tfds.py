@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import read_colors, read_grey
 from seggpt_jax.data.layout import (
     Decoded,
@@ -28,7 +29,7 @@ from seggpt_jax.data.layout import (
     nth_label,
     thresholded,
 )
-from seggpt_jax.data.sample import IGNORE, INSTANCE
+from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import cityscapes
 from seggpt_jax.data.sources.coco_panoptic import paint_segments
 from seggpt_jax.data.sources.videos import OBJECT, Videos
@@ -249,6 +250,12 @@ class Examples:
             raise ValueError(
                 f"split: {split!r} must be one of {', '.join(self.builder.info.splits)}"
             )
+        shards = [Path(name) for name in self.builder.info.splits[split].filepaths]
+        if missing := [path.name for path in shards if not path.exists()]:
+            raise ValueError(
+                f"{root}: split {split!r} lacks {len(missing)} of its {len(shards)} "
+                f"files: {shorten(missing, 5)}; copy them too"
+            )
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             self.source = self.builder.as_data_source(split, deserialize_method=raw)
@@ -263,7 +270,10 @@ class Examples:
         return len(self.source)
 
     def __getitem__(self, number: int) -> Mapping[str, Any]:
-        return self.parser.parse_example(self.source[number])
+        try:
+            return self.parser.parse_example(self.source[number])
+        except RuntimeError as error:  # from array_record
+            raise BadRecord(f"cannot be read: {error}; copy its file again") from error
 
 
 @functools.lru_cache(maxsize=16)
