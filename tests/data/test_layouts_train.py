@@ -284,6 +284,27 @@ def test_isaid_of_other_sizes(data, tmp_path):
     assert labels(small[0], 2) == [14, 0] and small[0].image.shape == (30, 40, 3)
 
 
+def test_isaid_as_its_devkit_wants_it(tmp_path):
+    """Both kinds of masks beside the images, whole or already cut into patches
+    (github.com/CAPTAIN-WHU/iSAID_Devkit, README.md)."""
+    colors = np.zeros((30, 40, 3), np.uint8)
+    colors[:, :20] = (0, 127, 255)
+    names = ("P0002", "P0010_0_0_800_800")
+    for name in names:
+        photo(tmp_path / f"train/images/{name}.png", size=(30, 40))
+        for kind in ("color", "id"):
+            path = tmp_path / f"train/images/{name}_instance_{kind}_RGB.png"
+            save(path, Image.fromarray(colors))
+    source = raw("isaid", tmp_path, "train")
+    agrees(source)
+    assert shown(source) == {f"{name}_0_0": ["plane"] for name in names}
+    assert labels(source[0], 2) == [14, 0] and not source.store.catalog.skipped
+    for name in names:
+        (tmp_path / f"train/images/{name}_instance_color_RGB.png").unlink()
+    with pytest.raises(ValueError, match=r"no image has a mask\. Images: P0002, P0010"):
+        raw("isaid", tmp_path, "train")
+
+
 def test_tiles_cover_an_axis():
     for length in (1, 99, 100, 101, 150, 1000):
         for stride in (30, 100):

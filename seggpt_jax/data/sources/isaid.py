@@ -17,6 +17,7 @@ from seggpt_jax.data.layout import (
     Layout,
     Listing,
     Skipped,
+    first_folder,
     need,
     pair_up,
     pictures,
@@ -39,7 +40,8 @@ IDS = np.array([r + 256 * g + 65536 * b for r, g, b in COLORS.values()])
 @dataclasses.dataclass(frozen=True)
 class Isaid(Layout):
     """`{train,val}/images/**/PNNNN.png` (the images of DOTA) and
-    `{train,val}/Semantic_masks/**/PNNNN_instance_color_RGB.png`.
+    `{train,val}/Semantic_masks/**/PNNNN_instance_color_RGB.png`; where there is no
+    Semantic_masks, the masks are beside the images, as in the owners' iSAID_Devkit.
 
     A record is a tile of `tile` x `tile` pixels, which overlaps the next one by
     `overlap` (896 and 384, as is customary for this set). Tiles without a class make no
@@ -66,8 +68,8 @@ class Isaid(Layout):
             path.stem.removesuffix(suffix): path
             for path in pictures(mask_folder, f"{suffix}.png")
         }
-        # iSAID's masks of instances may lie beside the images, as PNNNN_NAME.
-        images = {name: path for name, path in images.items() if "_" not in name}
+        # Both kinds of masks may lie beside the images: PNNNN_instance_{color,id}_RGB.
+        images = {n: path for n, path in images.items() if "_instance_" not in n}
 
         def entries() -> Iterator[Entry | Skipped]:
             stride = self.tile - self.overlap
@@ -95,8 +97,9 @@ class Isaid(Layout):
         return Listing(names, entries())
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        for name in ("images", "Semantic_masks"):
-            yield need(root / split / name, "iSAID's images or masks")
+        images = need(root / split / "images", "iSAID's images")
+        yield images
+        yield first_folder(images.parent, "Semantic_masks", "images")
 
     def read_image(self, root: Path, entry: Entry) -> bytes:
         return _cut(root / entry.image, entry.annotation)
