@@ -35,7 +35,7 @@ from seggpt_jax.data.layout import (
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.runs.staging import new_folder
 
-VERSION = 1
+VERSION = 2
 _WRITABLE = 0o222  # by anybody
 BESIDE = ".seggpt"  # folder below the root of a data set
 _TEXT, _STARTS, _MEMBERS, _META = "text.npy", "starts.npy", "members.npy", "meta.json"

@@ -149,7 +149,10 @@ class Dataset:
         """Decodes a record. Raises `BadRecord`, which names the file."""
         with naming_errors(raw.mask_name):
             decoded = self.layout.decode(raw.mask, raw.annotation)
-        segments = None if decoded is None else self._filter(decoded)
+        segments: np.ndarray | None = None
+        beside: tuple[int, ...] = ()
+        if decoded is not None:
+            segments, beside = self._alone(self._filter(decoded), decoded.only)
         free = self.layout.scale_masks  # the image may be of another size
         size = None if segments is None or free else segments.shape
         with naming_errors(raw.image_name):
@@ -159,7 +162,7 @@ class Dataset:
         elif segments.shape != image.shape[:2]:
             mask = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
             segments = np.asarray(mask)
-        return Sample(image, segments, self.kind, visible(segments))
+        return Sample(image, segments, self.kind, visible(segments), beside)
 
     def record_id(self, index: int) -> str:
         """The name of a record, unique in the split."""
@@ -176,7 +179,7 @@ class Dataset:
 
     def _filter(self, decoded: Decoded) -> np.ndarray:
         """Segments `[h, w]` without the labels of classes that are not kept."""
-        segments, owners = decoded
+        segments, owners = decoded.segments, decoded.owners
         if len(self._kept) == len(self.store.catalog.names):
             return segments
         lookup = np.full(int(segments.max()) + 1, BACKGROUND, np.int32)
@@ -203,6 +206,16 @@ class Dataset:
         labels = {item: known.get(item, known.get(str(item))) for item in chosen}
         for item, label in labels.items():
             if label is None:
+    @staticmethod
+    def _alone(
+        segments: np.ndarray, only: int | None
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Segments `[h, w]` with `only` as their one class, and the others they had."""
+        if only is None:
+            return segments, ()
+        beside = tuple(label for label in visible(segments) if label != only)
+        return np.where(np.isin(segments, beside), BACKGROUND, segments), beside
+
                 listed = self.store.root / self.layout.class_list
                 source = listed if listed.is_file() else self.name
                 raise ValueError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_grey, read_mask
-from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE
+from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, BadRecord
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif", ".webp")
 
@@ -67,12 +67,14 @@ class RawRecord(NamedTuple):
 
 class Decoded(NamedTuple):
     """A label map int32 `[h, w]` of `BACKGROUND`, `IGNORE` and labels. owners: label of
-    each instance -> label of its class; None where the labels are classes."""
+    each instance -> label of its class; None where the labels are classes. only: the
+    class that the record stands for, where the map shows other classes too."""
 
     segments: np.ndarray
     owners: Mapping[int, int] | None = None
 
 
+    only: int | None = None
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Base of all layouts. The fields of a subclass are its settings in a config.
@@ -89,6 +91,8 @@ class Layout:
     video: ClassVar[bool] = False  # ids are VIDEO/FRAME, frames in order
     kind: int | str | None = dataclasses.field(default=CATEGORY, init=False)
 
+    # Splits of videos where a mask shows only the objects that begin in its frame.
+    starts_only: ClassVar[tuple[str, ...]] = ()
     @property
     def same_image_only(self) -> bool | None:
         """Whether labels mean nothing across images (see `data.sample.Source`)."""
@@ -289,4 +293,15 @@ def looked_up(mask: bytes, table: np.ndarray) -> Decoded:
 
 def thresholded(mask: bytes) -> Decoded:
     """Decodes a mask of any mode whose bright pixels are the one class, label 1."""
+def looked_up_one(mask: bytes, table: np.ndarray, annotation: str) -> Decoded:
+    """As `looked_up`, of a record that stands for one of the mask's classes: the label
+    that is its annotation."""
+    if not annotation:
+        raise BadRecord(
+            "does not say which class it stands for, as prepared by an older version; "
+            "prepare the set anew"
+        )
+    return looked_up(mask, table)._replace(only=int(annotation))
+
+
     return Decoded((read_grey(io.BytesIO(mask)) > 127).astype(np.int32))

@@ -33,12 +33,15 @@ class Sample:
     `INSTANCE`, where they are numbers of instances. classes: the labels in sight.
     """
 
+    beside: of a record that stands for one class, the other classes that its mask
+    shows; they are background in `segments`.
     image: np.ndarray
     segments: np.ndarray
     kind: int
     classes: tuple[int, ...]
 
 
+    beside: tuple[int, ...] = ()
 @runtime_checkable
 class Source(Protocol):
     """A data set as a sequence of samples. Must pickle: workers are processes.

@@ -59,6 +59,8 @@ class _Drawable:
         for record in rng.permutation(candidates)[:_LOOKS].tolist():
             sample = self.source[record]
             # by_class need not list every class of a record.
+            if set(self.forbidden).intersection(sample.beside):
+                continue
             if self.forbidden and np.isin(sample.segments, self.forbidden).any():
                 continue
             sample = resize(sample, size)

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seggpt_jax.data.sample import IGNORE, INSTANCE
-from seggpt_jax.data.sources import coco20i, voc
+from seggpt_jax.data.dataset import Dataset, Raw
+from seggpt_jax.data.prepare import prepare
+from seggpt_jax.data.prepared import Prepared
+from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
+from seggpt_jax.data.sources import coco20i, make_layout, voc
 from tests.support.layouts import (
     agrees,
     mask,
     photo,
     raw,
+    save,
     shown,
     write_json,
     write_lines,
@@ -103,11 +107,13 @@ def test_pascal5i(tmp_path):
         # As some copies of the lists: no line end after the last one.
         write_lines(lists / f"trn/fold{fold}.txt").write_text(line)
     val = raw("pascal5i", tmp_path, "val", fold=0)
-    agrees_but_for_others(val)
+    agrees(val)
     assert [*shown(val)] == ["2007_000001__01", "2007_000000__01"]  # the list's order
     assert [*val.class_names] == [1, 2, 3, 4, 5]
     assert set(np.unique(val[1].segments)) == {0, 1, IGNORE}
     train = raw("pascal5i", tmp_path, "train", fold=0)
+    assert set(np.unique(train[0].segments)) == {0, 6}  # 1 is held out
+    assert train[0].beside == (1,)
     assert shown(train) == {
         "2007_000001__06": ["bus"],
         "2007_000002__16": ["pottedplant"],
@@ -121,13 +127,59 @@ def test_pascal5i(tmp_path):
     write_lines(lists / "val/fold0.txt", "2007_000001 1")
     with pytest.raises(ValueError, match="must be such as 2007_000033__01"):
         raw("pascal5i", tmp_path, "val", fold=0)
+    write_lines(lists / "val/fold0.txt", "2007_000001__06")
+    with pytest.raises(ValueError, match="is of bus, which is no class of split 'val'"):
+        raw("pascal5i", tmp_path, "val", fold=0)
 
 
-def agrees_but_for_others(source):
-    """As `agrees`, of records that are listed for one of their classes only."""
-    for label, members in source.by_class.items():
-        for index in members:
-            assert label in source[int(index)].classes
+def both_in_one(root):
+    """A mask of 1 above, 2 below and a stripe of 255, listed for 1 and for 2 in the
+    trees of both types. Returns its values."""
+    values = np.full((24, 32), 1, np.uint8)
+    values[12:], values[:, 28:] = 2, IGNORE
+    for image, target in (
+        ("val2014/a.jpg", "annotations/val2014/a.png"),
+        ("VOC2012/JPEGImages/a.jpg", "VOC2012/SegmentationClassAug/a.png"),
+    ):
+        photo(root / image)
+        save(root / target, Image.fromarray(values))
+    for fold in (0, 1):
+        lists = {k: ["val2014/a.jpg"] if k == fold else [] for k in range(80)}
+        write_pickle(root / f"splits/coco/val/fold{fold}.pkl", lists)
+    write_lines(root / "splits/pascal/val/fold0.txt", "a__01", "a__02")
+    return values
+
+
+@pytest.mark.parametrize(
+    "kind, fold, index, label",
+    [("pascal5i", 0, 0, 1), ("pascal5i", 0, 1, 2), ("coco20i", 0, 0, 1),
+     ("coco20i", 1, 0, 2)],
+)  # fmt: skip
+def test_a_record_of_one_class_shows_no_other(tmp_path, kind, fold, index, label):
+    """In the owners' tree and prepared."""
+    values = both_in_one(tmp_path)
+    layout = make_layout(kind, {"fold": fold})
+    prepare(layout, tmp_path, tmp_path / "out", ["val"])
+    for store in (
+        Raw(layout, tmp_path, "val"),
+        Prepared(layout, tmp_path / "out", "val"),
+    ):
+        sample = Dataset(store, kind)[index]
+        assert sample.classes == (label,) and sample.beside == (3 - label,)
+        expected = np.where(np.isin(values, (label, IGNORE)), values, 0)
+        np.testing.assert_array_equal(sample.segments, expected)
+    mask = store[index].mask  # as prepared before records said their class
+    with pytest.raises(BadRecord, match="which class it stands for.* prepare the set"):
+        layout.decode(mask, "")
+
+
+def test_a_hidden_class_beside_that_of_a_record_is_ignored(tmp_path):
+    """As everywhere: it is not learned as background."""
+    values = both_in_one(tmp_path)
+    store = Raw(make_layout("pascal5i", {"fold": 0}), tmp_path, "val")
+    sample = Dataset(store, "x", exclude_classes=["bicycle"])[0]
+    np.testing.assert_array_equal(sample.segments, np.where(values == 1, 1, IGNORE))
+    assert sample.classes == (1,) and sample.beside == ()
 
 
 def write_pickle(path, data):
@@ -150,14 +202,15 @@ def test_coco20i(tmp_path):
     }
     write_pickle(path, lists)
     source = raw("coco20i", tmp_path, "val", fold=1)
-    agrees_but_for_others(source)
+    agrees(source)
     assert [*source.class_names][:3] == [2, 6, 10] and len(source.class_names) == 20
     assert [*shown(source)] == [
         f"{names[1]}#2", f"{names[0]}#2", f"{names[1]}#6", f"{names[2]}#6"
     ]  # fmt: skip
     assert [*source.by_class[2]] == [0, 1] and [*source.by_class[6]] == [2, 3]
     assert [s.id for s in source.store.catalog.skipped] == ["val2014/no.jpg#14"]
-    assert set(np.unique(source[2].segments)) == {2, 6}
+    assert set(np.unique(source[2].segments)) == {0, 6}
+    assert [source[k].beside for k in range(4)] == [(6,), (), (2,), ()]
     assert len(coco20i.NAMES) == 80 and coco20i.NAMES[80] == "toothbrush"
 
 

@@ -57,12 +57,15 @@ def test_fss1000(fss, shots):
     assert drawn(fss, "fss1000", shots, 30)[0] == expected
 
 
+STRIPES = ((1, 0, 2, 255), (3, 0, 3, 255), (2, 0, 0, 255))
+
+
 @pytest.fixture
 def pascal(tmp_path):
     lines = []
     for k in range(24):
         photo(tmp_path / f"VOC2012/JPEGImages/{k:04}.jpg", k)
-        both = ((1, 0, 2, 255), (3, 0, 3, 255), (2, 0, 0, 255))[k % 3]
+        both = STRIPES[k % 3]
         mask(tmp_path / f"VOC2012/SegmentationClassAug/{k:04}.png", both)
         lines += [f"{k:04}__{label:02}" for label in sorted({*both} - {0, 255})]
     order = np.random.default_rng(0).permutation(len(lines))
@@ -96,6 +99,20 @@ def test_pascal5i(pascal, shots):
     assert {tuple(c) for c in right.targets.reshape(-1, 3)} == {(0, 0, 0), (255,) * 3}
     np.testing.assert_array_equal(right.query, wrong.query)
     np.testing.assert_array_equal(right.ignore, stripes((0, 0, 0, 1), SIZE))
+
+
+def test_wrong_prompts_do_not_show_the_class_unpainted(pascal):
+    """A record stands for one class; its image may show the asked class as well."""
+    source, _ = pascal
+    _, episodes = drawn(source, "pascal5i", 2, 24)
+    asked = set()
+    for number in range(24):
+        right, wrong = episodes.draw(number)
+        asked |= {*right.class_ids}
+        for record in wrong.records[1:]:
+            image = int(source.record_id(record).partition("__")[0])
+            assert not {*right.class_ids} & {*STRIPES[image % 3]}
+    assert asked == {1, 2, 3}
 
 
 @pytest.mark.parametrize("shots", [1, 5])

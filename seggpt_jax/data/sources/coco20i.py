@@ -13,12 +13,13 @@ from seggpt_jax.data.layout import (
     Listing,
     Skipped,
     files_in,
-    looked_up,
+    looked_up_one,
     lookup,
     names_of,
     need,
     relative,
 )
+from seggpt_jax.data.sample import IGNORE
 
 # The 80 things in the order of their category ids.
 NAMES = names_of("""
@@ -32,7 +33,7 @@ NAMES = names_of("""
     cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase,
     scissors, teddy bear, hair drier, toothbrush
 """)
-TABLE = lookup({i: i for i in NAMES})
+TABLE = lookup({i: i for i in NAMES} | {IGNORE: IGNORE})
 LISTS = {"train": "trn", "val": "val"}
 FOLDS = 4
 
@@ -44,7 +45,8 @@ class Coco20i(Layout):
     such as `val2014/COCO_val2014_000000000042.jpg` (github.com/juhongm999/hsnet).
 
     A record is one image of one class, in the order of the lists: HSNet draws its
-    episodes from `by_class`. val has the classes f, f + 4, f + 8, ... of fold f, train
+    episodes from `by_class`. The other classes of the image are background, 255 is
+    `IGNORE`. val has the classes f, f + 4, f + 8, ... of fold f, train
     all others.
     """
 
@@ -68,7 +70,7 @@ class Coco20i(Layout):
                     record = f"{name}#{label}"
                     mask = relative(masks / name, root).removesuffix(".jpg") + ".png"
                     if name in there and mask in there:
-                        yield Entry(record, name, mask, classes=(label,))
+                        yield Entry(record, name, mask, str(label), (label,))
                     else:
                         yield Skipped(record, "has no image or no mask")
 
@@ -80,7 +82,7 @@ class Coco20i(Layout):
         yield need(path, "HSNet's lists of this fold")
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return looked_up(mask, TABLE)
+        return looked_up_one(mask, TABLE, annotation)
 
 
 def read_lists(path: Path) -> dict[int, list[str]]:

@@ -11,7 +11,7 @@ from seggpt_jax.data.layout import (
     Listing,
     Skipped,
     files_in,
-    looked_up,
+    looked_up_one,
     need,
     read_lines,
     relative,
@@ -27,8 +27,9 @@ class Pascal5i(Layout):
     (github.com/juhongm999/hsnet, data/splits), lines such as `2007_000033__01`.
 
     A record is a line, one image of one class, in the order of the list: HSNet draws
-    its episodes from `by_class`. val is the list of the fold, with its five classes;
-    train is the lists of the other three folds. fold: 0 to 3.
+    its episodes from `by_class`. The other classes of the image, of any fold, are
+    background. val is the list of the fold, with its five classes; train is the lists
+    of the other three folds. fold: 0 to 3.
     """
 
     fold: int = dataclasses.field(kw_only=True)
@@ -41,20 +42,25 @@ class Pascal5i(Layout):
     def records(self, root: Path, split: str) -> Listing:
         images, masks, *paths = self.watched(root, split)
         there = files_in(images), files_in(masks)
+        own = {label for label in voc.NAMES if (label - 1) // 5 == self.fold}
+        chosen = own if split == "val" else voc.NAMES.keys() - own
 
         def entries() -> Iterator[Entry | Skipped]:
             for path in paths:
                 for line in read_lines(path, "HSNet's list of a fold"):
                     name, label = _pair(path, line)
+                    if label not in chosen:
+                        raise ValueError(
+                            f"{path}: {line!r} is of {voc.NAMES[label]}, which is no "
+                            f"class of split {split!r} with fold={self.fold}"
+                        )
                     if f"{name}.jpg" in there[0] and f"{name}.png" in there[1]:
                         image = relative(images / f"{name}.jpg", root)
                         mask = relative(masks / f"{name}.png", root)
-                        yield Entry(line, image, mask, classes=(label,))
+                        yield Entry(line, image, mask, str(label), (label,))
                     else:
                         yield Skipped(line, f"is not in {images} or {masks}")
 
-        own = {label for label in voc.NAMES if (label - 1) // 5 == self.fold}
-        chosen = own if split == "val" else voc.NAMES.keys() - own
         return Listing({k: voc.NAMES[k] for k in sorted(chosen)}, entries())
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
@@ -67,7 +73,7 @@ class Pascal5i(Layout):
                 yield need(path, "HSNet's list of a fold")
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return looked_up(mask, voc.LOOKUP)
+        return looked_up_one(mask, voc.LOOKUP, annotation)
 
 
 def _pair(path: Path, line: str) -> tuple[str, int]:
