@@ -63,6 +63,7 @@ def ytvos18():
         "memories": (8,),
         "appear": True,
         "export": "ytvos18.zip",
+        "export_folder": "Annotations",
     }
 
 
@@ -73,6 +74,7 @@ def mose():
         "sources": {"mose": {"type": "mose", "folder": "mose", "split": "valid"}},
         "memories": (8,),
         "export": "mose.zip",
+        "export_folder": "",  # VIDEO/FRAME.png at the top
     }
 
 

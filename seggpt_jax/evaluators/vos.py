@@ -70,10 +70,12 @@ class Evaluator(common.Evaluator):
 
     appear: objects may begin in later frames, where their masks first show
     (YouTube-VOS). Such objects are a group of their own. Of two groups that claim a
-    pixel, the group with the larger share takes it. videos: only the first so many; 0:
-    all. export: a zip file in the folder of the cases, with the labels of every frame
-    (of the longest memory) as PNGs with a palette, VIDEO/FRAME.png. The servers of
-    YouTube-VOS and MOSE take this form.
+    pixel, the group with the larger share takes it. Where a source's masks show only
+    the objects that begin in their frame (`source.starts_only`), a frame scores no
+    object that its mask does not show. videos: only the first so many; 0: all. export:
+    a zip file in the folder of the cases, with the labels of every frame (of the
+    longest memory) as PNGs with a palette: VIDEO/FRAME.png, in the folder
+    `export_folder` of the zip file.
 
     Raises:
       ValueError: for a source without videos or without a mask in a first frame.
@@ -88,6 +90,7 @@ class Evaluator(common.Evaluator):
     seen: Sequence[str] = ()
     videos: int = 0
     export: str = ""
+    export_folder: str = ""
     threads: int = 4
 
     def __post_init__(self) -> None:
@@ -119,7 +122,7 @@ class Evaluator(common.Evaluator):
         for number in numbers:
             cases.add(number, self._run_video(params, videos[number], folder))
         if folder:
-            _pack(folder / _MASKS, folder / self.export)
+            _pack(folder / _MASKS, folder / self.export, self.export_folder)
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         objects = [
@@ -281,11 +284,12 @@ class Evaluator(common.Evaluator):
         return Row(cells, f"{video}   J {np.mean(values):.2f} in this frame")
 
 
-def _pack(folder: Path, path: Path) -> None:
-    """Puts all PNGs of a folder into a zip file, which appears when it is whole."""
+def _pack(folder: Path, path: Path, within: str) -> None:
+    """Puts all PNGs of a folder into the folder `within` of a zip file, which appears
+    when it is whole."""
     with new_file(path) as part, ZipFile(part, "w", ZIP_STORED) as archive:
         for file in sorted(folder.rglob("*.png")):
-            archive.write(file, file.relative_to(folder))
+            archive.write(file, within / file.relative_to(folder))
 
 
 def _save(labels: np.ndarray, path: Path) -> None:

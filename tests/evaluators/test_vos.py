@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import eval as eval_config
 from seggpt_jax import colors
 from seggpt_jax.data.sample import INSTANCE, BadRecord
 from seggpt_jax.evaluators.cases import Cases
@@ -274,6 +275,21 @@ def test_the_jitted_model_on_any_devices(davis):
         engine = blocks.engine(SIZE, track=track, put_everywhere=put)
         evaluator = Evaluator(engine, name="vos", source=davis, memories=(2,))
         results.append(dict(evaluator.run(put(params))))
+    with Cases(tmp_path / "other") as cases:
+        run(youtube, cases=cases, **settings, export_folder="Annotations")
+    with ZipFile(tmp_path / "other/answers.zip") as archive:
+        names = [f"Annotations/v/{k:05}.png" for k in range(5)]
+        assert archive.namelist() == names
+
+
+def test_the_rows_of_servers_pack_as_public_code_does():
+    """YouTube-VOS: github.com/hkchengrex/XMem, eval.py; both: github.com/hkchengrex/
+    Cutie, make_zip of cutie/inference/utils/results_utils.py."""
+    folders = {
+        name: eval_config.get_config(name).evals[name].export_folder
+        for name in ("ytvos18", "mose")
+    }
+    assert folders == {"ytvos18": "Annotations", "mose": ""}
     assert results[0] == results[1]
 
 
