@@ -15,7 +15,7 @@ from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
 from seggpt_jax.data.decode import naming_errors, read_image
-from seggpt_jax.data.layout import Decoded, Layout, RawRecord
+from seggpt_jax.data.layout import Decoded, Layout, RawRecord, Skipped
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
 logger = logging.getLogger(__name__)
@@ -135,6 +135,19 @@ class Dataset:
             found[name] = range(start, start := start + len(list(frames)))
         return found
 
+    @property
+    def starts_only(self) -> bool:
+        """Whether a mask shows only the objects that begin in its frame: of those that
+        began before, the frame has no truth."""
+        return self.store.split in self.layout.starts_only
+
+    @property
+    def lost(self) -> list[Skipped]:
+        """Records of the split that cannot be had: those of the owners' list that are
+        missing, and those whose mask cannot be read."""
+        catalog = self.store.catalog
+        return [i for i in catalog.skipped if i.listed] + catalog.unreadable
+
     def __getstate__(self) -> dict:
         # `by_class` is of mapped arrays, which would be copied.
         return {k: v for k, v in vars(self).items() if k != "by_class"}
@@ -193,6 +206,16 @@ class Dataset:
                 lookup[label] = IGNORE
         return lookup[segments]
 
+    @staticmethod
+    def _alone(
+        segments: np.ndarray, only: int | None
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Segments `[h, w]` with `only` as their one class, and the others they had."""
+        if only is None:
+            return segments, ()
+        beside = tuple(label for label in visible(segments) if label != only)
+        return np.where(np.isin(segments, beside), BACKGROUND, segments), beside
+
     def _labels(self, chosen: Sequence[int | str], setting: str) -> frozenset[int]:
         """The labels that a setting names."""
         if isinstance(chosen, str):  # a string would pass as a list of letters
@@ -206,16 +229,6 @@ class Dataset:
         labels = {item: known.get(item, known.get(str(item))) for item in chosen}
         for item, label in labels.items():
             if label is None:
-    @staticmethod
-    def _alone(
-        segments: np.ndarray, only: int | None
-    ) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Segments `[h, w]` with `only` as their one class, and the others they had."""
-        if only is None:
-            return segments, ()
-        beside = tuple(label for label in visible(segments) if label != only)
-        return np.where(np.isin(segments, beside), BACKGROUND, segments), beside
-
                 listed = self.store.root / self.layout.class_list
                 source = listed if listed.is_file() else self.name
                 raise ValueError(

@@ -38,11 +38,13 @@ class Entry(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A file that makes no record, and why. fault: false where nothing is wrong."""
+    """A file that makes no record, and why. fault: false where nothing is wrong.
+    listed: a list of the owners has it in the split, so that scores need it."""
 
     id: str
     reason: str
     fault: bool = True
+    listed: bool = False
 
 
 class Listing(NamedTuple):
@@ -72,9 +74,9 @@ class Decoded(NamedTuple):
 
     segments: np.ndarray
     owners: Mapping[int, int] | None = None
-
-
     only: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Base of all layouts. The fields of a subclass are its settings in a config.
@@ -89,10 +91,10 @@ class Layout:
     keep_empty: ClassVar[bool] = True  # lists records whose masks show no class too
     readers: ClassVar[int] = 64  # threads that decode masks at once
     video: ClassVar[bool] = False  # ids are VIDEO/FRAME, frames in order
-    kind: int | str | None = dataclasses.field(default=CATEGORY, init=False)
-
     # Splits of videos where a mask shows only the objects that begin in its frame.
     starts_only: ClassVar[tuple[str, ...]] = ()
+    kind: int | str | None = dataclasses.field(default=CATEGORY, init=False)
+
     @property
     def same_image_only(self) -> bool | None:
         """Whether labels mean nothing across images (see `data.sample.Source`)."""
@@ -291,8 +293,6 @@ def looked_up(mask: bytes, table: np.ndarray) -> Decoded:
     return Decoded(table[read_mask(io.BytesIO(mask))])
 
 
-def thresholded(mask: bytes) -> Decoded:
-    """Decodes a mask of any mode whose bright pixels are the one class, label 1."""
 def looked_up_one(mask: bytes, table: np.ndarray, annotation: str) -> Decoded:
     """As `looked_up`, of a record that stands for one of the mask's classes: the label
     that is its annotation."""
@@ -304,4 +304,6 @@ def looked_up_one(mask: bytes, table: np.ndarray, annotation: str) -> Decoded:
     return looked_up(mask, table)._replace(only=int(annotation))
 
 
+def thresholded(mask: bytes) -> Decoded:
+    """Decodes a mask of any mode whose bright pixels are the one class, label 1."""
     return Decoded((read_grey(io.BytesIO(mask)) > 127).astype(np.int32))

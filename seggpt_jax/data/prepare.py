@@ -338,7 +338,9 @@ def _finish_split(
     for label, members in catalog.by_class.items():
         for index in members:
             classes[index].append(label)
-    skipped = catalog.skipped + [Skipped(catalog[i][0], why) for i, why in bad.items()]
+    skipped = catalog.skipped + [
+        Skipped(catalog[index][0], why, listed=True) for index, why in bad.items()
+    ]
     store_catalog(
         plan.staging / f"catalog-{split}",
         names=catalog.names,

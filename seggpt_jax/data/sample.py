@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from seggpt_jax.config import shorten
 
 CATEGORY, INSTANCE = 0, 1  # `kind`: which type embedding the model adds
 BACKGROUND, IGNORE = 0, 255  # the two reserved labels of `segments`
@@ -31,17 +33,17 @@ class Sample:
     image: uint8 `[h, w, 3]`. segments: int32 `[h, w]` of `BACKGROUND`, `IGNORE` and of
     labels in `classes`. kind: `CATEGORY`, where classes are ids of categories, or
     `INSTANCE`, where they are numbers of instances. classes: the labels in sight.
-    """
-
     beside: of a record that stands for one class, the other classes that its mask
     shows; they are background in `segments`.
+    """
+
     image: np.ndarray
     segments: np.ndarray
     kind: int
     classes: tuple[int, ...]
-
-
     beside: tuple[int, ...] = ()
+
+
 @runtime_checkable
 class Source(Protocol):
     """A data set as a sequence of samples. Must pickle: workers are processes.
@@ -94,6 +96,18 @@ def require_names(source: Source) -> NamedSource:
             "data set"
         )
     return source
+
+
+def require_whole(source: Any) -> None:
+    """Raises BadRecord where a source has lost records of its split (`Dataset.lost`): a
+    score without them would be that of another set."""
+    if lost := getattr(source, "lost", ()):
+        named = shorten((f"{item.id} {item.reason}" for item in lost), 5)
+        raise BadRecord(
+            f"source {source.name!r} lacks {len(lost)} records of its split, so its "
+            f"scores would be those of another set: {named}; restore the files (after "
+            f"a change in place delete the catalog, docs/data.md)"
+        )
 
 
 @runtime_checkable

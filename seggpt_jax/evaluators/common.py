@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 
 from seggpt_jax import colors
+from seggpt_jax.data.sample import require_whole
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.metrics import episode_iou, intersection_and_union
 from seggpt_jax.pictures.sheets import Row
@@ -73,6 +74,10 @@ class Evaluator(abc.ABC):
     count: int = dataclasses.field(init=False)
     rounds: int = dataclasses.field(init=False, default=1)  # records of a case
     records: list[Any] = dataclasses.field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        """BadRecord for a source that lacks records of its split."""
+        require_whole(getattr(self, "source", None))
 
     def run(
         self, params: Any, cases: Cases | None = None

@@ -16,7 +16,7 @@ import numpy as np
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import IGNORE, Sample, Source
+from seggpt_jax.data.sample import IGNORE, Sample, Source, require_whole
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
@@ -91,10 +91,12 @@ class Evaluator(common.Evaluator):
     threads: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, examples=min(self.examples), batch_size=self.batch_size)
         at_least(1, threads=self.threads)
         at_least(0, images=self.images, seeds=min(self.seeds), tile=self.tile)
         self._shown = self.prompts()
+        require_whole(self._shown)
         common.check_classes(self.source, self._shown)
         images = self._shown.by_class
         self._labels = [c for c in self.source.class_names if len(images.get(c, ()))]

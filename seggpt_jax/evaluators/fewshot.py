@@ -60,6 +60,7 @@ class Evaluator(common.Evaluator, Drawing):
     threads: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         shots = self.shots
         if not shots or len(set(shots)) != len(shots):
             raise ValueError(f"shots is {shots}, must list one or more, each once")

@@ -44,6 +44,7 @@ class Evaluator(common.Evaluator):
     threads: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(1, batch_size=self.batch_size, threads=self.threads)
         at_least(0, images=self.images)
         self.record_id = require_names(self.source).record_id

@@ -94,6 +94,7 @@ class Evaluator(common.Evaluator):
     threads: int = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         source, memories = self.source, self.memories
         if not (isinstance(source, VideoSource) and source.videos):
             raise ValueError(f"source {source.name!r} has no videos")

@@ -342,6 +342,19 @@ def test_davis(tmp_path):
         raw("davis2016", tmp_path, "test")
 
 
+@pytest.mark.parametrize("split", ["test-dev", "test-challenge"])
+def test_davis_to_be_sent_in(tmp_path, split):
+    """These splits come with the masks of first frames only."""
+    for k in range(3):
+        photo(tmp_path / f"DAVIS/JPEGImages/480p/aerobatics/{k:05}.jpg", k)
+    mask(tmp_path / "DAVIS/Annotations/480p/aerobatics/00000.png", (0, 1, 2), "P")
+    write_lines(tmp_path / f"DAVIS/ImageSets/2017/{split}.txt", "aerobatics")
+    source = raw("davis2017", tmp_path, split)
+    assert source.videos == {"aerobatics": range(3)} and source.starts_only
+    assert [source[k].classes for k in range(3)] == [(1, 2), (), ()]
+    assert source.lost == []
+
+
 def test_real_davis(data_dir, tmp_path):
     root = tmp_path / "DAVIS"
     shutil.copytree(data_dir / "davis2016-val" / "DAVIS-small", root)
@@ -362,8 +375,8 @@ def test_youtube_vos_has_frames_without_masks(tmp_path):
     mask(root / "Annotations/003234408d/00010.png", (3, 0), "P")
     photo(root / "JPEGImages/ff/00000.jpg")  # without any mask
     objects = {
-        "1": {"category": "penguin", "frames": ["00000"]},
-        "3": {"frames": ["00010"]},
+        "1": {"category": "penguin", "frames": ["00000", "00005"]},
+        "3": {"frames": ["00010", "00015"]},
     }
     videos = {"003234408d": {"objects": objects}, "ff": {"objects": {}}}
     write_json(root / "meta.json", {"videos": videos})

@@ -62,13 +62,14 @@ class CocoJson(Layout):
                 names = file_names(image)
                 name = next((name for name in names if name in there), None)
                 if name is None:
-                    yield Skipped(names[0] + group, f"is not in {images}")
+                    why = f"is not in {images}"
+                    yield Skipped(names[0] + group, why, listed=True)
                     continue
                 try:
                     groups = self._encode(coco, notes, labels)
                 except (ValueError, TypeError, IndexError, KeyError) as error:
                     why = f"has an annotation out of form: {error!r}"
-                    yield Skipped(name + group, why)
+                    yield Skipped(name + group, why, listed=True)
                     continue
                 if not groups:
                     yield Skipped(name + group, "has no object", fault=False)

@@ -72,7 +72,8 @@ class Coco20i(Layout):
                     if name in there and mask in there:
                         yield Entry(record, name, mask, str(label), (label,))
                     else:
-                        yield Skipped(record, "has no image or no mask")
+                        why = "has no image or no mask"
+                        yield Skipped(record, why, listed=True)
 
         return Listing({label: NAMES[label] for label in chosen}, entries())
 

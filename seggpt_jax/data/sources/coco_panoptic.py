@@ -68,12 +68,18 @@ class CocoPanoptic(Layout):
             ) from error
         there = files_in(images), files_in(masks)
 
+        noted = {image for image, _, _ in notes}
+
         def entries() -> Iterator[Entry | Skipped]:
+            for image in sorted({*file_names.values()} - noted):
+                yield Skipped(image, f"has no annotation in {path}", listed=True)
             for image, mask, segments in notes:
                 if image not in there[0]:
-                    yield Skipped(mask, f"has no image {image} in {images}")
+                    why = f"has no image {image} in {images}"
+                    yield Skipped(mask, why, listed=True)
                 elif mask not in there[1]:
-                    yield Skipped(image, f"has no mask {mask} in {masks}")
+                    why = f"has no mask {mask} in {masks}"
+                    yield Skipped(image, why, listed=True)
                 else:
                     shown = {label for label, crowd in segments.values() if not crowd}
                     yield Entry(

@@ -17,12 +17,14 @@ from seggpt_jax.data.sources.videos import OBJECT, Videos, frames
 @dataclasses.dataclass(frozen=True)
 class Davis2017(Videos):
     """`[DAVIS/]{JPEGImages,Annotations}/480p/VIDEO/NNNNN.{jpg,png}` and
-    `ImageSets/2017/{train,val,test-dev}.txt`, a video per line.
+    `ImageSets/2017/{train,val,test-dev,test-challenge}.txt`, a video per line. The test
+    splits have the masks of first frames only.
 
     resolution: "480p" or "Full-Resolution".
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test-dev")
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test-dev", "test-challenge")
+    starts_only = ("test-dev", "test-challenge")
     year = 2017
     kind = INSTANCE
     resolution: str = "480p"
@@ -30,11 +32,15 @@ class Davis2017(Videos):
     def records(self, root: Path, split: str) -> Listing:
         images, masks, path = self.watched(root, split)
         lines = read_lines(path, "it lists the videos")
-        # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
-        names = (Path(line.split()[0]).parent.name or line for line in lines)
-        videos = list(dict.fromkeys(names))
-        complete = split != "test-dev"  # it has the masks of first frames only
-        return Listing(OBJECT, frames(images, masks, videos, root, complete=complete))
+        videos: dict[str, dict[str, bool]] = {}
+        for line in lines:
+            # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
+            frame = Path(line.split()[0])
+            listed = videos.setdefault(frame.parent.name or line, {})
+            if frame.parent.name:
+                listed[frame.stem] = True
+        whole = split not in self.starts_only
+        return Listing(OBJECT, frames(images, masks, videos, root, complete=whole))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         davis = top(root, "DAVIS")

@@ -46,7 +46,7 @@ class Fss1000(Layout):
             chosen = read_lines(self._list(root, split), "it lists the classes")
             classes = sorted(set(chosen))
         names = {nth_label(n): name for n, name in enumerate(classes)}
-        return Listing(names, _entries(names, images, root))
+        return Listing(names, _entries(names, images, root, split != "all"))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         yield need(_classes(root), "a folder for each class")
@@ -69,13 +69,15 @@ def _classes(root: Path) -> Path:
 
 
 def _entries(
-    names: dict[int, str], images: Path, root: Path
+    names: dict[int, str], images: Path, root: Path, listed: bool
 ) -> Iterator[Entry | Skipped]:
+    """listed: the names are those of a list."""
     for label, name in names.items():
         folder = images / name
         found = by_name(folder, ".jpg"), by_name(folder, ".png")
         if not found[0].keys() & found[1].keys():
-            yield Skipped(name, f"has no image with a mask in {folder}")
+            why = f"has no image with a mask in {folder}"
+            yield Skipped(name, why, listed=listed)
             continue
         for entry in pair_up(*found, root):
             if isinstance(entry, Entry):

@@ -15,11 +15,14 @@ class Mose(Videos):
     the first frame has a mask."""
 
     splits = ("train", "valid")
+    starts_only = ("valid",)
     kind = INSTANCE
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks = self.watched(root, split)
-        return Listing(OBJECT, frames(images, masks, folders_in(images), root))
+        names = {*folders_in(images), *folders_in(masks)}
+        videos: dict[str, dict[str, bool]] = {name: {} for name in sorted(names)}
+        return Listing(OBJECT, frames(images, masks, videos, root))
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         for name in ("JPEGImages", "Annotations"):

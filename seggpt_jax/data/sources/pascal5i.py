@@ -59,7 +59,8 @@ class Pascal5i(Layout):
                         mask = relative(masks / f"{name}.png", root)
                         yield Entry(line, image, mask, str(label), (label,))
                     else:
-                        yield Skipped(line, f"is not in {images} or {masks}")
+                        why = f"is not in {images} or {masks}"
+                        yield Skipped(line, why, listed=True)
 
         return Listing({k: voc.NAMES[k] for k in sorted(chosen)}, entries())
 

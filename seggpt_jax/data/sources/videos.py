@@ -1,7 +1,7 @@
 """Videos as folders of frames and of palette masks: DAVIS, YouTube-VOS and MOSE."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from seggpt_jax.data.augment import visible
@@ -43,42 +43,42 @@ class Videos(Layout):
 def frames(
     images: Path,
     masks: Path,
-    videos: Iterable[str],
+    videos: Mapping[str, Mapping[str, bool]],
     root: Path,
     classes: Mapping[str, Mapping[str, int]] | None = None,
     complete: bool = False,
 ) -> Iterator[Entry | Skipped]:
-    """The frames of videos. classes: video -> object -> label of its class.
+    """The frames of videos: those that are there, and those that a list names.
+
+    videos: video -> frame that the list names -> whether it must have a mask. A video
+    or a frame that is listed and not there is skipped by name. classes: video -> object
+    -> label of its class.
 
     complete: all frames must have masks. A frame without a mask, or a mask without a
     frame, is an error when it is read: without it a score would change.
     """
-    for video in videos:
-        if complete:
-            yield from _complete(images / video, masks / video, root)
-            continue
+    for video, listed in videos.items():
         note = json.dumps(classes[video]) if classes and video in classes else ""
-        folder = masks / video
-        there = {path.stem: path for path in folder.glob("[!.]*.png")}
-        if not there:
-            yield Skipped(video, f"has no mask in {folder}")
+        shown, masked = _names(images / video, ".jpg"), _names(masks / video, ".png")
+        if not (shown and masked):
+            what, folder = ("mask", masks) if shown else ("image", images)
+            yield Skipped(video, f"has no {what} in {folder / video}", listed=True)
             continue
-        for image in sorted((images / video).glob("[!.]*.jpg")):
-            mask = there.pop(image.stem, None)
-            yield Entry(
-                f"{video}/{image.stem}",
-                relative(image, root),
-                "" if mask is None else relative(mask, root),
-                note,
-                () if mask is None else None,
+        for name in sorted({*shown, *masked, *listed}):
+            image, mask = images / video / f"{name}.jpg", masks / video / f"{name}.png"
+            entry = Entry(
+                f"{video}/{name}", relative(image, root), relative(mask, root), note
             )
-        for name in there:
-            yield Skipped(f"{video}/{name}", f"has no image in {images / video}")
+            if complete or name in shown and name in masked:
+                yield entry
+            elif name in shown and not listed.get(name):
+                yield entry._replace(mask="", classes=())
+            else:
+                lost = mask if name in shown else image
+                why = f"is listed, but {lost} is missing"
+                yield Skipped(entry.id, why, listed=True)
 
 
-def _complete(images: Path, masks: Path, root: Path) -> Iterator[Entry]:
-    names = {path.stem for path in images.glob("[!.]*.jpg")}
-    for name in sorted(names | {path.stem for path in masks.glob("[!.]*.png")}):
-        image, mask = images / f"{name}.jpg", masks / f"{name}.png"
-        paths = relative(image, root), relative(mask, root)
-        yield Entry(f"{images.name}/{name}", *paths)
+def _names(folder: Path, suffix: str) -> set[str]:
+    """The names of the files with this suffix, without it."""
+    return {path.stem for path in folder.glob(f"[!.]*{suffix}")}
