@@ -165,10 +165,10 @@ class Evaluator(common.Evaluator):
         halves: dict[int, str] = {}
         for frame in self._follow(params, frames):
             sample, size = frame.sample, frame.sample.segments.shape
-            if (sample.segments != IGNORE).any() and frame.record not in ends:
+            if (scored := self._scored(frame)) and frame.record not in ends:
                 masks = {f"K{memory}": mask for memory, mask in frame.masks.items()}
                 masks[_COPY] = _copied(frame.groups, size)
-                _score(values, frame.groups, masks, sample)
+                _score(values, scored, masks, sample)
             for group in frame.groups:
                 halves |= {n: group.halves.get(n, "") for n in group.objects}
             if folder:
@@ -182,6 +182,15 @@ class Evaluator(common.Evaluator):
              **{arm: np.mean(pairs, axis=0).tolist() for arm, pairs in arms.items()}}
             for n, arms in values.items()
         ]}  # fmt: skip
+
+    def _scored(self, frame: _Frame) -> list[int]:
+        """The objects that are followed here and whose truth the frame has."""
+        if (frame.sample.segments == IGNORE).all():
+            return []
+        known = [number for group in frame.groups for number in group.objects]
+        if getattr(self.source, "starts_only", False):
+            return [number for number in known if number in frame.sample.classes]
+        return known
 
     def _begun(self, frame: _Frame) -> list[int]:
         """The objects that begin in this frame: their masks are given here."""
@@ -280,9 +289,12 @@ class Evaluator(common.Evaluator):
             small(truth), self.engine.fetch(painting)[0], small(painted(pred)),
         )  # fmt: skip
         values = [
-            region_similarity(pred == n, sample.segments == n) for n in group.objects
+            region_similarity(pred == n, sample.segments == n)
+            for n in group.objects
+            if n in self._scored(frame)
         ]
-        return Row(cells, f"{video}   J {np.mean(values):.2f} in this frame")
+        score = f"J {np.mean(values):.2f} in this frame" if values else "not annotated"
+        return Row(cells, f"{video}   {score}")
 
 
 def _pack(folder: Path, path: Path, within: str) -> None:
@@ -313,12 +325,11 @@ def _copied(groups: Sequence[_Group], size: tuple[int, ...]) -> np.ndarray:
     return pred
 
 
-def _score(values, groups: Sequence[_Group], masks, sample: Sample) -> None:
-    """Adds J and F of a frame: object -> arm -> pairs."""
+def _score(values, objects: Sequence[int], masks, sample: Sample) -> None:
+    """Adds J and F of objects of a frame: object -> arm -> pairs."""
     ignore = sample.segments == IGNORE
-    for group in groups:
-        for number in group.objects:
-            for arm, pred in masks.items():
-                pair = pred == number, sample.segments == number, ignore
-                found = region_similarity(*pair), contour_accuracy(*pair)
-                values.setdefault(number, {}).setdefault(arm, []).append(found)
+    for number in objects:
+        for arm, pred in masks.items():
+            pair = pred == number, sample.segments == number, ignore
+            found = region_similarity(*pair), contour_accuracy(*pair)
+            values.setdefault(number, {}).setdefault(arm, []).append(found)

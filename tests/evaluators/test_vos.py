@@ -216,6 +216,42 @@ def test_objects_of_two_groups_share_pixels_by_their_shares(youtube, surer):
     assert scores["vos/K0/j_unseen"] == (0.25 if surer else 0)
 
 
+@pytest.fixture
+def valid(tmp_path):
+    """The owners' valid: an object is shown where it begins and nowhere else."""
+    root = tmp_path / "valid"
+    for k in range(5):
+        photo(root / f"JPEGImages/v/{k:05}.jpg", k, SIZE)
+    mask(root / "Annotations/v/00000.png", (1, 0, 0, 0), "P", SIZE)
+    mask(root / "Annotations/v/00002.png", (0, 0, 0, 7), "P", SIZE)
+    frames = [f"{k:05}" for k in range(5)]
+    objects = {
+        "1": {"category": "dog", "frames": frames},
+        "7": {"category": "kite", "frames": frames[2:]},
+    }
+    write_json(root / "meta.json", {"videos": {"v": {"objects": objects}}})
+    return raw("youtube_vos", tmp_path, "valid")
+
+
+@pytest.mark.parametrize("appear", [True, False])
+def test_a_frame_without_an_objects_truth_does_not_score_it(valid, appear):
+    """In the third frame the first object has no truth; it is followed there."""
+    scores, evaluator = run(valid, appear=appear, seen=["dog"], skip_ends=False)
+    assert {name.split("/")[1] for name in scores} == {"K0", "K3", "copy"}
+    assert all(np.isnan(value) for value in scores.values())
+    assert evaluator.ranked() == []
+    (row,) = evaluator.rows(1.0, [0])  # the third frame
+    assert row.caption == "v   not annotated"
+
+
+def test_an_object_that_is_shown_again_is_scored(valid, tmp_path):
+    """By whoever adds truth to a later frame: the other object is not scored there."""
+    mask(tmp_path / "valid/Annotations/v/00003.png", (0, 1, 0, 0), "P", SIZE)
+    scores, _ = run(raw("youtube_vos", tmp_path, "valid"), appear=True, seen=["dog"])
+    assert scores["vos/K0/j_seen"] == 0 and scores["vos/copy/j"] == 0
+    assert "vos/K0/j_unseen" not in scores
+
+
 def test_the_zip_file_for_a_server(youtube, tmp_path):
     """Every frame's labels as a PNG with a palette; what was given is the answer."""
     import io
@@ -239,6 +275,21 @@ def test_the_zip_file_for_a_server(youtube, tmp_path):
             assert picture.mode == "P" and picture.size == SIZE[::-1]
             np.testing.assert_array_equal(np.asarray(picture), stripes(values, SIZE))
     assert [p.name for p in folder.rglob("*") if "part" in p.name] == []
+    with Cases(tmp_path / "other") as cases:
+        run(youtube, cases=cases, **settings, export_folder="Annotations")
+    with ZipFile(tmp_path / "other/answers.zip") as archive:
+        names = [f"Annotations/v/{k:05}.png" for k in range(5)]
+        assert archive.namelist() == names
+
+
+def test_the_rows_of_servers_pack_as_public_code_does():
+    """YouTube-VOS: github.com/hkchengrex/XMem, eval.py; both: github.com/hkchengrex/
+    Cutie, make_zip of cutie/inference/utils/results_utils.py."""
+    folders = {
+        name: eval_config.get_config(name).evals[name].export_folder
+        for name in ("ytvos18", "mose")
+    }
+    assert folders == {"ytvos18": "Annotations", "mose": ""}
 
 
 def test_frames_that_nobody_annotated_are_not_scored(tmp_path):
@@ -275,21 +326,6 @@ def test_the_jitted_model_on_any_devices(davis):
         engine = blocks.engine(SIZE, track=track, put_everywhere=put)
         evaluator = Evaluator(engine, name="vos", source=davis, memories=(2,))
         results.append(dict(evaluator.run(put(params))))
-    with Cases(tmp_path / "other") as cases:
-        run(youtube, cases=cases, **settings, export_folder="Annotations")
-    with ZipFile(tmp_path / "other/answers.zip") as archive:
-        names = [f"Annotations/v/{k:05}.png" for k in range(5)]
-        assert archive.namelist() == names
-
-
-def test_the_rows_of_servers_pack_as_public_code_does():
-    """YouTube-VOS: github.com/hkchengrex/XMem, eval.py; both: github.com/hkchengrex/
-    Cutie, make_zip of cutie/inference/utils/results_utils.py."""
-    folders = {
-        name: eval_config.get_config(name).evals[name].export_folder
-        for name in ("ytvos18", "mose")
-    }
-    assert folders == {"ytvos18": "Annotations", "mose": ""}
     assert results[0] == results[1]
 
 
