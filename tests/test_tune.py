@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from seggpt_jax.prompts.file import load_prompts, save_prompts
 from seggpt_jax.runs.sharding import put_replicated
 from seggpt_jax.train import Loop, NonFinite, follow
 from seggpt_jax.training.settings import read_settings
-from seggpt_jax.weights import release
+from seggpt_jax.weights import names, release
 from seggpt_jax.weights.pretrained import load
 from tests import tiny
 from tests.support import miniatures
@@ -150,6 +151,15 @@ def test_a_stopped_run_goes_on_exactly(finished, model, tmp_path):
         assert (run / name).read_bytes() == (finished / name).read_bytes()
     with pytest.raises(ValueError, match="tune.prompts: 2 -> 1"):
         tune.tune(config(model, tune__prompts=1), str(run))
+
+
+def test_a_run_is_of_one_commit(finished, model, tmp_path, monkeypatch):
+    """A branch of the hub moves, and frozen weights must not."""
+    commit = "me/model@" + 40 * "a"
+    monkeypatch.setattr(names.hub, "fetch", lambda name: (Path(model), commit))
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(ValueError, match=f'checkpoint: ".*" -> "{commit}"'):
+        tune.tune(config("me/model"), str(tmp_path / "run"))
 
 
 def test_a_tuned_prompts_workdir_is_no_model(finished, model):

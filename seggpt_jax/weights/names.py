@@ -54,18 +54,19 @@ def bundled() -> list[str]:
 def resolve(name: str | os.PathLike) -> Model:
     """Finds a model by its name, and fetches one of the hub.
 
-    name: a path that exists; else a bundled name; else `owner/name[@revision]` on the
-    hub. Raises FileNotFoundError where it is none of them, and what `hub.fetch` raises.
+    name: a path that exists; else a bundled name; else, of a text, `owner/name` or
+    `owner/name@revision` on the hub. Raises FileNotFoundError where it is none of them,
+    and what `hub.fetch` raises.
     """
-    name = os.fspath(name)
-    if os.path.exists(name):
-        return Model(Path(name), name)
-    if name in bundled():
-        return Model(_BUNDLED / name, name)
-    if hub.is_name(name):
+    text = os.fspath(name)
+    if os.path.exists(text):
+        return Model(Path(text), text)
+    if text in bundled():
+        return Model(_BUNDLED / text, text)
+    if isinstance(name, str) and hub.is_name(name):
         return Model(*hub.fetch(name))
     raise FileNotFoundError(
-        f"{name} is neither a file, nor a folder, nor a bundled model "
+        f"{text} is neither a file, nor a folder, nor a bundled model "
         f"({shorten(bundled())}), nor of the form owner/name of the hub"
     )
 
