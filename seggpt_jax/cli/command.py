@@ -49,6 +49,7 @@ _EXAMPLES = """examples:
   seggpt tune --model runs/mini --data my-data --out prompt.safetensors
   seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
+  seggpt convert --input runs/mini --output weights/mini --to hub-folder
   seggpt models
   seggpt doctor
 """
@@ -174,6 +175,9 @@ def _parser() -> argparse.ArgumentParser:
         "--raw", action="store_true",
         help="of a training run, the parameters themselves instead of their average",
     )  # fmt: skip
+    weights.add_argument(
+        "--license", default="", metavar="ID", help="for --to hub-folder, as apache-2.0"
+    )
 
     command("models", _models, "bundled, cached and known models")
     command("doctor", _doctor, "versions, devices, folders")
@@ -345,7 +349,7 @@ def _tune(args, failed: list[Failed]) -> None:
 
 
 def _convert(args, failed: list[Failed]) -> None:
-    for line in convert(args.input, args.output, args.to, args.raw):
+    for line in convert(args.input, args.output, args.to, args.raw, args.license):
         print(line)
 
 

@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +15,16 @@ from seggpt_jax.config import suggest
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPTConfig, quarters
 from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.weights import pretrained, release, torch_bridge
 from seggpt_jax.weights.build import build_model
+from seggpt_jax.weights.card import CARD, write_card
+from seggpt_jax.weights.files import MODEL
+from seggpt_jax.weights.names import repository
 
-FORMS = ("ours", "official", "hf")
-_OFFICIAL = "seggpt.pth"
+FORMS = ("ours", "official", "hf", "hub-folder")
+_HUB = FORMS[3]
+_OFFICIAL, _PROCESSOR = "seggpt.pth", "preprocessor_config.json"
 
 
 def convert(
@@ -26,15 +32,19 @@ def convert(
     output: str | os.PathLike,
     to: str = "ours",
     raw: bool = False,
+    license: str = "",
 ) -> Iterator[str]:
     """Writes the weights at `source` as a folder; yields lines for the user.
 
     source, raw: as in `pretrained.load`. to: `ours`, a release; `official`, a .pth file
-    like the authors'; `hf`, a folder that transformers loads. A failed output leaves
-    nothing behind, and only an existing release is replaced.
+    like the authors'; `hf`, a folder that transformers loads; `hub-folder`, the same
+    with a model card, to be uploaded. license: what the card says. A failed output
+    leaves nothing behind, and only an existing release is replaced.
     """
     if to not in FORMS:
         raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
+    if license and to != _HUB:
+        raise ValueError(f"--license={license} is for a model card: --to={_HUB}")
     output = Path(output)
     weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params
@@ -50,6 +60,9 @@ def convert(
         else:
             _write_torch(folder, config, params, to)
             yield "the unused position of the cls token is written as zeros"
+        if to == _HUB:
+            origin = repository(weights.name)
+            write_card(folder / CARD, output.name, config, count, origin, license)
         yield check(folder, config, params)
     as_released = config.merge_after == 2 and config.taps == quarters(config.depth)
     if to == "official" and not as_released:
@@ -58,6 +71,10 @@ def convert(
             "depth: with these weights it computes another function"
         )
     yield f"wrote {output} ({to})"
+    if to == _HUB and not license:
+        yield f"its {CARD} names no licence: write it there before you upload"
+    if to == _HUB:
+        yield f"upload it: hf upload OWNER/{output.name} {output}"
 
 
 def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
@@ -92,15 +109,21 @@ def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
     )
 
 
-def _write_torch(folder: Path, config: SegGPTConfig, params, layout: str) -> None:
+def _write_torch(folder: Path, config: SegGPTConfig, params, to: str) -> None:
+    layout = "official" if to == "official" else "hf"
     state = to_torch(config, params, layout)
     settings = {
         "architectures": ["SegGptForImageSegmentation"],
         "model_type": "seggpt",
         **torch_bridge.port_config(config),
     }
-    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    _write_json(folder / CONFIG, settings)
     if layout == "official":
         torch_bridge.save_state(folder / _OFFICIAL, state)
     else:
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(state, folder / MODEL, metadata={"format": "pt"})
+        _write_json(folder / _PROCESSOR, torch_bridge.processor_config(config))
+
+
+def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(settings, indent=2) + "\n")

@@ -71,6 +71,11 @@ def resolve(name: str | os.PathLike) -> Model:
     )
 
 
+def repository(name: str) -> str:
+    """The repository of a `Model.name` of the hub; "" of another."""
+    return "" if os.path.exists(name) or name in bundled() else name.partition("@")[0]
+
+
 def pinned(name: str) -> str:
     """The name by which all processes of a run, now and after a restart, read the same
     model: to a name of the hub, whose branches move, the commit is added.

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from seggpt_jax import colors
 from seggpt_jax.models.seggpt import SegGPTConfig
 
 _REMEDY = "pip install 'seggpt_jax[torch]'"
@@ -78,6 +80,23 @@ def port_config(config: SegGPTConfig) -> dict[str, Any]:
         "merge_index": config.merge_after,
         "intermediate_hidden_state_indices": list(config.taps),
         "decoder_hidden_size": config.decoder_width,
+    }
+
+
+def processor_config(config: SegGPTConfig) -> dict[str, Any]:
+    """The settings of transformers' SegGptImageProcessor for a model's images."""
+    height, width = config.half
+    return {
+        "image_processor_type": "SegGptImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": int(Image.Resampling.BICUBIC),
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [round(float(x), 4) for x in colors.MEAN],
+        "image_std": [round(float(x), 4) for x in colors.STD],
     }
 
 

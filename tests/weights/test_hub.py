@@ -23,6 +23,7 @@ from seggpt_jax.evaluators.report import digest
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.weights import release
 from seggpt_jax.weights.build import build_model
+from seggpt_jax.weights.convert import convert
 from tests import tiny
 from tests.support.hub import TOKEN, serve
 from tests.support.models import SMALL, random_params, small
@@ -147,6 +148,7 @@ class World:
     def __init__(self, hub, root):
         self.hub, self.cache = hub, root / "cache"
         made = write_hf(root / "whole", OTHER)
+        list(convert(made, root / "converted", "hub-folder"))
         empty, torn = root / "empty", write_hf(root / "torn")
         empty.mkdir()
         (empty / "README.md").write_text("soon")
@@ -158,6 +160,7 @@ class World:
             "me/release": write_release(root / "release"),
             "me/shards": write_shards(root / "shards"),
             "me/pth": write_pth(root / "pth", "seggpt.pth"),
+            "me/converted": root / "converted",
             "me/cut": write_hf(root / "cut", big, params),
             "me/broken": write_hf(root / "broken"),
             "me/full": write_hf(root / "full"),
@@ -200,7 +203,8 @@ def world(tmp_path_factory):
         yield World(hub, tmp_path_factory.mktemp("hub"))
 
 
-MODELS = ("me/whole", "me/whole@v1", "me/release", "me/shards", "me/pth", "me/cut")
+MODELS = ("me/whole", "me/whole@v1", "me/release", "me/shards", "me/pth",
+          "me/converted", "me/cut")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -208,7 +212,7 @@ def test_a_name_is_the_model_of_its_commit(world, name):
     found = world.found[name]
     assert found["name"] == f"{name.partition('@')[0]}@{world.commits[name]}"
     assert found["digest"] == world.digests.get(name, digest(PARAMS))
-    merged_early = ("me/whole", "me/release")
+    merged_early = ("me/whole", "me/release", "me/converted")
     assert found["taps"] == [*(OTHER if name in merged_early else SMALL).taps]
     said = f"{name}: commit {world.commits[name]}, in {world.folder(name)}"
     assert any(said in line for line in world.log)
