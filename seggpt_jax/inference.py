@@ -21,7 +21,7 @@ from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.pictures import images, tiles, video
 from seggpt_jax.pictures.images import Picture
 from seggpt_jax.predict import Engine, overlapped
-from seggpt_jax.prompts import search, selection
+from seggpt_jax.prompts import clicks, search, selection
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts, read_labels, read_prompts
 from seggpt_jax.weights.build import inference_params, load_model
@@ -192,6 +192,8 @@ class Predictor:
     def kind(self) -> str:
         """`category` or `instance`: what the labels of the prompts tell apart."""
         return self._prompted().kind
+
+    example = staticmethod(clicks.example)
 
     def set_prompts(
         self,

@@ -17,7 +17,13 @@ from absl import logging
 from PIL import Image
 from tqdm import tqdm
 
-from seggpt_jax.cli import inputs, models_command, prompt_args, tune_command
+from seggpt_jax.cli import (
+    inputs,
+    mask_command,
+    models_command,
+    prompt_args,
+    tune_command,
+)
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
@@ -45,6 +51,7 @@ _EXAMPLES = """examples:
       'photos/*.jpg' --out results --as segments,overlay,coco-json
   seggpt segment --model runs/mini --prompt images:masks --prompt auto:4 \\
       photos/ --out results
+  seggpt mask cat.jpg --box 10,20,200,180 --out cat-mask.png
   seggpt video --model runs/mini --first first-frame-mask.png clip.mp4 --out results
   seggpt tune --model runs/mini --data my-data --out prompt.safetensors
   seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
@@ -160,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     movie.add_argument("--as", dest="forms", default="overlay", help=_VIDEO_FORMS)
     movie.add_argument("--kind", choices=KINDS, default="instance", help=_KIND)
     movie.add_argument("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
+
+    mask = command("mask", _mask, "the mask of an example, by a box or points")
+    mask_command.add_arguments(mask)
 
     tuned = command("tune", _tune, "a prompt learned from an indexed folder")
     _add_model(tuned)
@@ -342,6 +352,10 @@ def _video(args, failed: list[Failed]) -> None:
             if not count:
                 raise
             failed.append((path, str(error)))
+
+
+def _mask(args, failed: list[Failed]) -> None:
+    mask_command.run(args)
 
 
 def _tune(args, failed: list[Failed]) -> None:

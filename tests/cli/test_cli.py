@@ -385,6 +385,51 @@ def test_bad_videos_end_in_one_line(here, capsys):
     assert not (here / "o").exists()
 
 
+def test_a_mask_by_clicks_becomes_a_prompt(here, capsys):
+    image = np.full((40, 30, 3), 60, np.uint8)
+    image[10:30, 8:20] = (220, 40, 40)
+    Image.fromarray(image).save("red.png")
+    argv = ["mask", "red.png", "--points", "14,20,+", "2,2,-", "--out", "made/red.png"]
+    assert run(*argv, "--box", "4,6,25,36") == 0
+    said = "made/red.png: 20.0% of the image; --prompt red.png:made/red.png"
+    assert capsys.readouterr().out.strip() == said
+    with Image.open("made/red.png") as mask:
+        assert mask.mode == "P"
+        np.testing.assert_array_equal(np.array(mask), image[..., 0] > 100)
+    prompt = ("--prompt", "red.png:made/red.png")
+    assert run("segment", "--model", "model", *prompt, "photos", "--out", "out") == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "prompt.png: mark the object by a box, points or a scribble"),
+        (["--box", "1,2,3"], "--box 1,2,3: 4 whole numbers are wanted, in pixels"),
+        (["--box", "0,0,99,9"], "box 0,0,99,9 is empty, or not inside of prompt.png"),
+        (["--points", "3,4"], "--points 3,4: x,y,+ or x,y,- is wanted"),
+        (["--points", "a,4,+"], "--points a,4: 2 whole numbers are wanted"),
+        (
+            ["--points", "30,4,+"],
+            "point 30,4 is outside of prompt.png, which is 30 x 40",
+        ),
+        (["--scribble", "photos/a.jpg"], "photos/a.jpg is 40 x 30, and prompt.png 30"),
+        (["--scribble", "none.png"], "none.png cannot be read"),
+        (["--box", "1,1,9,9", "--out", "x.jpg"], "--out x.jpg: a mask is a PNG"),
+        (
+            ["--box", "1,1,9,9", "--out", "prompt.png"],
+            "prompt.png would be overwritten",
+        ),
+    ],
+)
+def test_marks_out_of_form_end_in_one_line(here, capsys, argv, said):
+    before = (here / "prompt.png").read_bytes()
+    assert run("mask", "prompt.png", "--out", "new.png", *argv) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and said in line
+    assert not (here / "new.png").exists() and not (here / "x.jpg").exists()
+    assert (here / "prompt.png").read_bytes() == before
+
+
 def test_weights_are_converted(here, capsys):
     assert run("convert", "--input", "model", "--output", "hf", "--to", "hf") == 0
     said = capsys.readouterr().out
