@@ -79,7 +79,8 @@ class Tfds(Layout):
         return Listing(self.names(examples.builder), entries())
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
-        return (need(root / "dataset_info.json", "a folder of tensorflow-datasets"),)
+        info = need(root / "dataset_info.json", "a folder of tensorflow-datasets")
+        return info, *sorted(root.glob("*.array_record*"))
 
     def read_image(self, root: Path, entry: Entry) -> bytes:
         return self.example(root, entry)[self.image]
