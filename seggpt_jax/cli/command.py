@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -22,6 +23,7 @@ from seggpt_jax.cli import (
     mask_command,
     models_command,
     prompt_args,
+    serve_command,
     tune_command,
 )
 from seggpt_jax.data.sample import KINDS
@@ -58,6 +60,7 @@ _EXAMPLES = """examples:
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
   seggpt convert --input runs/mini --output weights/mini --to hub-folder
   seggpt models
+  seggpt serve --host 0.0.0.0 --token SECRET
   seggpt doctor
 """
 Failed = tuple[Path, str]  # a file, and why it was left out
@@ -174,6 +177,10 @@ def _parser() -> argparse.ArgumentParser:
     tuned = command("tune", _tune, "a prompt learned from an indexed folder")
     _add_model(tuned)
     tune_command.add_arguments(tuned)
+
+    served = command("serve", _serve, "an HTTP server")
+    _add_model(served)
+    serve_command.add_arguments(served)
 
     weights = command("convert", _convert, "weights")
     weights.add_argument("--input", required=True, metavar="MODEL", help=_MODEL)
@@ -360,6 +367,10 @@ def _mask(args, failed: list[Failed]) -> None:
 
 def _tune(args, failed: list[Failed]) -> None:
     tune_command.run(args)
+
+
+def _serve(args, failed: list[Failed]) -> None:
+    serve_command.run(args, functools.partial(_load, args))
 
 
 def _convert(args, failed: list[Failed]) -> None:

@@ -95,6 +95,7 @@ def _annotation(
 ) -> dict[str, Any]:
     return {
         "category_id": categories.ids[found.label],
+        "label": found.label,
         "segmentation": found.rle(size),
         "polygons": [polygon.ravel().tolist() for polygon in found.polygons],
         "area": found.area,

@@ -1,0 +1,68 @@
+"""What `seggpt serve` does: options, the model, the server."""
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from seggpt_jax.inference import Predictor
+
+_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+_TOKEN = "SEGGPT_TOKEN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command beside the model."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address (default: %(default)s)")
+    add("--port", type=int, default=8765, help="0: any free one (default: %(default)s)")
+    add("--token", default=os.environ.get(_TOKEN, ""),
+        help=f"what clients must send; or in {_TOKEN}; needed for other addresses "
+        "than this machine's own")  # fmt: skip
+    add("--max-megabytes", type=int, default=64, metavar="N",
+        help="in a request (default: %(default)s)")  # fmt: skip
+    add("--max-megapixels", type=int, default=100, metavar="N",
+        help="in the pictures of a request (default: %(default)s)")  # fmt: skip
+    add("--queue", type=int, default=32, metavar="N",
+        help="requests at once (default: %(default)s)")  # fmt: skip
+    add("--sets", type=int, default=32, metavar="N",
+        help="sets of prompts that are kept (default: %(default)s)")  # fmt: skip
+
+
+def run(args: argparse.Namespace, load: Callable[[], Predictor]) -> None:
+    """Serves until a signal."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"the server needs {', '.join(missing)}: pip install 'seggpt_jax[serve]'"
+        )
+    # Imported late: only these commands need the packages.
+    from seggpt_jax.serve.app import make_app
+    from seggpt_jax.serve.gate import Limits
+    from seggpt_jax.serve.run import bind, is_local, serve
+
+    if not args.token and not is_local(args.host):
+        raise ValueError(
+            f"--host {args.host} lets other machines in: give a --token, or set "
+            f"{_TOKEN}"
+        )
+    if args.port not in range(2**16):
+        raise ValueError(f"--port {args.port}: 0 to 65535 is wanted")
+    limits = Limits(args.max_megabytes, args.max_megapixels, args.queue, sets=args.sets)
+    with bind(args.host, args.port) as taken:
+        host, port = taken.getsockname()[:2]
+        predictor = load()
+        _warm(predictor)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        taken.listen()  # whoever comes from here on is answered
+        print(f"{url} (stop: Ctrl-C)", flush=True)
+        serve(make_app(predictor, args.model, limits, args.token), taken)
+
+
+def _warm(predictor: Predictor) -> None:
+    """Compiles what a first request with one prompt would wait for."""
+    black = np.zeros((*predictor.size, 3), np.uint8)
+    prompts = predictor.encode_prompts(black, np.ones(predictor.size, np.uint8))
+    predictor(black, prompts)

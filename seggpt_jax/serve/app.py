@@ -1,0 +1,49 @@
+"""The server's application: routes, the gate before them, and errors."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import JSONResponse
+
+from seggpt_jax.inference import Predictor
+from seggpt_jax.serve import api
+from seggpt_jax.serve.gate import Gate, Limits
+from seggpt_jax.serve.service import Service
+
+
+def make_app(
+    predictor: Predictor, model: str, limits: Limits, token: str = ""
+) -> FastAPI:
+    """The application for a predictor. model: its name, for clients. token: what
+    requests must carry; empty for a server that only its own machine reaches."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service = Service(predictor, limits)
+        yield
+        service.close()
+
+    app = FastAPI(title="seggpt", lifespan=lifespan)
+    app.state.model = model
+    app.include_router(api.router)
+    app.add_exception_handler(RequestValidationError, _say_what_is_missing)
+    app.add_exception_handler(Exception, _say_that_it_failed)
+    app.add_middleware(
+        Gate, limits=limits, token=token, pace=lambda: app.state.service.worker.pace
+    )
+    return app
+
+
+async def _say_what_is_missing(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        f"{'.'.join(map(str, fault['loc'][1:])) or 'the form'}: {fault['msg']}"
+        for fault in error.errors()
+    ]
+    return JSONResponse({"detail": "; ".join(faults)}, 422)
+
+
+async def _say_that_it_failed(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"the server failed: {type(error).__name__}"}, 500)
