@@ -1,5 +1,6 @@
 """Tuned prompts: what is learned, what stays, and what is kept of it."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -122,6 +123,21 @@ def test_the_score_at_step_0_is_that_of_the_example(model, tmp_path):
         wanted = (found & truth).sum(), (found | truth).sum()
         # Another batch size: a pixel halfway between two colours may tip over.
         np.testing.assert_allclose(ours[0, 0], wanted, atol=2)
+
+
+def test_a_prompt_starts_as_a_random_example_of_a_random_class(model, tmp_path):
+    _, trained = prepared(model, tmp_path, tune__prompts=1)
+    shown = []
+    for seed in range(12):
+        trained.config = dataclasses.replace(trained.config, seed=seed)
+        (record,) = trained._example()[2]
+        shown.append(record)
+    assert len(set(shown)) > 6
+    first, second = (
+        set(shown) & set(np.asarray(trained.task.source.by_class[label]).tolist())
+        for label in trained.task.labels
+    )
+    assert first - second and second - first
 
 
 def test_the_file_is_of_the_last_average_and_scores_are_paired(finished, model):

@@ -146,7 +146,10 @@ def table(folder, masks, name="train-00000-of-00001.parquet", below="data"):
         ),
     }
     (folder / below).mkdir(exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.table(columns), folder / below / name)
+    # In groups of two rows: a row is looked up in its group.
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns), folder / below / name, row_group_size=2
+    )
 
 
 def test_hugging_face_rows_without_a_mask(tmp_path):
