@@ -154,7 +154,7 @@ def table(folder, masks, name="train-00000-of-00001.parquet", below="data"):
 
 def test_hugging_face_rows_without_a_mask(tmp_path):
     good = mask(tmp_path / "m.png", (0, 1), "P").read_bytes()
-    color = mask(tmp_path / "c.png", (0, 1), "RGB").read_bytes()
+    color = photo(tmp_path / "c.png").read_bytes()
     table(tmp_path, [good, None, color, b"torn", good])
     source = raw("hf_dataset", tmp_path, "train", ids={"a": 1})
     name = "data/train-00000-of-00001.parquet#{}"
