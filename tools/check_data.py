@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from seggpt_jax.config import parse_settings, plain
 from seggpt_jax.data.dataset import Dataset
-from seggpt_jax.data.decode import Remark
 from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import Prepared, splits_in
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
@@ -37,10 +36,12 @@ ALIKE_BITS = 3  # of 64: another size or quality of a JPEG changes so many
 LISTED = 10  # problems of one kind that are named; all are counted
 UNREADABLE = "records that cannot be read or whose parts do not fit"
 LEFT_OUT = "files that make no record"
+FLAWED = "faults in annotations, which cost an object each"
+TAKEN = "annotations that do not count as they are (no error)"
 TRAINED_ON = "held-out images that are trained on"
 EMPTY = "images without any class (no error)"
 ALIKE = "held-out images that look like a trained one (no error)"
-ERRORS = (UNREADABLE, LEFT_OUT, TRAINED_ON)
+ERRORS = (UNREADABLE, LEFT_OUT, FLAWED, TRAINED_ON)
 
 
 class Record(NamedTuple):
@@ -60,20 +61,19 @@ Problems = dict[str, list[str]]  # kind -> what was found
 def check(source: Dataset, problems: Problems) -> list[Record]:
     """Reads all records of a source, and adds to the problems."""
     records = []
-    for found, remarks in _read_all(source):
+    for found in _read_all(source):
         if isinstance(found, str):
             problems[UNREADABLE].append(found)
             continue
         records.append(found)
-        for name, remark in remarks:
-            kind = f"remarks that are no error: {remark.what}"
-            problems[kind].append(f"{name}: {remark.detail}")
         if not found.pixels.keys() - {BACKGROUND, IGNORE}:
             problems[EMPTY].append(found.name)
     if isinstance(source.store, Prepared):
         problems[UNREADABLE] += source.store.damaged()
     for item in source.store.catalog.skipped:
         problems[LEFT_OUT if item.fault else EMPTY].append(f"{item.id} {item.reason}")
+    for flaw in source.store.catalog.flaws:
+        problems[FLAWED if flaw.fault else TAKEN].append(f"{flaw.id} {flaw.reason}")
     return records
 
 
@@ -122,26 +122,23 @@ def compare(trained: Iterable[Record], held_out: Iterable[Record], problems: Pro
             problems[ALIKE].append(f"{record.name} and {twin}")
 
 
-def _read_all(
-    source: Dataset,
-) -> Iterator[tuple[Record | str, list[tuple[str, Remark]]]]:
-    def read(index: int) -> tuple[Record | str, list[tuple[str, Remark]]]:
+def _read_all(source: Dataset) -> Iterator[Record | str]:
+    def read(index: int) -> Record | str:
         try:
-            sample, remarks = source.inspect(source.store[index])
+            sample = source[index]
         except BadRecord as error:
-            return str(error), []
+            return str(error)
         counts = np.bincount(sample.segments.ravel())
         labels = np.flatnonzero(counts).tolist()
         small = Image.fromarray(sample.image).convert("L").resize((9, 8))
         grey = np.asarray(small, np.int16)
-        record = Record(
+        return Record(
             f"{source.name}[{index}]",
             sample.segments.shape,
             {label: int(counts[label]) for label in labels},
             hashlib.sha1(sample.image.tobytes()).digest(),
             np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)[0],
         )
-        return record, remarks
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(read, range(len(source)))

@@ -26,6 +26,7 @@ from seggpt_jax.data.decode import naming_errors
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
+    Flaw,
     Layout,
     Skipped,
     check_split,
@@ -35,7 +36,7 @@ from seggpt_jax.data.layout import (
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.runs.staging import new_folder
 
-VERSION = 2
+VERSION = 3
 _WRITABLE = 0o222  # by anybody
 BESIDE = ".seggpt"  # folder below the root of a data set
 _TEXT, _STARTS, _MEMBERS, _META = "text.npy", "starts.npy", "members.npy", "meta.json"
@@ -48,7 +49,8 @@ class Catalog:
 
     names: label -> class name. by_class: label -> rising indices of the records that
     show it; labels without any are left out. facts: of the layout's `Listing`. skipped:
-    files that make no record. unreadable: records whose mask cannot be decoded.
+    files that make no record. unreadable: records whose mask cannot be decoded. flaws:
+    what is wrong with parts of records.
     """
 
     def __init__(self, folder: Path):
@@ -59,6 +61,7 @@ class Catalog:
         self.facts: dict[str, Any] = meta.get("facts", {})
         self.skipped = [Skipped(*item) for item in meta["skipped"]]
         self.unreadable = [Skipped(*item) for item in meta["unreadable"]]
+        self.flaws = [Flaw(*item) for item in meta.get("flaws", ())]
         self._text = np.load(folder / _TEXT, mmap_mode="r")
         self._starts = np.load(folder / _STARTS, mmap_mode="r")
         members = np.load(folder / _MEMBERS, mmap_mode="r")
@@ -76,6 +79,10 @@ class Catalog:
             raise IndexError(index)
         start, stop = self._starts[index : index + 2]
         return json.loads(self._text[start:stop].tobytes())
+
+    def causes(self, limit: int = 1) -> list[str]:
+        """For each kind of fault a text, with its count and `limit` examples."""
+        return _causes(self.skipped, self.unreadable, self.flaws, limit)
 
     def entry(self, index: int) -> Entry:
         """A record as a layout lists it, but for its classes: see `by_class`."""
@@ -111,13 +118,13 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     if _fingerprint(folder) == fingerprint:
         return Catalog(folder)
     listing = layout.records(root, split)
-    entries, skipped = _divide(listing.records)
+    entries, skipped, flaws = _divide(listing.records)
     if not entries:
-        raise ValueError(
-            f"{root}: split {split!r} has no record; "
-            + (f"{skipped[0].id} {skipped[0].reason}; " if skipped else "")
-            + "docs/data.md shows the expected tree"
-        )
+        causes = _causes(skipped, (), flaws, limit=1)
+        raise ValueError("; ".join([
+            f"{root}: split {split!r} has no record", *causes,
+            "docs/data.md shows the expected tree",
+        ]))  # fmt: skip
     decoder, title = layout.with_facts(listing.facts), f"{root.name} {split}: masks"
     found = [
         (entry, classes, why)
@@ -133,18 +140,34 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
         classes=[classes for _, classes, _ in found],
         skipped=skipped,
         unreadable=[Skipped(entry.id, why) for entry, _, why in found if why],
+        flaws=flaws,
         facts=listing.facts,
         fingerprint=fingerprint,
     )
     catalog = Catalog(folder)
-    for what, named in (
-        ("files that make no record", catalog.skipped),
-        ("records whose mask cannot be read", catalog.unreadable),
-    ):
-        if named:
-            some = shorten((f"{item.id} {item.reason}" for item in named), 3)
-            logger.warning("%s: %d %s: %s", folder.name, len(named), what, some)
+    for cause in catalog.causes(limit=3):
+        logger.warning("%s: %s", folder.name, cause)
     return catalog
+
+
+def _causes(
+    skipped: Sequence[Skipped],
+    unreadable: Sequence[Skipped],
+    flaws: Sequence[Flaw],
+    limit: int,
+) -> list[str]:
+    """For each kind of fault a text with its count and the first of its kind."""
+    named: dict[str, Sequence[Skipped | Flaw]] = {
+        "files that make no record": skipped,
+        "records whose mask cannot be read": unreadable,
+        "annotations that do not count as they are": flaws,
+    }
+    return [
+        f"{len(items)} {what}: "
+        + shorten((f"{item.id} {item.reason}" for item in items), limit)
+        for what, items in named.items()
+        if items
+    ]
 
 
 def store_catalog(
@@ -155,6 +178,7 @@ def store_catalog(
     classes: Sequence[Sequence[int]],
     skipped: Sequence[Skipped],
     unreadable: Sequence[Skipped] = (),
+    flaws: Sequence[Flaw] = (),
     facts: Mapping[str, Any] | None = None,
     fingerprint: str = "",
 ) -> None:
@@ -176,6 +200,7 @@ def store_catalog(
         "members": spans,
         "skipped": list(skipped),
         "unreadable": list(unreadable),
+        "flaws": list(flaws),
     }
     if facts:
         meta["facts"] = facts
@@ -225,18 +250,20 @@ def class_labels(decoded: Decoded) -> tuple[int, ...]:
 
 
 def _divide(
-    records: Iterable[Entry | Skipped],
-) -> tuple[list[Entry], list[Skipped]]:
-    entries, skipped, seen = [], [], set()
+    records: Iterable[Entry | Skipped | Flaw],
+) -> tuple[list[Entry], list[Skipped], list[Flaw]]:
+    entries, skipped, flaws, seen = [], [], [], set()
     for record in records:
-        if isinstance(record, Skipped):
+        if isinstance(record, Flaw):
+            flaws.append(record)
+        elif isinstance(record, Skipped):
             skipped.append(record)
         elif record.id in seen:
             skipped.append(Skipped(record.id, "is listed twice"))
         else:
             entries.append(record)
             seen.add(record.id)
-    return entries, skipped
+    return entries, skipped, flaws
 
 
 def _parent(root: Path) -> Path:

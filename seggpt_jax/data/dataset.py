@@ -11,10 +11,10 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.config import require, shorten, suggest
+from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
-from seggpt_jax.data.decode import Remark, naming_errors, read_image
+from seggpt_jax.data.decode import naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Layout, RawRecord, Skipped
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
@@ -69,8 +69,6 @@ class Dataset:
       name: of the source.
       classes: names or labels to keep; pixels of all other classes become background.
       exclude_classes: names or labels to hide; their pixels become `IGNORE`.
-      bits: how many bits the values of images have where files have more than 8 for a
-        channel, 8 to 16: the upper 8 of them are kept.
 
     Raises:
       ValueError: when it is opened, for a fault of the set or a setting.
@@ -83,11 +81,8 @@ class Dataset:
         name: str,
         classes: Sequence[int | str] | None = None,
         exclude_classes: Sequence[int | str] = (),
-        bits: int = 16,
     ):
-        require(bits in range(8, 17), "bits", bits, "a whole number of 8 to 16")
-        self.store, self.name, self.bits = store, name, bits
-        self._said: set[str] = set()  # remarks that are in the log
+        self.store, self.name = store, name
         self.layout = store.layout.with_facts(store.catalog.facts)
         self.kind = kind_of(self.layout.kind)
         self.same_image_only = bool(self.layout.same_image_only)
@@ -101,19 +96,7 @@ class Dataset:
             raise ValueError(
                 f"{name}: classes and exclude_classes both have {shorten(both)}"
             )
-        empty = [
-            n for label, n in self.class_names.items() if label not in self.by_class
-        ]
-        where = f"split {store.split!r} of {name} has no image of"
-        if empty and classes is not None:
-            raise ValueError(
-                f"classes: {where} {shorten(empty)}; leave the class out or use "
-                f"another split"
-            )
-        if not self.by_class:
-            raise ValueError(
-                f"{where} any kept class; leave the set out or keep more classes"
-            )
+        self._check_shown(chosen=classes is not None)
         self._log_unused()
 
     @property
@@ -164,20 +147,7 @@ class Dataset:
         return self.sample(self.store[range(len(self))[index]])
 
     def sample(self, raw: RawRecord) -> Sample:
-        """Decodes a record, and logs each remark about a first file. Raises
-        `BadRecord`, which names the file."""
-        sample, remarks = self.inspect(raw)
-        for name, remark in remarks:
-            if remark.what not in self._said:
-                self._said.add(remark.what)
-                logger.warning(
-                    "%s: %s; first in %s: %s (tools/check_data.py lists all)",
-                    self.name, remark.what, name, remark.detail,
-                )  # fmt: skip
-        return sample
-
-    def inspect(self, raw: RawRecord) -> tuple[Sample, list[tuple[str, Remark]]]:
-        """A decoded record, and the remarks about its two files."""
+        """Decodes a record. Raises `BadRecord`, which names the file."""
         with naming_errors(raw.mask_name):
             decoded = self.layout.decode(raw.mask, raw.annotation)
         segments: np.ndarray | None = None
@@ -187,17 +157,13 @@ class Dataset:
         free = self.layout.scale_masks  # the image may be of another size
         size = None if segments is None or free else segments.shape
         with naming_errors(raw.image_name):
-            shown = read_image(io.BytesIO(raw.image), size, raw.mask_name, self.bits)
-        image, remarks = shown.pixels, [(raw.image_name, r) for r in shown.remarks]
-        if decoded is not None:
-            remarks += [(raw.mask_name, remark) for remark in decoded.remarks]
+            image = read_image(io.BytesIO(raw.image), size, raw.mask_name)
         if segments is None:
             segments = np.full(image.shape[:2], IGNORE, np.int32)
         elif segments.shape != image.shape[:2]:
             mask = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
             segments = np.asarray(mask)
-        sample = Sample(image, segments, self.kind, visible(segments), beside)
-        return sample, remarks
+        return Sample(image, segments, self.kind, visible(segments), beside)
 
     def record_id(self, index: int) -> str:
         """The name of a record, unique in the split."""
@@ -258,6 +224,32 @@ class Dataset:
                     f"{suggest(item, names.values())}"
                 )
         return frozenset(filter(None, labels.values()))
+
+    def _check_shown(self, chosen: bool) -> None:
+        """Refuses a set that shows no kept class, or not all that a setting chose. The
+        error says first what the masks themselves have to do with it."""
+        catalog, bad = self.store.catalog, len(self.store.catalog.unreadable)
+        where = f"split {self.store.split!r} of {self.name}"
+        why = "".join(f"; {cause}" for cause in catalog.causes())
+        if not catalog.by_class:
+            empty = len(catalog) - bad
+            raise ValueError(
+                f"{self.store.root}: {where} shows no class: of {len(catalog)} records "
+                f"{bad} have masks that cannot be read, and {empty} have no class, "
+                f"only background and ignored pixels{why}"
+            )
+        why = why if bad else ""
+        absent = [n for k, n in self.class_names.items() if k not in self.by_class]
+        if absent and chosen:
+            raise ValueError(
+                f"classes: {where} has no image of {shorten(absent)}; leave the class "
+                f"out or use another split{why}"
+            )
+        if not self.by_class:
+            raise ValueError(
+                f"{where} has no image of any kept class; leave the set out or keep "
+                f"more classes{why}"
+            )
 
     def _log_unused(self) -> None:
         unused = np.ones(len(self), bool)

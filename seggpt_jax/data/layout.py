@@ -16,8 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from seggpt_jax.config import shorten
-from seggpt_jax.data.decode import MAX_VALUE, Remark, naming_errors
-from seggpt_jax.data.masks import read_grey, read_ids, unlisted
+from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_grey, read_mask
+from seggpt_jax.data.files import hidden, read_file
 from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, BadRecord
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif", ".webp")
@@ -48,12 +48,21 @@ class Skipped(NamedTuple):
     listed: bool = False
 
 
+class Flaw(NamedTuple):
+    """Something wrong with a part of a record, such as an object: the rest is used. id:
+    its file and its place there. fault: false where nothing needs to be mended."""
+
+    id: str
+    reason: str
+    fault: bool = True
+
+
 class Listing(NamedTuple):
     """The records of a split. names: label -> class name, in the owners' order. facts:
     JSON, which `Layout.with_facts` needs to decode the records."""
 
     names: dict[int, str]
-    records: Iterable[Entry | Skipped]
+    records: Iterable[Entry | Skipped | Flaw]
     facts: Mapping[str, Any] = {}
 
 
@@ -71,13 +80,11 @@ class RawRecord(NamedTuple):
 class Decoded(NamedTuple):
     """A label map int32 `[h, w]` of `BACKGROUND`, `IGNORE` and labels. owners: label of
     each instance -> label of its class; None where the labels are classes. only: the
-    class that the record stands for, where the map shows other classes too. remarks:
-    about the mask."""
+    class that the record stands for, where the map shows other classes too."""
 
     segments: np.ndarray
     owners: Mapping[int, int] | None = None
     only: int | None = None
-    remarks: tuple[Remark, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,10 +147,10 @@ class Layout:
         raise NotImplementedError
 
     def read_image(self, root: Path, entry: Entry) -> bytes:
-        return (root / entry.image).read_bytes()
+        return read_file(root / entry.image)
 
     def read_mask(self, root: Path, entry: Entry) -> bytes:
-        return (root / entry.mask).read_bytes() if entry.mask else b""
+        return read_file(root / entry.mask) if entry.mask else b""
 
     def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
         """What errors call the image and the mask of a record."""
@@ -174,12 +181,12 @@ def check_split(split: str, splits: Iterable[str]) -> None:
 
 def pictures(folder: Path, suffix: str = "") -> Iterator[Path]:
     """Picture files below a folder, sorted; with `suffix`, those whose names end in it,
-    in upper or lower case. Hidden files, which begin with a dot, are left out."""
+    in upper or lower case. `hidden` files are left out."""
     for path in sorted(folder.rglob("*")):
-        name = path.name.lower()
-        if name.startswith(".") or not name.endswith(suffix.lower() or PICTURES):
+        if not path.name.lower().endswith(suffix.lower() or PICTURES):
             continue
-        yield path
+        if not hidden(path.relative_to(folder)):
+            yield path
 
 
 def pair_up(
@@ -224,18 +231,23 @@ def read_lines(path: Path, what: str) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, but for hidden ones."""
+    """Names of the folders in a folder, sorted, but for `hidden` ones."""
     names = (path.name for path in folder.iterdir() if path.is_dir())
-    return sorted(name for name in names if not name.startswith("."))
+    return sorted(name for name in names if not hidden(Path(name)))
 
 
 def files_in(folder: Path) -> set[str]:
-    """All files below a folder, relative to it. To ask for each would take longer."""
-    return {
-        relative(Path(where, name), folder)
-        for where, _, names in os.walk(folder)
-        for name in names
-    }
+    """All files below a folder, relative to it, but for `hidden` ones. To ask for each
+    would take longer."""
+    found = set()
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not hidden(Path(name))]
+        found |= {
+            relative(Path(where, name), folder)
+            for name in names
+            if not hidden(Path(name))
+        }
+    return found
 
 
 def tree_of(path: Path) -> list[Path]:
@@ -246,7 +258,7 @@ def tree_of(path: Path) -> list[Path]:
         return [path]
     found = []
     for where, names, _ in os.walk(path):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        names[:] = sorted(name for name in names if not hidden(Path(name)))
         found.append(Path(where))
     return found
 
@@ -292,19 +304,8 @@ def lookup(labels: Mapping[int, int], other: int = BACKGROUND) -> np.ndarray:
 
 
 def looked_up(mask: bytes, table: np.ndarray) -> Decoded:
-    """Decodes a mask of one value per pixel by the owners' table of labels."""
-    values, remarks = read_ids(io.BytesIO(mask))
-    return Decoded(table[values], remarks=remarks)
-
-
-def looked_up_in(
-    mask: bytes, labels: Mapping[int, int], table: np.ndarray, where: str
-) -> Decoded:
-    """Decodes a mask of one value per pixel by a user's own `labels`, id -> label, of
-    which `table` is made. where: the list of the ids, for remarks."""
-    values, remarks = read_ids(io.BytesIO(mask), labels)
-    remarks += unlisted(values, labels, where)
-    return Decoded(table[values], remarks=remarks)
+    """Decodes a mask of one value per pixel by a table of labels."""
+    return Decoded(table[read_mask(io.BytesIO(mask))])
 
 
 def looked_up_one(mask: bytes, table: np.ndarray, annotation: str) -> Decoded:

@@ -347,6 +347,7 @@ def _finish_split(
         records=([catalog[index][0]] for index in kept),
         classes=[classes[index] for index in kept],
         skipped=skipped,
+        flaws=catalog.flaws,
         facts=catalog.facts,
     )
     counts = collections.Counter(label for index in kept for label in classes[index])

@@ -11,7 +11,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from seggpt_jax.config import shorten
-from seggpt_jax.data.sources.coco import file_names, open_coco
+from seggpt_jax.data.sources.coco_file import (
+    Found,
+    Id,
+    Listed,
+    read_categories,
+    read_images,
+    read_lists,
+)
 from seggpt_jax.results.categories import Categories
 from seggpt_jax.results.objects import Object
 
@@ -23,28 +30,34 @@ class Truth:
     """The images and categories of a COCO file. Raises ValueError if it is none."""
 
     def __init__(self, path: Path):
-        self.path, coco = path, open_coco(path)
-        self.categories = {i: coco.cats[i]["name"] for i in sorted(coco.cats)}
-        self._images: dict[str, list[tuple[tuple[str, ...], dict]]] = {}
-        for image in coco.imgs.values():
-            for name in file_names(image):
-                parts = PurePath(name.replace("\\", "/")).parts
-                self._images.setdefault(parts[-1], []).append((parts, image))
+        # Results need no annotations: the images of a test have none.
+        data = read_lists(path, "segmentation", ("images", "categories"))
+        found: Found = []
+        names = read_categories(path, data["categories"], found)
+        images, same = read_images(path, data["images"], found)
+        self.path, self.categories = path, dict(sorted(names.items()))
+        self._images: dict[str, list[tuple[tuple[str, ...], Id, Listed]]] = {}
+        again = [(key, first) for key, first in same.items() if first in images]
+        for key, first in [*zip(images, images, strict=True), *again]:
+            image = images[first]
+            for name in image.names:
+                parts = PurePath(name).parts
+                self._images.setdefault(parts[-1], []).append((parts, key, image))
 
-    def image_of(self, path: Path) -> dict[str, Any]:
+    def image_of(self, path: Path) -> Listed:
         """The file's entry of an image: its `file_name` is the end of the path, or the
         path is the end of its `file_name`. Raises ValueError if there is none, or more
         than one."""
         given = path.parts
         found = {
-            image["id"]: image
-            for parts, image in self._images.get(path.name, [])
+            key: image
+            for parts, key, image in self._images.get(path.name, [])
             if _ends_alike(parts, given)
         }
         if len(found) == 1:
             return next(iter(found.values()))
         if found:
-            names = [file_names(image)[0] for image in found.values()]
+            names = [image.name for image in found.values()]
             raise ValueError(
                 f"{path} may be {shorten(names, 3)} of {self.path}: give it with its "
                 "folder"
@@ -62,7 +75,7 @@ def piece(
     size: tuple[int, int],
     objects: Iterable[Object],
     categories: Categories,
-    known: Mapping[str, Any] | None = None,
+    known: Listed | None = None,
 ) -> Piece:
     """The part of one image of size (h, w). known: its entry in a COCO file; the part
     then has its id, and the fields that results have. Raises ValueError if the file
@@ -72,14 +85,14 @@ def piece(
         image = {"file_name": source, "height": height, "width": width}
         notes = [_annotation(each, size, categories) for each in objects]
         return {"image": image, "annotations": notes}
-    if (known["height"], known["width"]) != size:
+    if known.size not in (None, size):
         raise ValueError(
-            f"{source} is {width} x {height}, and {known['width']} x "
-            f"{known['height']} in the COCO file"
+            f"{source} is {width} x {height}, and {known.size[1]} x {known.size[0]} in "
+            f"the COCO file"
         )
     notes = [
         {
-            "image_id": known["id"],
+            "image_id": known.id,
             "category_id": categories.ids[each.label],
             # No box: `loadRes` would take the area of the box for that of the mask.
             "segmentation": each.rle(size),
@@ -87,7 +100,7 @@ def piece(
         }
         for each in objects
     ]
-    return {"image": {"id": known["id"], "file_name": source}, "annotations": notes}
+    return {"image": {"id": known.id, "file_name": source}, "annotations": notes}
 
 
 def _annotation(

@@ -6,13 +6,14 @@ The command line writes them into folders (`folder`); a server sends them.
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from seggpt_jax.config import suggest
+from seggpt_jax.data.sources.coco_file import Listed
 from seggpt_jax.inference import Result
 from seggpt_jax.pictures.images import overlay, save_labels
 from seggpt_jax.results import coco, table, yolo
@@ -33,7 +34,7 @@ class Shown:
     result: Result
     objects: Sequence[Object]
     categories: Categories
-    known: Mapping[str, Any] | None = None
+    known: Listed | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -83,25 +83,6 @@ def test_reserved_ids_move(tmp_path):
     np.testing.assert_array_equal(hidden == IGNORE, values == 255)
 
 
-def test_what_no_table_lists_is_said(tmp_path, caplog):
-    """Once for a set: a smooth mask, and its inside, which the table does not list."""
-    root = write(tmp_path / "x", ["train\ta.png\ta_mask.png\t9\t6\t1"] * 2)
-    smooth = np.array([[0, 0, 0, 40 + 30 * k, *[255] * 5] for k in range(6)], np.uint8)
-    Image.fromarray(smooth).save(root / "a_mask.png")
-    source = indexed(root, "train")
-    for sample in source:
-        np.testing.assert_array_equal(sample.segments, np.where(smooth < 128, 0, 255))
-    assert [line.split(";")[0] for line in caplog.messages] == [
-        "x: smooth masks are cut at half: 128 and more is inside",
-        "x: masks of 0 and 255 only teach nothing where classes.tsv does not list 255: "
-        "it is ignored",
-    ]
-    (root / "classes.tsv").write_text(CLASSES + "255\tvessel\t1\n")
-    np.testing.assert_array_equal(
-        indexed(root, "train")[0].segments, np.where(smooth < 128, 0, 256)
-    )
-
-
 @pytest.mark.parametrize(
     "name, kind, same",
     [("regions", INSTANCE, True), ("pets", CATEGORY, False), ("new", CATEGORY, False)],
@@ -215,7 +196,10 @@ def test_the_prepared_form_reads_equal(tmp_path):
         ({"rows": ["train\ta\tb\t9\t-6\t1"]}, r"line 2: height '-6' .* 1 or more"),
         ({"rows": ["train\tno.png\ta_mask.png\t9\t6\t1"]}, r"1 files .*no.png;"),
         ({"rows": ["train\ta.png\tno.png\t9\t6\t1"]}, r"1 files .*no.png; restore"),
-        ({"rows": ["train\ta.png\ta_mask.png\t9\t6\t"]}, r"no image of any kept class"),
+        (
+            {"rows": ["train\ta.png\ta_mask.png\t9\t6\t"]},
+            r"of 1 records 0 .* and 1 have no class",
+        ),
         ({"classes": "name\tid\n"}, r"classes.tsv line 1: .*id, name.*found name, id"),
         ({"classes": HEAD}, r"classes.tsv lists no class"),
         ({"classes": HEAD + "1\tdog\n"}, r"classes.tsv line 2: 2 fields instead of 3"),

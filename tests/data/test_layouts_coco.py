@@ -89,7 +89,9 @@ def test_what_makes_no_record(instances):
     assert faults == {"3": True, "4": False, "5": False, "6": False, "7": True}
     reasons = " ".join(s.reason for s in source.store.catalog.skipped)
     assert "is not in" in reasons and "has no object" in reasons
-    assert "out of form: KeyError(5)" in reasons
+    box, unlisted = source.store.catalog.flaws
+    assert not box.fault and "annotation 101 of" in box.id and "no mask" in box.reason
+    assert unlisted.fault and "category_id 5; the file lists 1, 90" in unlisted.reason
 
 
 def test_small_objects_lie_over_large_ones(instances):
@@ -162,7 +164,7 @@ def test_a_file_that_is_no_coco_json(instances, text):
     root, _ = instances
     (root / "annotations/instances_train2017.json").write_text(text)
     with pytest.raises(
-        ValueError, match=r"instances_train2017\.json: (not COCO|lists no)"
+        ValueError, match=r"instances_train2017\.json: (not a JSON|not COCO|lists no)"
     ):
         raw("coco_instance", root, "train")
 
@@ -220,9 +222,9 @@ def test_panoptic_segments_void_and_crowds(tmp_path):
     with pytest.raises(BadRecord, match="segments .* annotation does not list: 257"):
         source[1]
     (skipped,) = source.store.catalog.skipped
-    assert "has no mask 000000000002.png" in skipped.reason
+    assert "has no mask: 000000000002.png is not in" in skipped.reason
     write_json(path, {"annotations": []})
-    with pytest.raises(ValueError, match="not COCO's panoptic format: KeyError"):
+    with pytest.raises(ValueError, match="not COCO's format: it lacks images, categ"):
         raw("coco_panoptic", root, "train")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.sample import IGNORE, BadRecord
 from tests.support import miniatures
 from tests.support.layouts import (
     agrees,
@@ -89,10 +90,13 @@ def test_a_late_file_makes_its_record(copied, kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hidden_files_are_not_meant(copied, kind):
-    """macOS leaves `._NAME` beside each NAME on foreign disks and in archives."""
+    """macOS leaves `._NAME` beside each NAME on foreign disks, and __MACOSX with the
+    same names in archives; Windows leaves Thumbs.db."""
     root = copied(kind)
     for path in [p for p in root.rglob("*") if p.is_file()]:
-        path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+        (path.parent / "__MACOSX").mkdir(exist_ok=True)
+        for name in (f"._{path.name}", f"__MACOSX/{path.name}", "Thumbs.db"):
+            (path.parent / name).write_bytes(b"Mac OS X")
     source = raw(kind, root, "train")
     agrees(source)
     assert not source.store.catalog.skipped and not source.store.catalog.unreadable
@@ -198,6 +202,58 @@ def test_lip_beside_what_macos_packs(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"Mac OS X")
     assert shown(raw("lip", tmp_path, "train")) == {"1_2": ["hat"]}
+
+
+@pytest.mark.parametrize("place", ["image", "mask"])
+def test_pointers_of_git_lfs_are_named(tmp_path, place):
+    """In all places of a file: a cloned repository without its large files."""
+    text = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    for k in range(3):
+        photo(tmp_path / f"images/x/{k}.png")
+        mask(tmp_path / f"masks/x/{k}.png", (0, 1))
+    for path in (tmp_path / f"{place}s/x").iterdir():
+        path.write_bytes(text)
+    if place == "image":
+        with pytest.raises(BadRecord, match=r"images/x/0\.png is a pointer of Git LFS"):
+            raw("png_folders", tmp_path, "x", ids={"a": 1})[0]
+        return
+    wanted = r"of 3 records 3 have masks that cannot be read, and 0 .* 3 records whose "
+    wanted += (
+        r"mask cannot be read: 0 .*masks/x/0\.png is a pointer of Git LFS, not the "
+    )
+    with pytest.raises(ValueError, match=wanted + "file; run `git lfs pull`"):
+        raw("png_folders", tmp_path, "x", ids={"a": 1})
+    mask(tmp_path / "masks/x/1.png", (0, 1))
+    source = raw("png_folders", tmp_path, "x", ids={"a": 1, "b": 2})
+    with pytest.raises(
+        ValueError, match="no image of b; .* 2 records whose mask cannot"
+    ):
+        Dataset(source.store, "x", classes=["b"])
+
+
+def test_masks_that_show_nothing_say_so(tmp_path):
+    """Void or background throughout: no setting of classes is the cause."""
+    for k, value in enumerate((0, IGNORE, 7)):
+        photo(tmp_path / f"images/x/{k}.png")
+        mask(tmp_path / f"masks/x/{k}.png", (value,))
+    with pytest.raises(
+        ValueError, match="of 3 records 0 have .*, and 3 have no class, o"
+    ):
+        raw("png_folders", tmp_path, "x", ids={"a": 1})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["images/training/a/abbey/ADE_train_1_seg.png", "ADE20K/index_ade20k.pkl",
+     "images/ADE/training/ADE_train_1.json"],
+)  # fmt: skip
+def test_the_full_ade20k_is_named(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    with pytest.raises(
+        ValueError, match="this is the full ADE20K.*SceneParse150 is wan"
+    ):
+        raw("ade20k", tmp_path, "train")
 
 
 # VOC.

@@ -44,4 +44,20 @@ class Ade20k(Folders):
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
         ade = top(root, "ADEChallengeData2016")
+        if not (ade / "annotations").is_dir() and _is_full(root):
+            raise ValueError(
+                f"{root}: this is the full ADE20K, its masks *_seg.png of thousands "
+                f"of classes; SceneParse150 is wanted, ADEChallengeData2016.zip "
+                f"(docs/data.md)"
+            )
         yield ade / "images" / FOLDERS[split], ade / "annotations" / FOLDERS[split]
+
+
+def _is_full(root: Path) -> bool:
+    """Whether a folder is or holds the full ADE20K, of 2016 or of 2021."""
+    marks = ("index_ade20k.*", "images/ADE", "images/training/*/*/*_seg.png")
+    return any(
+        next(root.glob(f"{place}{mark}"), None)
+        for place in ("", "*/")
+        for mark in marks
+    )

@@ -1,32 +1,34 @@
 """COCO's JSON format: instances of COCO 2017, and any data set written in it."""
 
-import contextlib
 import dataclasses
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from PIL import ExifTags, Image
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
 
-from seggpt_jax.data.decode import MAX_VALUE
+from seggpt_jax.data.decode import check_size, naming_errors
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
+    Flaw,
     Layout,
     Listing,
     Skipped,
-    files_in,
     labels_of,
     need,
     nth_label,
     placed,
     relative,
 )
-from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, kind_of
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord, kind_of
+from seggpt_jax.data.sources.coco_file import CocoFile, Id, Images, Note, read_coco
+from seggpt_jax.data.sources.coco_region import read_region
+
+Object = tuple[int, int, str]  # label, whether it is a crowd or ignored, RLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,9 @@ class CocoJson(Layout):
     stands for the split, which may be any word. kind: "instance" gives every object a
     label of its own, "category" the id of its category. Crowds are `IGNORE`; small
     objects lie over large ones. Images without objects make no record.
+
+    An object of unknown category is `IGNORE`, and so is the box of an object whose mask
+    is missing or wrong: it lies somewhere there.
     """
 
     splits: ClassVar[tuple[str, ...]] = ()
@@ -48,80 +53,112 @@ class CocoJson(Layout):
         object.__setattr__(self, "kind", kind_of(self.kind))
 
     def records(self, root: Path, split: str) -> Listing:
-        images, path = self.watched(root, split)
-        coco = open_coco(path)
-        labels = labels_of(sorted(coco.cats))
-        there = files_in(images)
+        folder, path = self.watched(root, split)
+        coco, images = read_coco(path), Images(folder)
+        labels = labels_of(sorted(coco.names))
 
-        def entries() -> Iterator[Entry | Skipped]:
+        def entries() -> Iterator[Entry | Skipped | Flaw]:
+            yield from coco.found
             for image_id, notes, group in self.choose(coco):
-                if image_id not in coco.imgs:
-                    yield Skipped(f"image {image_id}", "has objects, but is not listed")
-                    continue
-                image = coco.imgs[image_id]
-                names = file_names(image)
-                name = next((name for name in names if name in there), None)
+                image = coco.images[image_id]
+                name = images.find(image.names)
                 if name is None:
-                    why = f"is not in {images}"
-                    yield Skipped(names[0] + group, why, listed=True)
+                    why = images.why_not(image.name)
+                    yield Skipped(image.name + group, why, listed=True)
                     continue
-                try:
-                    groups = self._encode(coco, notes, labels)
-                except (ValueError, TypeError, IndexError, KeyError) as error:
-                    why = f"has an annotation out of form: {error!r}"
-                    yield Skipped(name + group, why, listed=True)
-                    continue
-                if not groups:
+                if not notes:
                     yield Skipped(name + group, "has no object", fault=False)
                     continue
-                size = int(image["height"]), int(image["width"])
+                size = image.size
+                if size is None:
+                    try:
+                        size = stored_size(folder / name)
+                    except BadRecord as error:
+                        why = f"has no size in the JSON; {error}"
+                        yield Skipped(name + group, why, listed=True)
+                        continue
+                    why = "has no possible size in the JSON: that of its file is taken"
+                    yield Flaw(name, why, fault=False)
+                groups: dict[str, list[Object]] = {}
+                where = f"{path.name} {{}} of {name}"
+                add = self._add_objects(groups, coco, notes, labels, size, where)
+                yield from (flaws := list(add))
+                if not groups:
+                    why = "has no object but crowds and objects that are ignored"
+                    lost = any(flaw.fault for flaw in flaws)
+                    yield Skipped(name + group, why, fault=lost, listed=lost)
                 for group, objects in groups.items():
                     shown = {label for label, crowd, _ in objects if not crowd}
+                    note = {"image": image_id, "size": size, "objects": objects}
                     yield Entry(
                         name + group,
-                        relative(images / name, root),
-                        annotation=json.dumps({"size": size, "objects": objects}),
+                        relative(folder / name, root),
+                        annotation=json.dumps(note),
                         classes=tuple(sorted(shown)),
                     )
 
-        names = {labels[i]: coco.cats[i]["name"] for i in self.categories(coco)}
+        names = {labels[i]: coco.names[i] for i in self.categories(coco)}
         return Listing(names, entries())
 
-    def categories(self, coco: COCO) -> list[int]:
+    def categories(self, coco: CocoFile) -> list[int]:
         """The ids of the categories that are classes of the source."""
-        return sorted(coco.cats)
+        return sorted(coco.names)
 
-    def choose(self, coco: COCO) -> Iterator[tuple[int, list[dict], str]]:
+    def choose(self, coco: CocoFile) -> Iterator[tuple[Id, Sequence[Note], str]]:
         """For every image its id, the annotations that records are made of, and the
         group that errors name where these are of one group."""
-        unlisted = sorted(coco.imgToAnns.keys() - coco.imgs.keys(), key=str)
-        for image_id in [*unlisted, *sorted(coco.imgs)]:
-            yield image_id, coco.imgToAnns.get(image_id, []), ""
+        for image_id in coco.images:
+            yield image_id, coco.notes.get(image_id, ()), ""
 
-    def group(self, category: dict) -> str:
+    def group(self, category: str) -> str:
         """What the id of a record ends with. Categories of an image whose group differs
         make records of their own: for classes that lie over each other."""
         return ""
 
-    def _encode(
-        self, coco: COCO, notes: Iterable[dict], labels: dict[int, int]
-    ) -> dict[str, list[tuple]]:
-        """Group -> its objects; groups with crowds only are left out."""
-        groups: dict[str, list[tuple]] = {}
+    def _add_objects(
+        self,
+        groups: dict[str, list[Object]],
+        coco: CocoFile,
+        notes: Iterable[Note],
+        labels: Mapping[int, int],
+        size: tuple[int, int],
+        where: str,
+    ) -> Iterator[Flaw]:
+        """Adds the objects of an image to their groups, and yields what is wrong.
+        Groups without a mask to learn are left out."""
+        everywhere: list[Object] = []  # of unknown category
+        found: dict[str, list[Object]] = {}
         for note in notes:
-            if found := encode(coco, note, labels):
-                category = coco.cats[note["category_id"]]
-                groups.setdefault(self.group(category), []).append(found)
-        return {
-            group: objects
-            for group, objects in groups.items()
-            if not all(crowd for _, crowd, _ in objects)
-        }
+            region = read_region(note.row, size)
+            known = region.exact and not note.wrong
+            if wrong := note.wrong or region.wrong:
+                then = "it is left out, as its place is unknown"
+                if region.counts:
+                    then = f"its {'mask' if region.exact else 'box'} is ignored"
+                reason = wrong if known else f"{wrong}: {then}"
+                fault = bool(note.wrong) or region.fault
+                yield Flaw(where.format(note.name), reason, fault)
+            if not region.counts:
+                continue
+            label = BACKGROUND if note.category is None else labels[note.category]
+            item = label, int(note.crowd or not known), region.counts
+            if note.category is None:
+                everywhere.append(item)
+            else:
+                group = self.group(coco.names[note.category])
+                found.setdefault(group, []).append(item)
+        for group, objects in found.items():
+            if not all(crowd for _, crowd, _ in objects):
+                groups[group] = objects + everywhere
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         yield need(placed(root, "images", self.images, split), "the images' folder")
         path = placed(root, "annotations", self.annotations, split)
         yield need(path, "COCO annotations")
+
+    def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
+        image = json.loads(entry.annotation)["image"]
+        return str(root / entry.image), f"(the objects of image {image} in the JSON)"
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         note = json.loads(annotation)
@@ -139,64 +176,13 @@ class CocoInstance(CocoJson):
     kind: int | str = "instance"
 
 
-def open_coco(path: Path) -> COCO:
-    """pycocotools' index of a JSON file, without its printed lines."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(path)
-        coco.imgToAnns = dict(coco.imgToAnns)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path}: not COCO's format: {error!r}") from error
-    if not coco.cats or not coco.imgs:
-        raise ValueError(f"{path}: lists no category or no image")
-    for number, category in coco.cats.items():
-        if not (type(number) is int and 0 <= number <= MAX_VALUE):
-            raise ValueError(
-                f"{path}: category id {number!r} must be a whole number of 0 to "
-                f"{MAX_VALUE}"
-            )
-        if not isinstance(category.get("name"), str):
-            raise ValueError(f"{path}: category {number} has no name")
-    return coco
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
-
-
-def file_names(image: dict) -> list[str]:
-    """The names that an image's file may have. LVIS gives only its former address."""
-    names = [image["file_name"]] if image.get("file_name") else []
-    if image.get("coco_url"):
-        names.append("/".join(image["coco_url"].split("/")[-2:]))
-    return names or [f"image {image['id']}"]
-
-
-def encode(coco: COCO, note: dict, labels: dict[int, int]) -> tuple | None:
-    """(label, crowd, compressed RLE) of an annotation; None if it has no mask, or a
-    mask without pixels. Raises ValueError for a mask that does not fit its image."""
-    if not (given := note.get("segmentation")):
-        return None
-    image = coco.imgs[note["image_id"]]
-    size = [int(image["height"]), int(image["width"])]
-    if isinstance(given, dict):
-        if (found := list(given["size"])) != size:
-            raise ValueError(f"RLE of {found} in an image of {size}")
-        plain = given["counts"]
-        if isinstance(plain, list) and sum(plain) != size[0] * size[1]:
-            raise ValueError(f"RLE of {sum(plain)} pixels in an image of {size}")
-    try:
-        coded = coco.annToRLE(note)
-    except Exception as error:  # pycocotools raises bare ones
-        raise ValueError(str(error)) from error
-    if not rle.area(coded):
-        return None
-    counts = coded["counts"]
-    text = counts.decode() if isinstance(counts, bytes) else counts
-    return labels[note["category_id"]], int(note.get("iscrowd", 0)), text
+def stored_size(path: Path) -> tuple[int, int]:
+    """(h, w) of a picture, from its header. Raises `BadRecord`."""
+    with naming_errors(str(path)), Image.open(path) as picture:
+        check_size(picture)
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+            raise BadRecord("is turned by its EXIF tag: give its width and height")
+        return picture.height, picture.width
 
 
 def paint(
@@ -209,7 +195,8 @@ def paint(
     layers = []
     for number, (label, crowd, counts) in enumerate(objects):
         value = nth_label(number) if instances else label
-        owners[value] = label
+        if not crowd:
+            owners[value] = label
         coded = {"size": size, "counts": counts.encode()}
         order = (not crowd, -int(rle.area(coded)))
         layers.append((order, IGNORE if crowd else value, coded))

@@ -3,31 +3,49 @@
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Iterator
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seggpt_jax.config import shorten
+from seggpt_jax.data.decode import read_colors
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
+    Flaw,
     Layout,
     Listing,
     Skipped,
-    files_in,
     labels_of,
     need,
     nth_label,
     placed,
     relative,
 )
-from seggpt_jax.data.masks import read_colors
 from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
-from seggpt_jax.data.sources.coco import read_json
+from seggpt_jax.data.sources.coco_file import (
+    Found,
+    Images,
+    Row,
+    category_of,
+    crowd_of,
+    id_of,
+    read_categories,
+    read_images,
+    read_lists,
+    show,
+    text_of,
+    what_is_wrong,
+    whole,
+)
 
 _UNKNOWN = -1
+_MAX_SEGMENT = 2**24 - 1  # three channels of 8 bits
+# Label and crowd of each segment; no label for a category that is not listed.
+Segments = dict[int, tuple[int | None, bool]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +55,8 @@ class CocoPanoptic(Layout):
     segment of a pixel (cocodataset.org/#format-data). The three are settings; `{split}`
     in them stands for the split.
 
-    Labels are the category ids. Segment 0 (void) and crowds are `IGNORE`.
+    Labels are the category ids. Segment 0 (void), crowds and segments of unknown
+    category are `IGNORE`.
     """
 
     images: str = "{split}2017"
@@ -45,56 +64,62 @@ class CocoPanoptic(Layout):
     masks: str = "annotations/panoptic_{split}2017"
 
     def records(self, root: Path, split: str) -> Listing:
-        images, path, masks = self.watched(root, split)
-        data = read_json(path)
-        try:
-            names = {c["id"]: c["name"] for c in data["categories"]}
-            labels = labels_of(names)
-            file_names = {image["id"]: image["file_name"] for image in data["images"]}
-            notes = [
-                (
-                    file_names.get(a["image_id"]),
-                    a["file_name"],
-                    {
-                        s["id"]: (labels[s["category_id"]], bool(s["iscrowd"]))
-                        for s in a["segments_info"]
-                    },
-                )
-                for a in data["annotations"]
-            ]
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}: not COCO's panoptic format: {type(error).__name__} {error}"
-            ) from error
-        there = files_in(images), files_in(masks)
+        folder, path, mask_folder = self.watched(root, split)
+        data = read_lists(path, "segments_info")
+        found: Found = []
+        names = read_categories(path, data["categories"], found)
+        listed, same = read_images(path, data["images"], found)
+        labels = labels_of(names)
+        images, masks = Images(folder), Images(mask_folder)
 
-        noted = {image for image, _, _ in notes}
-
-        def entries() -> Iterator[Entry | Skipped]:
-            for image in sorted({*file_names.values()} - noted):
-                yield Skipped(image, f"has no annotation in {path}", listed=True)
-            for image, mask, segments in notes:
-                if image not in there[0]:
-                    why = f"has no image {image} in {images}"
-                    yield Skipped(mask, why, listed=True)
-                elif mask not in there[1]:
-                    why = f"has no mask {mask} in {masks}"
-                    yield Skipped(image, why, listed=True)
+        def entries() -> Iterator[Entry | Skipped | Flaw]:
+            yield from found
+            seen = set()
+            for number, row in enumerate(data["annotations"], 1):
+                where = f"{path.name} annotation entry {number}"
+                row = row if isinstance(row, dict) else {}
+                name, segments = text_of(row.get("file_name")), row.get("segments_info")
+                if name is None or not isinstance(segments, list):
+                    missing = "file_name" if name is None else "segments_info"
+                    yield Skipped(where, f"has {show(row, missing)}", listed=True)
+                    continue
+                plain = posixpath.normpath(name.replace("\\", "/"))
+                key = id_of(row.get("image_id"))
+                image = None
+                if key is not None and (first := same.get(key, key)) is not None:
+                    image = listed.get(first)
+                    seen.add(first)
+                if image is None:
+                    why = f"has {show(row, 'image_id')}, which no image has"
+                    yield Skipped(f"{where} ({plain})", why, listed=True)
+                elif (picture := images.find(image.names)) is None:
+                    why = f"has no image: {image.name} {images.why_not(image.name)}"
+                    yield Skipped(plain, why, listed=True)
+                elif (mask := masks.find((name, plain))) is None:
+                    why = f"has no mask: {plain} {masks.why_not(plain)}"
+                    yield Skipped(image.name, why, listed=True)
                 else:
-                    shown = {label for label, crowd in segments.values() if not crowd}
+                    wrong: list[str] = []
+                    marks = read_marks(segments, names, labels, wrong)
+                    yield from (Flaw(f"{path.name} {mask}", why) for why in wrong)
+                    shown = {label for label, crowd in marks.values() if not crowd}
                     yield Entry(
                         Path(mask).stem,
-                        relative(images / image, root),
-                        relative(masks / mask, root),
-                        json.dumps({n: self.mark(*s) for n, s in segments.items()}),
-                        tuple(sorted(shown)),
+                        relative(folder / picture, root),
+                        relative(mask_folder / mask, root),
+                        json.dumps({n: self.mark(*mark) for n, mark in marks.items()}),
+                        tuple(sorted(label for label in shown if label is not None)),
                     )
+            for key, image in listed.items():
+                if key not in seen:
+                    why = f"has no annotation in {path}"
+                    yield Skipped(image.name, why, listed=True)
 
         return Listing({labels[i]: name for i, name in names.items()}, entries())
 
-    def mark(self, label: int, crowd: bool) -> Any:
+    def mark(self, label: int | None, crowd: bool) -> Any:
         """The note of a segment in an annotation."""
-        return IGNORE if crowd else label
+        return IGNORE if crowd or label is None else label
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         images, path, masks = (
@@ -115,7 +140,7 @@ class CocoPanopticSegments(CocoPanoptic):
 
     kind = INSTANCE
 
-    def mark(self, label: int, crowd: bool) -> Any:
+    def mark(self, label: int | None, crowd: bool) -> Any:
         return label, crowd
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
@@ -129,6 +154,28 @@ class CocoPanopticSegments(CocoPanoptic):
         return Decoded(found, owners)
 
 
+def read_marks(
+    rows: list[Any], names: Mapping[int, str], labels: Mapping[int, int], wrong: list
+) -> Segments:
+    """Segment -> its label and whether it is a crowd. Adds to `wrong` what is wrong."""
+    marks: Segments = {}
+    for given in rows:
+        row: Row = given if isinstance(given, dict) else {}
+        number = whole(row.get("id"))
+        if number is None or not 0 < number <= _MAX_SEGMENT:
+            wrong.append(f"has a segment of {show(given, 'id')}: 1 to {_MAX_SEGMENT}")
+            continue
+        category, crowd = category_of(row, names), crowd_of(row)
+        if why := what_is_wrong(row, names):
+            wrong.append(f"segment {number} {why}: it is ignored")
+        label = None if category is None or crowd is None else labels[category]
+        mark = label, bool(crowd) or label is None
+        if marks.setdefault(number, mark) != mark:
+            wrong.append(f"lists segment {number} twice, as different: it is ignored")
+            marks[number] = None, True
+    return marks
+
+
 def read_segments(mask: bytes, annotation: str) -> tuple[np.ndarray, list[dict]]:
     """The segment of each pixel of `CocoPanopticSegments`, 0 for none, and COCO's
     `segments_info` with labels for `category_id`."""
@@ -140,7 +187,9 @@ def read_segments(mask: bytes, annotation: str) -> tuple[np.ndarray, list[dict]]
     shown = set(np.unique(ids).tolist()) - {0}
     if odd := shown ^ {segment["id"] for segment in segments}:
         raise BadRecord(f"and its annotation have other segments: {shorten(odd)}")
-    return ids, segments
+    unknown = [s["id"] for s in segments if s["category_id"] is None]
+    ids[np.isin(ids, unknown)] = 0
+    return ids, [s for s in segments if s["category_id"] is not None]
 
 
 def paint_segments(mask: bytes, annotation: str) -> Decoded:

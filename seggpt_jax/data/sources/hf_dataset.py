@@ -15,6 +15,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from seggpt_jax.config import shorten, suggest
+from seggpt_jax.data.files import hidden, read_file
 from seggpt_jax.data.layout import Entry, Listing, need, relative
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.data.sources.ids import ById
@@ -45,12 +46,7 @@ class HfDataset(ById):
     def records(self, root: Path, split: str) -> Listing:
         def entries() -> Iterator[Entry]:
             for path in _files(root, split):
-                names = _names(path)
-                for column in (self.image, self.mask):
-                    if column not in names:
-                        raise ValueError(
-                            f"{path} has no column {column!r}{suggest(column, names)}"
-                        )
+                _check_columns(path, (self.image, self.mask))
                 for row in range(_length(path)):
                     name = f"{relative(path, root)}#{row}"
                     yield Entry(name, name)
@@ -69,22 +65,27 @@ class HfDataset(ById):
     def _read(self, root: Path, entry: Entry, column: str) -> bytes:
         file, _, row = entry.image.rpartition("#")
         path = root / file
-        cell = _cell(path, (self.image, self.mask), column, int(row))
-        if isinstance(cell, bytes):
-            return cell
-        given = cell if isinstance(cell, dict) else {}
+        try:
+            cell = _cell(path, (self.image, self.mask), column, int(row))
+        except pyarrow.ArrowException as error:  # of many kinds; some are no ValueError
+            raise BadRecord(f"cannot be read: {error}; copy {file} again") from error
+        given = cell if isinstance(cell, dict) else {"bytes": cell}
         if given.get("bytes"):
             return given["bytes"]
         if name := given.get("path"):
             found = (folder / name for folder in (path.parent, root))
-            return next((p for p in found if p.exists()), Path(name)).read_bytes()
+            return read_file(next((p for p in found if p.exists()), Path(name)))
         raise BadRecord(f"column {column} holds no picture")
 
 
 def _files(root: Path, split: str) -> list[Path]:
     need(root, "a folder of Hugging Face datasets")
     for pattern in PATTERNS:
-        found = sorted(root.glob(pattern.format(split=split)))
+        found = [
+            path
+            for path in sorted(root.glob(pattern.format(split=split)))
+            if not hidden(path.relative_to(root))
+        ]
         if found and found[0].name == "state.json":
             return _saved(found[0])
         if found := _shards(found, split):
@@ -131,13 +132,34 @@ def _saved(state: Path) -> list[Path]:
         raise ValueError(f"{state}: not the state of `datasets` ({error!r})") from error
 
 
-def _names(path: Path) -> list[str]:
+def _check_columns(path: Path, columns: Iterable[str]) -> None:
+    """Refuses a file without these columns, or where they hold no pictures."""
     if path.suffix == ".parquet":
         try:
-            return pyarrow.parquet.read_schema(path).names
-        except pyarrow.ArrowInvalid as error:
+            schema = pyarrow.parquet.read_schema(path)
+        except pyarrow.ArrowException as error:
             raise ValueError(f"{path}: not a Parquet file ({error})") from error
-    return _arrow(path, _time(path)).schema.names
+    else:
+        schema = _arrow(path, _time(path)).schema
+    for column in columns:
+        if schema.names.count(column) != 1:
+            what = "two columns" if column in schema.names else "no column"
+            raise ValueError(
+                f"{path} has {what} {column!r}{suggest(column, schema.names)}"
+            )
+        kind = schema.field(column).type
+        if not _is_image(kind):
+            raise ValueError(
+                f"{path}: column {column!r} is {kind}, not the feature Image, which is "
+                f"bytes and path"
+            )
+
+
+def _is_image(kind: pyarrow.DataType) -> bool:
+    if pyarrow.types.is_struct(kind):
+        names = {kind.field(k).name for k in range(kind.num_fields)}
+        return bool(names & {"bytes", "path"})
+    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
 def _length(path: Path) -> int:
@@ -165,7 +187,7 @@ def _arrow(path: Path, time: int) -> pyarrow.Table:
     """A file of Arrow, mapped into memory: to open it reads the schema only."""
     try:
         return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
-    except pyarrow.ArrowInvalid as error:
+    except pyarrow.ArrowException as error:
         raise ValueError(f"{path}: not a file of `datasets` ({error})") from error
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+from seggpt_jax.data.files import hidden
 from seggpt_jax.data.layout import lookup, names_of
 from seggpt_jax.data.sources.folders import Folders
 
@@ -27,7 +28,7 @@ class Lip(Folders):
 
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
         def find(name: str) -> Path:
-            found = (p for p in root.rglob(name) if "__MACOSX" not in p.parts)
+            found = (p for p in root.rglob(name) if not hidden(p.relative_to(root)))
             return min(found, default=root / name)
 
         yield find(f"{split}_images"), find(f"{split}_segmentations")

@@ -1,12 +1,11 @@
 """LVIS v1: 1,203 classes; and LVIS-92i, its folds of about 92 classes."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from pycocotools.coco import COCO
-
 from seggpt_jax.data.sources.coco import CocoJson
+from seggpt_jax.data.sources.coco_file import CocoFile, Id, Note
 
 FOLDS = 10
 
@@ -23,8 +22,8 @@ class Lvis(CocoJson):
     annotations: str = "annotations/lvis_v1_{split}.json"
     images: str = "."
 
-    def group(self, category: dict) -> str:
-        return f"#{category['name']}"
+    def group(self, category: str) -> str:
+        return f"#{category}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +48,19 @@ class Lvis92i(Lvis):
         if self.shots < 1:
             raise ValueError(f"shots: {self.shots!r} must be at least 1")
 
-    def categories(self, coco: COCO) -> list[int]:
-        enough = [
-            category
-            for category in sorted(coco.cats)
-            if len(set(coco.catToImgs.get(category, ()))) > self.shots
-        ]
+    def categories(self, coco: CocoFile) -> list[int]:
+        images = coco.images_of()
+        enough = sorted(c for c, shown in images.items() if len(shown) > self.shots)
         return enough[self.fold :: FOLDS][: len(enough) // FOLDS]
 
-    def choose(self, coco: COCO) -> Iterator[tuple[int, list[dict], str]]:
+    def choose(self, coco: CocoFile) -> Iterator[tuple[Id, Sequence[Note], str]]:
+        images = coco.images_of()
         for category in self.categories(coco):
-            for image_id in sorted(set(coco.catToImgs[category])):
-                notes = coco.imgToAnns[image_id]
-                own = [note for note in notes if note["category_id"] == category]
-                yield image_id, own, self.group(coco.cats[category])
+            for image_id in images[category]:
+                # One of unknown category may be of this one.
+                own = [
+                    note
+                    for note in coco.notes[image_id]
+                    if note.category in (category, None)
+                ]
+                yield image_id, own, self.group(coco.names[category])

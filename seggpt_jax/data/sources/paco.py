@@ -18,5 +18,5 @@ class Paco(CocoJson):
     annotations: str = "annotations/paco_lvis_v1_{split}.json"
     images: str = "."
 
-    def group(self, category: dict) -> str:
-        return "#parts" if ":" in category["name"] else "#objects"
+    def group(self, category: str) -> str:
+        return "#parts" if ":" in category else "#objects"

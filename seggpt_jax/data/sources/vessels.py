@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+from seggpt_jax.data.files import hidden, read_file
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -127,7 +128,7 @@ class Stare(Vessels):
                 path.name.split(".")[0]: path
                 for path in sorted(folder.iterdir())
                 if path.name.lower().endswith((".ppm", ".ppm.gz"))
-                and not path.name.startswith(".")
+                and not hidden(Path(path.name))
             }
             for folder in folders
         )
@@ -146,5 +147,5 @@ class Stare(Vessels):
 
 
 def _unpacked(path: Path) -> bytes:
-    data = path.read_bytes()
+    data = read_file(path)
     return gzip.decompress(data) if path.suffix.lower() == ".gz" else data

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seggpt_jax.data.layout import Listing, need
 from seggpt_jax.data.sample import INSTANCE
-from seggpt_jax.data.sources.coco import read_json
+from seggpt_jax.data.sources.coco_file import read_json
 from seggpt_jax.data.sources.videos import Videos, frames
 
 

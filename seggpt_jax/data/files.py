@@ -1,0 +1,24 @@
+"""Which files of a folder are meant, and their bytes."""
+
+from pathlib import Path, PurePath
+
+from seggpt_jax.data.sample import BadRecord
+
+# Left by macOS in archives, and by Windows in folders of pictures.
+_LEFT = ("__macosx", "thumbs.db", "desktop.ini")
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def hidden(path: PurePath) -> bool:
+    """Whether no user means this path, which is relative to the folder that is listed:
+    a part of it begins with a dot, such as `._a.png` that macOS writes beside `a.png`
+    on foreign disks, or is left by a system, such as `__MACOSX` and `Thumbs.db`."""
+    return any(part.startswith(".") or part.lower() in _LEFT for part in path.parts)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises `BadRecord` for what Git LFS puts in its place."""
+    data = path.read_bytes()
+    if data.startswith(_POINTER):
+        raise BadRecord("is a pointer of Git LFS, not the file; run `git lfs pull`")
+    return data
