@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from PIL import Image
 from tqdm import tqdm
 
 from seggpt_jax.cli import (
@@ -30,7 +29,8 @@ from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.pictures import video
-from seggpt_jax.pictures.images import overlay, save_labels
+from seggpt_jax.pictures.images import overlay, read_rgb, save_labels
+from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.predict import ENSEMBLES
 from seggpt_jax.results.categories import categories, categories_of, read_names
 from seggpt_jax.results.coco import Truth
@@ -75,6 +75,7 @@ _DEFAULTED = (
     "--model BAAI/seggpt-vit-large"
 )
 _INPUTS = "image, quoted glob, or folder"
+_FRAMES = "video file, or folder of frames"
 _FORMS = f"some of {','.join(RESULTS)} (default: %(default)s)"
 _NAMES = "1=cat,2=dog, or a classes.tsv: the classes that the labels are"
 _SPLIT = "connected parts of a label are objects of their own"
@@ -84,7 +85,6 @@ _VIDEO_FORMS = (
 )
 _KIND = "what the labels tell apart (default: %(default)s)"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
-_BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
 _ENSEMBLE = "how several prompts are combined (default: %(default)s)"
 _MEMORY = "number of last frames used as prompts too (default: %(default)s)"
 _PROMPT: dict[str, Any] = {
@@ -156,7 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--coco", metavar="FILE", help=_COCO)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
     segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
-    segment.add_argument("--bits", type=int, default=16, help=_BITS)
     segment.add_argument("--batch", type=int, default=0, help="images at once")
     segment.add_argument(
         "--ensemble", choices=ENSEMBLES[1:], default="feature", help=_ENSEMBLE
@@ -164,14 +163,13 @@ def _parser() -> argparse.ArgumentParser:
 
     movie = command("video", _video, "videos")
     _add_model(movie)
-    movie.add_argument("input", metavar="INPUT", help="video file")
+    movie.add_argument("input", metavar="INPUT", help=_FRAMES)
     start = movie.add_mutually_exclusive_group(required=True)
     start.add_argument("--first", metavar="MASK", help="of the first frame")
     start.add_argument("--prompt", "--prompts", **_PROMPT)
     movie.add_argument("--out", required=True, help="folder")
     movie.add_argument("--as", dest="forms", default="overlay", help=_VIDEO_FORMS)
     movie.add_argument("--kind", choices=KINDS, default="instance", help=_KIND)
-    movie.add_argument("--bits", type=int, default=16, help=_BITS)
     movie.add_argument("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
 
     mask = command("mask", _mask, "the mask of an example, by a box or points")
@@ -213,9 +211,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _segment(args, failed: list[Failed]) -> None:
     forms, out = read_forms(args.forms, tuple(RESULTS)), Path(args.out)
     _check_options(args, forms)
-    known = Image.registered_extensions().items()
-    suffixes = {suffix for suffix, kind in known if kind in Image.OPEN}
-    found = inputs.find_inputs(args.inputs, suffixes, out)
+    found, others = inputs.find_inputs(args.inputs, out)
+    if others:
+        print(f"left out, of kinds that cannot be read: {kinds(others)}",
+              file=sys.stderr)  # fmt: skip
     given = prompt_args.read(args.prompt)
     written = files(out, forms, found)
     inputs.check_apart(written, [*found.values(), *given.files])
@@ -226,15 +225,15 @@ def _segment(args, failed: list[Failed]) -> None:
     )
     named = read_names(args.names) if args.names else {}
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
-                      ensemble=args.ensemble, bits=args.bits)  # fmt: skip
+                      ensemble=args.ensemble)  # fmt: skip
     chosen = prompt_args.show(predictor, given, args.kind)
     labels, kind, named = predictor.palette, predictor.kind, named or predictor.names
     if truth:
         classes = categories_of(truth.categories, args.coco, labels, kind, named)
     else:
         classes = categories(labels, kind, named)
-    names = ("kind", "tile", "ensemble", "dtype", "bits")
-    settings = _made_by(args, names, predictor, given.files)
+    settings = _made_by(args, ("kind", "tile", "ensemble", "dtype"), predictor,
+                        given.files)  # fmt: skip
     prepare_workdir(out, json.dumps(settings | chosen))
     of_objects = bool(set(forms) & set(OF_OBJECTS))
     if of_objects:
@@ -248,7 +247,7 @@ def _segment(args, failed: list[Failed]) -> None:
     def readable() -> Iterator[np.ndarray]:
         for name in folder.todo:
             try:
-                image = predictor.read_image(found[name])
+                image = read_rgb(found[name])
             except (ValueError, OSError) as error:
                 failed.append((found[name], str(error)))
                 continue
@@ -319,10 +318,13 @@ def _identity(path: str | Path) -> list[str]:
 def _video(args, failed: list[Failed]) -> None:
     forms = read_forms(args.forms, ("overlay", "segments"))
     path, out = Path(args.input), Path(args.out)
-    movie, labels = out / f"{path.stem}.mp4", out / path.stem
+    name = path.resolve().name if path.is_dir() else path.stem
+    movie, labels = out / f"{name}.mp4", out / name
     inputs.check_apart([movie], [path])
+    if path.is_dir() and (others := look_into(path).others):
+        print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
     info = video.probe(path)
-    predictor = _load(args, bits=args.bits)
+    predictor = _load(args)
     files, chosen = [args.first], {}
     if args.prompt:
         given = prompt_args.read(args.prompt)
@@ -335,11 +337,9 @@ def _video(args, failed: list[Failed]) -> None:
             yield frame
 
     results = predictor.track(frames(), args.first, memory=args.memory, kind=args.kind)
-    settings = (
-        _made_by(args, ("kind", "memory", "dtype", "bits"), predictor, files) | chosen
-    )
+    settings = _made_by(args, ("kind", "memory", "dtype"), predictor, files) | chosen
     settings["input"] = os.path.realpath(path)
-    prepare_workdir(out, json.dumps(settings), name=f"{path.stem}.config.json")
+    prepare_workdir(out, json.dumps(settings), name=f"{name}.config.json")
     done = {"overlay": movie.exists(), "segments": labels.exists()}
     if all(done[form] for form in forms):
         print(f"{path}: done already, in {out}")

@@ -1,26 +1,29 @@
 """Input files of `seggpt segment`."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from seggpt_jax.data.files import hidden
+from seggpt_jax.pictures.listing import kinds, look_into
 
 _GLOB = "*?["
 
 
-def find_inputs(
-    inputs: Sequence[str], suffixes: Iterable[str], out: Path
-) -> dict[str, Path]:
-    """Files, globs and folders (searched through) -> output name -> input file.
+def find_inputs(inputs: Sequence[str], out: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Files, globs and folders (searched through) -> output name -> input file; and the
+    files in these folders that are of kinds that cannot be read.
 
     An output name is the file's path within its folder, or its name, without the
     suffix. Files below `out` are results of an earlier run and are left out, unless
     named one by one. Raises ValueError when nothing is found, or two files would have
     one name.
     """
-    suffixes, made = set(suffixes), out.resolve()
+    made = out.resolve()
     found: dict[str, Path] = {}
+    others: list[Path] = []
     for given in inputs:
-        for path, name in _expand(given, suffixes):
+        for path, name in _expand(given, others):
             if str(path) != given and path.resolve().is_relative_to(made):
                 continue
             stem = str(Path(name).with_suffix(""))
@@ -30,9 +33,10 @@ def find_inputs(
                     "two runs and two --out"
                 )
             found[stem] = path
+    others = [path for path in others if not path.resolve().is_relative_to(made)]
     if not found:
         raise ValueError(f"nothing to segment in {', '.join(inputs)}")
-    return found
+    return found, others
 
 
 def check_apart(written: Iterable[Path], used: Iterable[str | Path]) -> None:
@@ -43,20 +47,27 @@ def check_apart(written: Iterable[Path], used: Iterable[str | Path]) -> None:
             raise ValueError(f"{path} would be overwritten: choose another --out")
 
 
-def _expand(given: str, suffixes: set[str]) -> list[tuple[Path, str]]:
+def _expand(given: str, others: list[Path]) -> Iterator[tuple[Path, str]]:
+    """The files that an input stands for, each with its name. Adds to `others`."""
     path = Path(given)
     if path.is_dir():
-        inside = sorted(
-            p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file()
-        )
-        if not inside:
-            kinds = ", ".join(sorted(suffixes))
-            raise ValueError(f"{given} has no file to segment ({kinds})")
-        return [(p, str(p.relative_to(path))) for p in inside]
-    if path.exists() or not any(c in given for c in _GLOB):
-        return [(path, path.name)]
-    files = [Path(p) for p in sorted(glob.glob(given, recursive=True))]
-    files = [path for path in files if path.is_file()]
-    if not files:
-        raise ValueError(f"{given} matches no file")
-    return [(p, p.name) for p in files]
+        inside = look_into(path, deep=True)
+        others += inside.others
+        if not inside.pictures:
+            there = kinds(inside.others) or "nothing"
+            raise ValueError(f"{given} has no picture to segment; it has {there}")
+        yield from ((p, str(p.relative_to(path))) for p in inside.pictures)
+    elif path.exists() or not any(c in given for c in _GLOB):
+        yield path, path.name
+    else:
+        matches = [Path(p) for p in sorted(glob.glob(given, recursive=True))]
+        files = [p for p in matches if p.is_file() and not _is_litter(p)]
+        if not files:
+            raise ValueError(f"{given} matches no file")
+        yield from ((p, p.name) for p in files)
+
+
+def _is_litter(path: Path) -> bool:
+    """Whether a pattern that matches the file does not mean it. Its folders may begin
+    with a dot, as `..` does."""
+    return hidden(Path(path.name)) or "__MACOSX" in path.parts

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from seggpt_jax.config import shorten, suggest
 from seggpt_jax.inference import Predictor
+from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.prompts import search
 from seggpt_jax.prompts.file import SUFFIX
 
@@ -119,16 +118,15 @@ def _by_stem(prompt: str, folder: str) -> dict[str, str]:
         raise ValueError(
             f"--prompt {prompt}: FOLDER:MASKS takes two folders, and {folder} is none"
         )
-    known = Image.registered_extensions()
+    inside = look_into(Path(folder))
     found: dict[str, str] = {}
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix.lower() not in known or not path.is_file():
-            continue
+    for path in inside.pictures:
         if path.stem in found:
             raise ValueError(
                 f"--prompt {prompt}: {found[path.stem]} and {path} have the same name"
             )
         found[path.stem] = str(path)
     if not found:
-        raise ValueError(f"--prompt {prompt}: {folder} has no picture")
+        there = kinds(inside.others) or "nothing"
+        raise ValueError(f"--prompt {prompt}: {folder} has no picture; it has {there}")
     return found

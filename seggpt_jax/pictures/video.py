@@ -1,4 +1,5 @@
-"""Reads and writes videos, one frame at a time (PyAV)."""
+"""Reads and writes videos, one frame at a time (PyAV). A folder of pictures is a video
+too."""
 
 import contextlib
 import importlib.util
@@ -10,8 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seggpt_jax.pictures import images
+from seggpt_jax.pictures.listing import in_order, kinds, look_into
 from seggpt_jax.runs import staging
 
+_RATE = Fraction(25)  # frames per second, where nothing tells it
 _REMEDY = "pip install 'seggpt_jax[video]'"
 
 
@@ -24,9 +28,12 @@ class VideoInfo(NamedTuple):
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-    """Reads the header of a video file. Raises ValueError, naming the file."""
+    """Reads the header of a video file, or counts the frames of a folder, which has 25
+    a second. Raises ValueError, naming the file."""
+    if Path(path).is_dir():
+        return VideoInfo(_RATE, len(_frame_files(Path(path))))
     with _opened(path) as (container, stream):
-        fps = stream.average_rate or stream.guessed_rate or Fraction(25)
+        fps = stream.average_rate or stream.guessed_rate or _RATE
         count = stream.frames
         if not count and container.duration:
             count = round(container.duration / 1_000_000 * fps)
@@ -34,10 +41,15 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """The frames uint8 `[h, w, 3]` of a video file, decoded one at a time, upright.
+    """The frames uint8 `[h, w, 3]` of a video file, decoded one at a time, upright; or
+    the pictures of a folder, by the numbers in their names: 1, 2, 10.
 
     Raises ValueError, naming the file, when it cannot be decoded.
     """
+    if Path(path).is_dir():
+        yield from _read_folder(Path(path))
+        return
+    _require(path)
     import av
 
     with _opened(path) as (container, stream):
@@ -54,6 +66,27 @@ def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
             ) from error
         if not count:
             raise ValueError(f"{path} has no frames")
+
+
+def _frame_files(path: Path) -> list[Path]:
+    found = look_into(path)
+    if not found.pictures:
+        there = kinds(found.others) or "nothing"
+        raise ValueError(f"{path} has no picture to be a frame; it has {there}")
+    return in_order(found.pictures)
+
+
+def _read_folder(path: Path) -> Iterator[np.ndarray]:
+    size = None
+    for file in _frame_files(path):
+        frame = images.read_rgb(file)
+        size = size or frame.shape
+        if frame.shape != size:
+            h, w = frame.shape[:2]
+            raise ValueError(
+                f"{file} is {w} x {h}, but the first frame is {size[1]} x {size[0]}"
+            )
+        yield frame
 
 
 @contextlib.contextmanager
@@ -99,8 +132,11 @@ def _opened(path: str | os.PathLike):
     _require(path)
     import av
 
+    if not Path(path).exists():
+        hint = "; of frames, give their folder" if set(str(path)) & set("*?%") else ""
+        raise FileNotFoundError(f"{path} does not exist{hint}")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise ValueError(f"{path} is neither a file nor a folder of frames")
     # From 19 on PyAV replaces what is no UTF-8 in metadata by itself.
     old = int(av.__version__.partition(".")[0]) < 19
     options: dict[str, Any] = {"metadata_errors": "replace"} if old else {}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -226,7 +227,7 @@ def test_options_reach_the_predictor(here, monkeypatch):
     monkeypatch.setattr(Predictor, "set_prompts", stopped)
     monkeypatch.setattr(Predictor, "track", stopped)
     options = {"ensemble": "spatial", "tile": 20, "kind": "instance", "batch": 3,
-               "dtype": "bfloat16", "attention": "xla", "bits": 12}  # fmt: skip
+               "dtype": "bfloat16", "attention": "xla"}  # fmt: skip
     assert segment("photos", *(f"--{k}={v}" for k, v in options.items())) == 2
     options["batch_size"] = options.pop("batch")
     assert given == options
@@ -234,9 +235,8 @@ def test_options_reach_the_predictor(here, monkeypatch):
     with video.writer("clip.mp4", video.Fraction(5)) as write:
         write(picture(40, 30))
     run("video", "--model=model", "--first=mask.png", "clip.mp4", "--out=out",
-        "--memory=3", "--kind=category", "--dtype=bfloat16", "--bits=9")  # fmt: skip
-    shown = {"memory": 3, "kind": "category", "dtype": "bfloat16",
-             "attention": "auto", "bits": 9}  # fmt: skip
+        "--memory=3", "--kind=category", "--dtype=bfloat16")  # fmt: skip
+    shown = {"memory": 3, "kind": "category", "dtype": "bfloat16", "attention": "auto"}
     assert given == shown
 
 
@@ -282,12 +282,15 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
             ["photos", "--coco", "gt.json", "--as", "csv"],
             "--coco is for coco-json, and",
         ),
-        (["photos", "--coco", "gt.json", "--as", "coco-json"], "gt.json: not COCO's"),
+        (
+            ["photos", "--coco", "gt.json", "--as", "coco-json"],
+            "gt.json: not a JSON file",
+        ),
         (["photos", "--names", "1=x", "--as", "csv"], "labels 2 have no name"),
         (["photos", "--prompt", "prompt.png"], "IMAGE:MASK is wanted"),
         (["photos", "--prompt", "none.png:mask.png"], "none.png cannot be read"),
         (["nothing/*.png"], "nothing/*.png matches no file"),
-        (["empty"], "empty has no file to segment"),
+        (["empty"], "empty has no picture to segment; it has nothing"),
         (["photos/a.jpg", "photos/more/a.png"], "would both be written as a"),
         (["photos", "--model", "nowhere"], "nowhere is neither a file"),
         (["photos", "--tile", "-1"], "setting tile = -1"),
@@ -326,6 +329,77 @@ def test_a_video_becomes_an_overlay_and_labels(here, capsys):
     assert "of another config" in said and "memory: 2 -> 8" in said
     assert (here / "out/clip.mp4").stat().st_mtime_ns == before
     assert segment("photos/a.jpg") == 0  # beside it
+
+
+def test_a_folder_of_frames_is_a_video(here, capsys):
+    """In the order of its numbers, whatever else lies there."""
+    (here / "clip.d").mkdir()
+    for k in (10, 2, 1):
+        Image.fromarray(picture(40, 30, seed=k)).save(f"clip.d/{k}.png")
+    (here / "clip.d/._1.png").write_bytes(b"Mac OS X")
+    (here / "clip.d/notes.txt").write_text("none")
+    argv = ("video", "--model", "model", "clip.d", "--as", "overlay,segments")
+    assert run(*argv, "--first", "mask.png", "--out", "out") == 0
+    assert "no frames of the video: 1 .txt" in capsys.readouterr().err
+    assert video.probe("out/clip.d.mp4") == (25, 3)
+    assert len(list((here / "out/clip.d").iterdir())) == 3
+    for frame, k in zip(video.read_frames("clip.d"), (1, 2, 10), strict=True):
+        np.testing.assert_array_equal(frame, picture(40, 30, seed=k))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("photos/more", "a.png is 40 x 32, but the first frame is 30 x 40"),
+        ("empty", "empty has no picture to be a frame; it has 1 .heic"),
+        ("photos/*.jpg", "does not exist; of frames, give their folder"),
+        ("photos/%d.jpg", "does not exist; of frames, give their folder"),
+        ("/dev/null", "/dev/null is neither a file nor a folder of frames"),
+    ],
+)
+def test_folders_that_are_no_video(here, capsys, name, said):
+    (here / "empty").mkdir()
+    (here / "empty/a.heic").write_bytes(b"heic")
+    Image.fromarray(picture(40, 30)).save("photos/more/0.png")
+    argv = ("video", "--model", "model", "--first", "mask.png", "--out", "o", name)
+    assert run(*argv) > 0
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_system_files_and_other_kinds_among_photos(here, capsys):
+    """macOS leaves `._NAME` and __MACOSX, Windows Thumbs.db; they are not meant. Photos
+    of kinds that cannot be read are said."""
+    (here / "photos/__MACOSX").mkdir()
+    for name in (
+        "._a.jpg",
+        "__MACOSX/._a.jpg",
+        "__MACOSX/b.jpg",
+        ".DS_Store",
+        "Thumbs.db",
+    ):
+        (here / "photos" / name).write_bytes(b"Mac OS X")
+    for name in ("x.HEIC", "more/y.heic", "z.nef"):
+        (here / "photos" / name).write_bytes(b"raw")
+    assert segment("photos", "photos/*", "photos/._*.jpg", "--as", "segments") == 2
+    assert "photos/._*.jpg matches no file" in capsys.readouterr().err
+    assert segment("photos", "photos/**/*.jpg", "--as", "segments") == 0
+    said = capsys.readouterr().err
+    assert "left out, of kinds that cannot be read: 2 .heic, 1 .nef" in said
+    made = {p.relative_to("out").as_posix() for p in Path("out").rglob("*.png")}
+    assert made == {"a.png", "b.png", "more/a.png"}
+
+
+def test_system_files_among_prompts(here, capsys):
+    for folder, given in (("images", "prompt.png"), ("masks", "mask.png")):
+        (here / folder).mkdir()
+        (here / folder / "a.png").write_bytes((here / given).read_bytes())
+    (here / "images/._a.png").write_bytes(b"Mac OS X")
+    argv = ("--model", "model", "--out", "out", "photos/a.jpg")
+    assert run("segment", "--prompt", "images:masks", *argv) == 0
+    (here / "raw").mkdir()
+    (here / "raw/a.cr2").write_bytes(b"raw")
+    assert run("segment", "--prompt", "raw:masks", *argv) == 2
+    assert "raw has no picture; it has 1 .cr2" in capsys.readouterr().err
 
 
 def test_inputs_are_never_overwritten(here, capsys):

@@ -1,0 +1,48 @@
+"""The pictures in a folder of a user, and its other files."""
+
+import collections
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from seggpt_jax.data.files import hidden
+
+
+class Found(NamedTuple):
+    """Files of a folder, sorted. others: of kinds that cannot be read."""
+
+    pictures: list[Path]
+    others: list[Path]
+
+
+def look_into(folder: Path, deep: bool = False) -> Found:
+    """The files in a folder, and in the folders in it if `deep`. What systems hide or
+    leave there (`data.files.hidden`) is left out."""
+    known = Image.registered_extensions()
+    readable = {suffix for suffix, kind in known.items() if kind in Image.OPEN}
+    found = Found([], [])
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
+        if path.is_file() and not hidden(path.relative_to(folder)):
+            can = path.suffix.lower() in readable
+            (found.pictures if can else found.others).append(path)
+    return found
+
+
+def kinds(files: Iterable[Path]) -> str:
+    """How many files there are of each kind: `3 .heic, 1 .nef`."""
+    names = (path.suffix.lower() or "without ending" for path in files)
+    counts = collections.Counter(names).most_common()
+    return ", ".join(f"{count} {name}" for name, count in counts)
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Files by the numbers in their names: 1, 2, 10."""
+
+    def key(path: Path) -> tuple[list[str | int], str]:
+        parts = re.split("([0-9]+)", path.name)  # a number at every second place
+        return [int(p) if k % 2 else p for k, p in enumerate(parts)], path.name
+
+    return sorted(files, key=key)

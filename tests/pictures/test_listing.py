@@ -1,0 +1,36 @@
+"""Pictures of a user's folder."""
+
+from pathlib import Path
+
+import pytest
+
+from seggpt_jax.data.files import hidden
+from seggpt_jax.pictures.listing import in_order, kinds, look_into
+
+
+def test_pictures_other_kinds_and_what_is_not_meant(tmp_path):
+    names = ("b.PNG", "a.jpg", "c.heic", "d.NEF", "e.nef", "f", "more/g.tif", "._a.jpg",
+             "__MACOSX/a.jpg", ".cache/h.png", "Thumbs.db", "desktop.ini")  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = look_into(tmp_path)
+    assert [path.name for path in found.pictures] == ["a.jpg", "b.PNG"]
+    assert kinds(found.others) == "2 .nef, 1 .heic, 1 without ending"
+    deep = look_into(tmp_path, deep=True)
+    assert [path.name for path in deep.pictures] == ["a.jpg", "b.PNG", "g.tif"]
+
+
+def test_order_of_numbers():
+    names = ["f10.png", "f9.png", "10.png", "9.png", "f9b.png", "f09.png"]
+    found = [path.name for path in in_order(map(Path, names))]
+    assert found == ["9.png", "10.png", "f09.png", "f9.png", "f9b.png", "f10.png"]
+
+
+@pytest.mark.parametrize(
+    "path, is_hidden",
+    [("a/b.png", False), ("a/._b.png", True), (".a/b.png", True),
+     ("x__MACOSX/b", False), ("__macosx/b.png", True), ("a/thumbs.db", True)],
+)  # fmt: skip
+def test_hidden_paths(path, is_hidden):
+    assert hidden(Path(path)) == is_hidden
