@@ -16,10 +16,10 @@ from PIL import Image
 
 from seggpt_jax import colors
 from seggpt_jax.config import require
+from seggpt_jax.data.decode import Picture, as_array, naming_errors
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.pictures import images, tiles, video
-from seggpt_jax.pictures.images import Picture
 from seggpt_jax.predict import Engine, overlapped
 from seggpt_jax.prompts import clicks, search, selection
 from seggpt_jax.prompts.file import load_prompts
@@ -118,6 +118,8 @@ class Predictor:
       tile: images are cut into overlapping tiles of this side, in their own pixels;
         0 takes every image whole, as the paper does.
       overlap: share of a tile's side that the next tile covers too.
+      bits: how many bits the values of images have where files or arrays have more than
+        8 for a channel, 8 to 16: the upper 8 of them are kept.
       step: of the training run that wrote the parameters; 0 if unknown.
       model_name: which model it is, as `weights.names.Model.name`.
 
@@ -133,19 +135,22 @@ class Predictor:
         batch_size: int = 0,
         tile: int = 0,
         overlap: float = 0.25,
+        bits: int = 16,
         step: int = 0,
         model_name: str = "",
     ):
         require(batch_size >= 0, "batch_size", batch_size, "at least 0")
         require(tile >= 0, "tile", tile, "at least 0")
         require(0 <= overlap < 1, "overlap", overlap, "in [0, 1)")
+        require(bits in range(8, 17), "bits", bits, "a whole number of 8 to 16")
         self.config = config
         model = SegGPT(config)
         self._engine, self._ensemble = Engine(model), ensemble
         self._encode, self._predict = self._engine.prompt_fns(ensemble)
         self._params = inference_params(model, params)
         self._batch_size = batch_size or (1 if jax.default_backend() == "cpu" else 8)
-        self._tile, self._overlap = tile, overlap
+        self._tile, self._overlap, self._bits = tile, overlap, bits
+        self._said: set[str] = set()  # remarks that are in the log
         self.step, self.model_name = step, model_name
         self._prompts: PromptSet | None = None
         self._nearest: selection.Nearest | None = None
@@ -203,11 +208,12 @@ class Predictor:
     ) -> None:
         """Encodes prompts, for all images that follow.
 
-        pictures: one or several, as `images.read_rgb` takes them. targets: a
-        segmentation for each, as `images.read_target` takes them. Label maps and masks
-        are painted in one palette of colours far apart. Paintings are used as they are,
-        and their colours get the labels 1, 2, ... by frequency. kind: `category`, or
-        `instance` where labels number instances.
+        pictures: one or several, as `images.read_rgb` takes them, or an array
+        `[p, h, w, c]` of several. targets: a segmentation for each, as
+        `images.read_mask` takes them, or an array `[p, h, w]` of label maps. Label maps
+        and masks are painted in one palette of colours far apart. Paintings are used as
+        they are, and their colours get the labels 1, 2, ... by frequency. kind:
+        `category`, or `instance` where labels number instances.
 
         Raises ValueError that names the prompt; the earlier prompts then stay.
         """
@@ -223,8 +229,12 @@ class Predictor:
         """Prompts beside those that are set, for calls with them: many sets can be held
         at once. pictures, targets, kind, errors: as of `set_prompts`. names: label ->
         class."""
-        read = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
-        return self._encoded(read, names)
+        return self._encoded(self._read(*_examples(pictures, targets), kind), names)
+
+    def _read(
+        self, pictures: list[Picture], targets: list[Picture], kind: str
+    ) -> Prompts:
+        return read_prompts(pictures, targets, kind, self.size, self._bits)
 
     def load_prompt(self, path: str | os.PathLike) -> dict[int, str]:
         """Takes the prompts of a file that `seggpt tune` or mode "tune" wrote, for all
@@ -266,7 +276,7 @@ class Predictor:
         image, and they are the `choice` of its result. Raises ValueError; the earlier
         prompts then stay.
         """
-        pool = read_prompts(_listed(pictures), _listed(targets), kind, self.size)
+        pool = self._read(*_examples(pictures, targets), kind)
         search.check(by, count, pool.images.shape[1])
         given = search.bind(self._engine, self._ensemble, self._params)
         if by == "score":
@@ -302,7 +312,7 @@ class Predictor:
             segment = functools.partial(self._segment_each, self._nearest)
         if _is_picture(pictures):
             return next(segment([pictures]))
-        results = segment(cast(Iterable[Picture], pictures))
+        results = segment(_several(pictures))
         return list(results) if isinstance(pictures, (list, tuple)) else results
 
     def track(
@@ -322,17 +332,28 @@ class Predictor:
         """
         if isinstance(frames, (str, os.PathLike)):
             frames = video.read_frames(frames)
-        pictures = enumerate(frames, start=1)
+        pictures = enumerate(_several(frames), start=1)
         if first is None and self._nearest:
             raise ValueError(
                 "prompts chosen by 'similarity' cannot start a video: choose by 'score'"
             )
         if first is None:
             return self._track(pictures, self._prompted().prompts, memory)
-        start = images.read_rgb(_first(pictures), "frame 1")
-        prompts = read_prompts([start], [first], kind, self.size)
+        start = self.read_image(_first(pictures), "frame 1")
+        prompts = self._read([start], [first], kind)
         given = _given(read_labels(first, prompts, start.shape[:2]), prompts)
         return itertools.chain([given], self._track(pictures, prompts, memory))
+
+    def read_image(self, picture: Picture, name: str = "image") -> np.ndarray:
+        """An image as the model is shown it, at its own size: uint8 `[h, w, 3]`, as
+        `images.read_image` reads it. Each kind of remark goes to the log once."""
+        shown = images.read_image(picture, name, self._bits)
+        for remark in shown.remarks:
+            if remark.what not in self._said:
+                self._said.add(remark.what)
+                where = images.name_of(picture, name)
+                logging.warning("%s: %s (%s)", remark.what, where, remark.detail)
+        return shown.pixels
 
     def _prompted(self) -> PromptSet:
         if self._prompts is None:
@@ -360,7 +381,7 @@ class Predictor:
     ) -> Iterator[Result]:
         """Segments every image by prompts chosen for it."""
         for number, picture in enumerate(pictures, start=1):
-            image = images.read_rgb(picture, f"image {number}")
+            image = self.read_image(picture, f"image {number}")
             some, encoded, choice = nearest(images.resize_image(image, self.size))
             for result in self._segment(PromptSet(some, encoded), [image]):
                 yield dataclasses.replace(result, choice=choice)
@@ -374,7 +395,7 @@ class Predictor:
         fault: Exception | None = None
         try:
             for number, picture in enumerate(pictures, start=1):
-                job = self._job(images.read_rgb(picture, f"image {number}"))
+                job = self._job(self.read_image(picture, f"image {number}"))
                 jobs.append(job)
                 rows += list(job.queries)
                 while len(rows) >= self._batch_size:
@@ -407,7 +428,7 @@ class Predictor:
 
         def frames():
             for number, picture in pictures:
-                frame = images.read_rgb(picture, f"frame {number}")
+                frame = self.read_image(picture, f"frame {number}")
                 jobs.append(self._job(frame, whole=True))
                 yield 1, jobs[-1].queries
 
@@ -470,12 +491,39 @@ def _in_range(paintings: np.ndarray) -> np.ndarray:
 
 
 def _is_picture(pictures: Any) -> TypeGuard[Picture]:
-    one = isinstance(pictures, (str, os.PathLike, Image.Image))
-    return one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+    if isinstance(pictures, (str, os.PathLike, Image.Image)):
+        return True
+    array = _array(pictures)
+    return array is not None and array.ndim < 4
 
 
-def _listed(pictures: Any) -> list[Picture]:
-    return [pictures] if _is_picture(pictures) else list(pictures)
+def _array(pictures: Any) -> np.ndarray | None:
+    with naming_errors("an array"):
+        return as_array(pictures)
+
+
+def _several(pictures: Any) -> Iterable[Picture]:
+    """Pictures one by one; an array `[p, h, w, c]` of any library as NumPy's."""
+    array = _array(pictures)
+    if array is not None:
+        return array
+    if isinstance(pictures, (bytes, dict)) or not isinstance(pictures, Iterable):
+        raise ValueError(
+            f"{type(pictures).__name__} cannot be read: pictures are wanted, each a "
+            "path, a PIL image or an array"
+        )
+    return pictures
+
+
+def _examples(pictures: Any, targets: Any) -> tuple[list[Picture], list[Picture]]:
+    """Images and their targets. Beside several images, an array `[p, h, w]` is as many
+    label maps."""
+    shown = [pictures] if _is_picture(pictures) else list(_several(pictures))
+    array = _array(targets)
+    stacked = array is not None and array.ndim == 3 and len(array) == len(shown)
+    if stacked and not _is_picture(pictures):
+        return shown, list(cast(np.ndarray, array))
+    return shown, [targets] if _is_picture(targets) else list(_several(targets))
 
 
 def _first(pictures: Iterator[tuple[int, Picture]]) -> Picture:

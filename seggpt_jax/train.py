@@ -45,7 +45,7 @@ from seggpt_jax.weights.names import pinned
 MAY_CHANGE = (
     "log_every", "eval_every", "save_every", "keep", "best", "bad_share",
     "loader.threads", "loader.workers", "loader.prefetch", "mesh.*", "cpu_devices",
-    "data_dir", "evals.*",
+    "data_dir", "evals", "evals.*",
 )  # fmt: skip
 
 

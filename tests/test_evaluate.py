@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import types
 
 import jax
 import numpy as np
@@ -129,6 +130,17 @@ def test_the_ensemble_of_the_settings_paints():
     assert engine.track_fns(3) is engine.track_fns(3)
     with pytest.raises(ValueError, match="settings of evals.some: .*'mean' is not one"):
         evaluate.build_groups({"some": heldout | {"ensemble": "mean"}}, "", engine)
+
+
+def test_wrong_prompts_are_of_sources_with_another_class():
+    """By the names: another source may have the very same classes."""
+    shown = {"a": "dog", "b": "dog", "c": "dog cat", "d": "cat"}
+    sources = {
+        name: types.SimpleNamespace(class_names=dict(enumerate(names.split())))
+        for name, names in shown.items()
+    }
+    assert evaluate._others(sources, "a") == [sources["c"], sources["d"]]
+    assert evaluate._others(sources, "c") == []
 
 
 @pytest.mark.parametrize("kind", ["closed", "examples", "fewshot", "panoptic"])

@@ -4,6 +4,7 @@ import itertools
 import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -121,6 +122,54 @@ def test_one_a_list_and_an_iterator_are_segmented_alike():
             # Batches change the order of sums; colours are up to 255.
             np.testing.assert_allclose(one.painting, many.painting, atol=0.01)
             assert (one.segments == many.segments).mean() > 0.99
+
+
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray, torch.tensor])
+def test_arrays_of_any_library_are_arrays(make):
+    ours, images = predictor(), np.stack([picture(seed=i) for i in range(3)])
+    masks = np.stack([label_map(labels) for labels in ((1, 2), (1,), (2,))])
+    expected = ours(images[0])
+    np.testing.assert_array_equal(ours(make(images[0])).painting, expected.painting)
+    assert len(list(ours(make(images[:2])))) == 2
+    ours.set_prompts(list(images), list(masks))
+    listed = ours(images[0])
+    for shown, targets in (
+        (make(images), make(masks)),
+        (make(images), make(masks[..., None])),
+        (list(images), make(masks)),
+        ([make(image) for image in images], [make(mask) for mask in masks]),
+    ):
+        ours.set_prompts(shown, targets)
+        np.testing.assert_array_equal(ours(images[0]).painting, listed.painting)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (picture().transpose(2, 0, 1), r"image 1 \(3, 40, 30\).*channels stand last"),
+        (torch.zeros(4, 4, requires_grad=True), "cannot be made a NumPy array"),
+        (np.ma.masked_array(picture(), picture() > 9), "is a masked array: fill it"),
+    ],
+)
+def test_what_is_no_picture_is_named(given, said):
+    with pytest.raises(ValueError, match=said):
+        list(predictor()(given))
+
+
+def test_bits_of_images_are_a_setting(caplog):
+    grey = picture()[..., :1]
+    deep = grey.astype(np.uint16) * 16
+    ours = Predictor(SMALL, PARAMS, bits=12)
+    ours.set_prompts(grey, label_map())
+    expected = ours(grey).painting
+    ours.set_prompts(deep, label_map())
+    np.testing.assert_array_equal(ours(deep).painting, expected)
+    wrong = predictor()
+    for _ in range(2):
+        assert wrong.read_image(deep).max() < 16
+    assert len([r for r in caplog.records if "look nearly black" in r.message]) == 1
+    with pytest.raises(ValueError, match="bits = 17: must be a whole number of 8 to"):
+        Predictor(SMALL, PARAMS, bits=17)
 
 
 def test_an_iterator_is_read_only_a_little_ahead():

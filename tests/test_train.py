@@ -1,6 +1,7 @@
 """The loop: what it waits for, what it refuses, what it leaves behind."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -12,10 +13,13 @@ from seggpt_jax.config import plain
 from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import sharding
+from seggpt_jax.runs.workdir import check_workdir
+from seggpt_jax.runs.writer import Clock, Progress, Writer
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.weights import build, checkpoint, release
 from tests import tiny
+from tests.training.test_settings import leaves
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,6 +139,33 @@ def test_the_best_checkpoint_stays(tmp_path, monkeypatch):
     assert sorted(p.name for p in kept.iterdir()) == ["4", "8"]
 
 
+def test_the_best_is_one_of_the_checkpoints_that_are_there(tmp_path):
+    """A step that was scored and is gone cannot be kept in its place."""
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": n, "x": x}) + "\n"
+                for n, x in ((2, 0.9), (4, 0.5), (6, "nan"), (8, 0.1)))
+    )  # fmt: skip
+    config = read_settings(tiny.config(best="x"))
+    loop = module.Loop(config, tmp_path, module.Whole(config))
+    for step in (4, 6, 8):
+        (tmp_path / f"checkpoints/{step}").mkdir(parents=True)
+    kept = checkpoint.Checkpoints(tmp_path / "checkpoints")
+    loop.find_best(kept, {"x": 0.1})
+    assert kept.best == 4
+
+
+def test_the_share_of_the_peak_is_of_all_devices(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "peak_flops", lambda kind: 5e9)
+    config = read_settings(tiny.config(model__dtype="bfloat16"))
+    loop = module.Loop(config, tmp_path, module.Whole(config))
+    loop.mesh = types.SimpleNamespace(size=8)
+    loop.trained.flops = 1e9
+    used = loop.used(images_per_s=3.0)
+    assert used["tflops_per_s"] == pytest.approx(0.003)
+    assert used["mfu"] == pytest.approx(3e9 / (8 * 5e9))
+    assert used["peak_gib"] > 0
+
+
 def test_a_best_that_is_no_score_names_the_choices(tmp_path):
     config = tiny.config("evals", eval_every=6, best="heldout/shapes/miou")
     with pytest.raises(ValueError, match="best: 'heldout/shapes/miou' is no score"):
@@ -192,6 +223,32 @@ def test_a_workdir_of_a_config_that_leaves_settings_out_goes_on(tmp_path):
         train(config, str(tmp_path))
 
 
+# docs/training.md: a run goes on with other values of these alone.
+MAY_CHANGE = {
+    "log_every", "save_every", "eval_every", "keep", "best", "evals", "data_dir",
+    "bad_share", "cpu_devices", "mesh.data", "mesh.fsdp", "mesh.tensor",
+    "loader.threads", "loader.workers", "loader.prefetch",
+}  # fmt: skip
+
+
+def test_a_run_goes_on_with_other_settings_only_where_they_change_no_result(tmp_path):
+    before = plain(read_settings(tiny.config()))
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    for name, value in leaves(before):
+        after = json.loads(json.dumps(before))
+        *parents, last = name.split(".")
+        here = after
+        for parent in parents:
+            here = here[parent]
+        here[last] = {"x": 1} if value == {} else "another"
+        changed = json.dumps(after)
+        if name in MAY_CHANGE:
+            check_workdir(tmp_path, changed, module.MAY_CHANGE)
+            continue
+        with pytest.raises(ValueError, match=f"  {name}"):
+            check_workdir(tmp_path, changed, module.MAY_CHANGE)
+
+
 def test_non_finite_start_stops_at_the_first_step(tmp_path):
     model = build.build_model(tiny.config().model)
     params = init_params(model, jax.random.key(0))
@@ -212,7 +269,25 @@ def test_non_finite_loss_is_named_and_not_saved(tmp_path):
     listed = json.loads((tmp_path / "nonfinite_0000005.json").read_text())
     assert listed["step"] == 5
     assert [row["source"] for row in listed["records"]] == ["shapes"] * 2
-    assert all(0 <= row["record"] < 100 for row in listed["records"])
+    # The numbers of a step are read while the next runs: its records are not meant.
+    batch = tiny.batch_of(config, 4)[1]
+    assert [row["record"] for row in listed["records"]] == batch["record"].tolist()
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_one_number_that_is_not_finite_stops_the_run(tmp_path, name):
+    """A gradient may overflow where the loss does not, and the other way round."""
+    config = read_settings(tiny.config())
+    loop = module.Loop(config, tmp_path, module.Whole(config))
+    loop.names = ["a", "b"]
+    numbers = {"loss": 1.0, "grad_norm": 2.0} | {name: np.inf}
+    metrics = {key: jax.numpy.asarray(value) for key, value in numbers.items()}
+    records = np.array([1, 0]), np.array([3, 5])
+    silent = Writer(tmp_path, active=False), Clock(2), Progress(6, active=False)
+    with pytest.raises(NonFinite, match="step 4: .* inf"):
+        loop.report((4, metrics, records), *silent)
+    listed = json.loads((tmp_path / "nonfinite_0000004.json").read_text())["records"]
+    assert [(row["source"], row["record"]) for row in listed] == [("b", 3), ("a", 5)]
 
 
 def test_non_finite_state_after_a_finite_loss_is_not_saved(tmp_path, monkeypatch):

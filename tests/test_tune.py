@@ -1,5 +1,6 @@
 """Tuned prompts: what is learned, what stays, and what is kept of it."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from seggpt_jax.cli import command
 from seggpt_jax.data import augment
 from seggpt_jax.evaluators import report
 from seggpt_jax.inference import Predictor
+from seggpt_jax.models.flops import training_flops
 from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.prompts.file import load_prompts, save_prompts
 from seggpt_jax.runs.sharding import put_replicated
@@ -122,6 +124,57 @@ def test_the_score_at_step_0_is_that_of_the_example(model, tmp_path):
         wanted = (found & truth).sum(), (found | truth).sum()
         # Another batch size: a pixel halfway between two colours may tip over.
         np.testing.assert_allclose(ours[0, 0], wanted, atol=2)
+
+
+def test_a_prompt_starts_as_a_random_example_of_a_random_class(model, tmp_path):
+    _, trained = prepared(model, tmp_path, tune__prompts=1)
+    shown = []
+    for seed in range(12):
+        trained.config = dataclasses.replace(trained.config, seed=seed)
+        (record,) = trained._example()[2]
+        shown.append(record)
+    assert len(set(shown)) > 6
+    first, second = (
+        set(shown) & set(np.asarray(trained.task.source.by_class[label]).tolist())
+        for label in trained.task.labels
+    )
+    assert first - second and second - first
+
+
+def test_held_out_classes_are_those_of_the_same_names(model, tmp_path, monkeypatch):
+    """With other numbers in that source, they keep their colours."""
+    _, trained = prepared(model, tmp_path)
+
+    class Other:
+        name, same_image_only = "other", False
+        class_names, by_class = {7: NAMES[1], 9: NAMES[0]}, {7: [0], 9: [1]}
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            raise AssertionError("nothing is decoded yet")
+
+    monkeypatch.setattr(tune, "open_sources", lambda *_: {"heldout": Other()})
+    task = trained._open_heldout(NAMES)
+    assert task.labels == (9, 7) and task.records.tolist() == [0, 1]
+    target, _ = task.paint(np.array([[9, 7, 3]]))
+    black = np.zeros(3, np.uint8)
+    np.testing.assert_array_equal(target[0], [*trained.palette, black])
+
+
+def test_a_frozen_model_takes_two_thirds_of_the_operations(model, tmp_path):
+    """Gradients of its weights are not computed; each prompt is a canvas."""
+    _, trained = prepared(model, tmp_path)
+    whole = training_flops(SMALL, query_only=True)
+    assert trained.flops == pytest.approx(2 * whole * 2 / 3)
+
+
+def test_noise_is_as_small_as_tokens_at_the_start(model, tmp_path):
+    _, trained = prepared(model, tmp_path, tune__init="noise")
+    for leaf in trained.initial.values():
+        # 1536 values: a standard deviation of 2 % of the deviation.
+        assert leaf.std() == pytest.approx(0.02, rel=0.1) and abs(leaf.mean()) < 0.003
 
 
 def test_the_file_is_of_the_last_average_and_scores_are_paired(finished, model):
@@ -232,6 +285,8 @@ def test_compare_draws_the_same_images_for_both():
     found = tune.compare(before, np.minimum(after, after[..., 1:]), 0)
     low, high = found["interval"]
     assert 0 < low < found["difference"] < high < 0.3
+    # Of draws that were not the same, the two means alone would differ by more.
+    assert high - low < 0.04
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from seggpt_jax.config import parse_settings, plain
 from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.decode import Remark
 from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import Prepared, splits_in
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
@@ -61,11 +62,14 @@ Problems = dict[str, list[str]]  # kind -> what was found
 def check(source: Dataset, problems: Problems) -> list[Record]:
     """Reads all records of a source, and adds to the problems."""
     records = []
-    for found in _read_all(source):
+    for found, remarks in _read_all(source):
         if isinstance(found, str):
             problems[UNREADABLE].append(found)
             continue
         records.append(found)
+        for name, remark in remarks:
+            kind = f"remarks that are no error: {remark.what}"
+            problems[kind].append(f"{name}: {remark.detail}")
         if not found.pixels.keys() - {BACKGROUND, IGNORE}:
             problems[EMPTY].append(found.name)
     if isinstance(source.store, Prepared):
@@ -122,23 +126,26 @@ def compare(trained: Iterable[Record], held_out: Iterable[Record], problems: Pro
             problems[ALIKE].append(f"{record.name} and {twin}")
 
 
-def _read_all(source: Dataset) -> Iterator[Record | str]:
-    def read(index: int) -> Record | str:
+def _read_all(
+    source: Dataset,
+) -> Iterator[tuple[Record | str, list[tuple[str, Remark]]]]:
+    def read(index: int) -> tuple[Record | str, list[tuple[str, Remark]]]:
         try:
-            sample = source[index]
+            sample, remarks = source.inspect(source.store[index])
         except BadRecord as error:
-            return str(error)
+            return str(error), []
         counts = np.bincount(sample.segments.ravel())
         labels = np.flatnonzero(counts).tolist()
         small = Image.fromarray(sample.image).convert("L").resize((9, 8))
         grey = np.asarray(small, np.int16)
-        return Record(
+        record = Record(
             f"{source.name}[{index}]",
             sample.segments.shape,
             {label: int(counts[label]) for label in labels},
             hashlib.sha1(sample.image.tobytes()).digest(),
             np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)[0],
         )
+        return record, remarks
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(read, range(len(source)))

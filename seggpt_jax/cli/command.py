@@ -29,7 +29,7 @@ from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.pictures import video
-from seggpt_jax.pictures.images import overlay, read_rgb, save_labels
+from seggpt_jax.pictures.images import overlay, save_labels
 from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.predict import ENSEMBLES
 from seggpt_jax.results.categories import categories, categories_of, read_names
@@ -85,6 +85,7 @@ _VIDEO_FORMS = (
 )
 _KIND = "what the labels tell apart (default: %(default)s)"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
+_BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
 _ENSEMBLE = "how several prompts are combined (default: %(default)s)"
 _MEMORY = "number of last frames used as prompts too (default: %(default)s)"
 _PROMPT: dict[str, Any] = {
@@ -156,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--coco", metavar="FILE", help=_COCO)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
     segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
+    segment.add_argument("--bits", type=int, default=16, help=_BITS)
     segment.add_argument("--batch", type=int, default=0, help="images at once")
     segment.add_argument(
         "--ensemble", choices=ENSEMBLES[1:], default="feature", help=_ENSEMBLE
@@ -170,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     movie.add_argument("--out", required=True, help="folder")
     movie.add_argument("--as", dest="forms", default="overlay", help=_VIDEO_FORMS)
     movie.add_argument("--kind", choices=KINDS, default="instance", help=_KIND)
+    movie.add_argument("--bits", type=int, default=16, help=_BITS)
     movie.add_argument("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
 
     mask = command("mask", _mask, "the mask of an example, by a box or points")
@@ -225,15 +228,15 @@ def _segment(args, failed: list[Failed]) -> None:
     )
     named = read_names(args.names) if args.names else {}
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
-                      ensemble=args.ensemble)  # fmt: skip
+                      ensemble=args.ensemble, bits=args.bits)  # fmt: skip
     chosen = prompt_args.show(predictor, given, args.kind)
     labels, kind, named = predictor.palette, predictor.kind, named or predictor.names
     if truth:
         classes = categories_of(truth.categories, args.coco, labels, kind, named)
     else:
         classes = categories(labels, kind, named)
-    settings = _made_by(args, ("kind", "tile", "ensemble", "dtype"), predictor,
-                        given.files)  # fmt: skip
+    names = ("kind", "tile", "ensemble", "dtype", "bits")
+    settings = _made_by(args, names, predictor, given.files)
     prepare_workdir(out, json.dumps(settings | chosen))
     of_objects = bool(set(forms) & set(OF_OBJECTS))
     if of_objects:
@@ -247,7 +250,7 @@ def _segment(args, failed: list[Failed]) -> None:
     def readable() -> Iterator[np.ndarray]:
         for name in folder.todo:
             try:
-                image = read_rgb(found[name])
+                image = predictor.read_image(found[name])
             except (ValueError, OSError) as error:
                 failed.append((found[name], str(error)))
                 continue
@@ -324,7 +327,7 @@ def _video(args, failed: list[Failed]) -> None:
     if path.is_dir() and (others := look_into(path).others):
         print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
     info = video.probe(path)
-    predictor = _load(args)
+    predictor = _load(args, bits=args.bits)
     files, chosen = [args.first], {}
     if args.prompt:
         given = prompt_args.read(args.prompt)
@@ -337,7 +340,9 @@ def _video(args, failed: list[Failed]) -> None:
             yield frame
 
     results = predictor.track(frames(), args.first, memory=args.memory, kind=args.kind)
-    settings = _made_by(args, ("kind", "memory", "dtype"), predictor, files) | chosen
+    settings = (
+        _made_by(args, ("kind", "memory", "dtype", "bits"), predictor, files) | chosen
+    )
     settings["input"] = os.path.realpath(path)
     prepare_workdir(out, json.dumps(settings), name=f"{name}.config.json")
     done = {"overlay": movie.exists(), "segments": labels.exists()}

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.config import shorten, suggest
+from seggpt_jax.config import require, shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
-from seggpt_jax.data.decode import naming_errors, read_image
+from seggpt_jax.data.decode import Remark, naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Layout, RawRecord, Skipped
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
@@ -69,6 +69,8 @@ class Dataset:
       name: of the source.
       classes: names or labels to keep; pixels of all other classes become background.
       exclude_classes: names or labels to hide; their pixels become `IGNORE`.
+      bits: how many bits the values of images have where files have more than 8 for a
+        channel, 8 to 16: the upper 8 of them are kept.
 
     Raises:
       ValueError: when it is opened, for a fault of the set or a setting.
@@ -81,8 +83,11 @@ class Dataset:
         name: str,
         classes: Sequence[int | str] | None = None,
         exclude_classes: Sequence[int | str] = (),
+        bits: int = 16,
     ):
-        self.store, self.name = store, name
+        require(bits in range(8, 17), "bits", bits, "a whole number of 8 to 16")
+        self.store, self.name, self.bits = store, name, bits
+        self._said: set[str] = set()  # remarks that are in the log
         self.layout = store.layout.with_facts(store.catalog.facts)
         self.kind = kind_of(self.layout.kind)
         self.same_image_only = bool(self.layout.same_image_only)
@@ -147,7 +152,20 @@ class Dataset:
         return self.sample(self.store[range(len(self))[index]])
 
     def sample(self, raw: RawRecord) -> Sample:
-        """Decodes a record. Raises `BadRecord`, which names the file."""
+        """Decodes a record, and logs each remark about a first file. Raises
+        `BadRecord`, which names the file."""
+        sample, remarks = self.inspect(raw)
+        for name, remark in remarks:
+            if remark.what not in self._said:
+                self._said.add(remark.what)
+                logger.warning(
+                    "%s: %s; first in %s: %s (tools/check_data.py lists all)",
+                    self.name, remark.what, name, remark.detail,
+                )  # fmt: skip
+        return sample
+
+    def inspect(self, raw: RawRecord) -> tuple[Sample, list[tuple[str, Remark]]]:
+        """A decoded record, and the remarks about its two files."""
         with naming_errors(raw.mask_name):
             decoded = self.layout.decode(raw.mask, raw.annotation)
         segments: np.ndarray | None = None
@@ -157,13 +175,17 @@ class Dataset:
         free = self.layout.scale_masks  # the image may be of another size
         size = None if segments is None or free else segments.shape
         with naming_errors(raw.image_name):
-            image = read_image(io.BytesIO(raw.image), size, raw.mask_name)
+            shown = read_image(io.BytesIO(raw.image), size, raw.mask_name, self.bits)
+        image, remarks = shown.pixels, [(raw.image_name, r) for r in shown.remarks]
+        if decoded is not None:
+            remarks += [(raw.mask_name, remark) for remark in decoded.remarks]
         if segments is None:
             segments = np.full(image.shape[:2], IGNORE, np.int32)
         elif segments.shape != image.shape[:2]:
             mask = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
             segments = np.asarray(mask)
-        return Sample(image, segments, self.kind, visible(segments), beside)
+        sample = Sample(image, segments, self.kind, visible(segments), beside)
+        return sample, remarks
 
     def record_id(self, index: int) -> str:
         """The name of a record, unique in the split."""

@@ -1,30 +1,61 @@
-"""Image and mask files as arrays. A file that cannot be used raises `BadRecord`."""
+"""Opens picture files, and reads images. What cannot be used raises `BadRecord`."""
 
 import contextlib
 import io
+import os
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from seggpt_jax.data.sample import BadRecord
 
-File = Path | io.BytesIO
+
+@runtime_checkable
+class Array(Protocol):
+    """An array of NumPy, jax or torch."""
+
+    def __array__(self) -> np.ndarray: ...
+
+
+File = str | os.PathLike | io.BytesIO
+Picture = File | Image.Image | Array
 
 MAX_PIXELS = 2**26  # 67 million; the largest aerial images have 60 million
 MAX_VALUE = 2**16 - 1  # masks have 8 or 16 bits
-GREY_16 = ("I", "I;16", "I;16L", "I;16B")
-MASK_MODES = ("1", "L", "P", *GREY_16)
+GROUND = 255  # images lie on white, which shows through where they are transparent
+DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # more than 8 bits, whole numbers
 # The errors of Pillow for damaged files; each format has its own.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
     TypeError, AttributeError,  # damaged EXIF
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
+_LAYERED = ("MPO", "PSD")  # the first page is the picture; the others belong to it
+_PART_OF_ANOTHER = 1 | 4  # tag 254 of a TIFF page: a small copy, or a mask of another
+_BACK = {6: 8, 8: 6}  # the orientation that undoes one; all others undo themselves
+_CHANNELS_LAST = "channels stand last: np.moveaxis(x, 0, -1), or x.permute(1, 2, 0)"
+
+
+class Remark(NamedTuple):
+    """Something about a picture that a user should know. what: the same for all
+    pictures that have it. detail: of this one."""
+
+    what: str
+    detail: str
+
+
+class Upright(NamedTuple):
+    """An image uint8 `[h, w, 3]`, upright. orientation: the EXIF tag that was followed;
+    1 where there was none."""
+
+    pixels: np.ndarray
+    orientation: int = 1
+    remarks: tuple[Remark, ...] = ()
 
 
 @contextlib.contextmanager
@@ -43,6 +74,24 @@ def naming_errors(
         raise BadRecord(f"{where} cannot be read: {text}; {remedy}") from error
 
 
+@contextlib.contextmanager
+def opened(picture: Picture) -> Iterator[Image.Image]:
+    """A picture that is not decoded yet, with pixels, not too many, and one page.
+
+    An image that is open already stands at the page that its owner chose.
+    """
+    if isinstance(picture, Image.Image):
+        check_size(picture)
+        yield picture
+        return
+    if isinstance(picture, Array):
+        raise TypeError("an array is no file")
+    with Image.open(picture) as image:
+        check_size(image)
+        check_pages(image)
+        yield image
+
+
 def check_size(image: Image.Image) -> None:
     """Refuses a file with no pixels or too many, before it is decoded."""
     width, height = image.size
@@ -54,88 +103,208 @@ def check_size(image: Image.Image) -> None:
         )
 
 
-def check_depth(mask: Image.Image) -> None:
-    """Refuses 2 or 4 bits of grey: Pillow stretches them to 0..255, so ids change."""
-    tile = getattr(mask, "tile", None)
-    if mask.format == "PNG" and tile and tile[0][3] in ("L;2", "L;4"):
-        raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
+def check_pages(image: Image.Image) -> None:
+    """Refuses a file of several pictures."""
+    if image.format in _LAYERED or not getattr(image, "is_animated", False):
+        return
+    pages = getattr(image, "n_frames", 1)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        parts = 0
+        for page in range(1, pages):
+            image.seek(page)
+            parts += bool(image.tag_v2.get(254, 0) & _PART_OF_ANOTHER)
+        image.seek(0)
+        pages -= parts
+    if pages > 1:
+        raise BadRecord(
+            f"has {pages} pages, and one picture is wanted: save each page as a file "
+            "of its own"
+        )
 
 
-def read_mask(file: File) -> np.ndarray:
-    """The values of a mask `[h, w]`, 0..65535, of an integer dtype."""
-    with Image.open(file) as mask:
-        check_size(mask)
-        if mask.format == "JPEG":
-            raise BadRecord("is a JPEG, which changes mask values; save masks as PNG")
-        if mask.mode not in MASK_MODES:
-            raise BadRecord(
-                f"has colours (mode {mask.mode}) instead of class ids; docs/data.md "
-                f"shows how to turn colours into ids"
-            )
-        check_depth(mask)
-        if mask.format == "GIF" and mask.mode == "P" and is_grey(mask):
-            # Encoders renumber the palette of a grey GIF, but keep its grey values.
-            return np.array(mask.convert("L"))
-        values = np.array(mask)
-    if mask.mode == "1":
-        return values * np.uint8(255)
-    if mask.mode == "I" and not 0 <= values.min() <= values.max() <= MAX_VALUE:
-        raise BadRecord(f"has values outside 0 to {MAX_VALUE}; save it with 16 bits")
-    return values
+def orientation(image: Image.Image) -> int:
+    """The EXIF tag, 1 to 8; 1 where there is none. Ask before the image is loaded:
+    Pillow turns a TIFF then, and drops its tag."""
+    tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return tag if tag in range(1, 9) else 1
 
 
-def is_grey(image: Image.Image) -> bool:
-    palette = np.array(image.getpalette()).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels `[h, w, ...]` turned as an EXIF tag says (EXIF 2.3, table 6)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    down = orientation in (3, 4, 7, 8)
+    right = orientation in (2, 3, 6, 7)
+    return pixels[:: -1 if down else 1, :: -1 if right else 1]
 
 
-def read_grey(file: File) -> np.ndarray:
-    """A mask of any mode as brightness uint8 `[h, w]`."""
-    with Image.open(file) as mask:
-        check_size(mask)
-        return np.array(mask.convert("L"))
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """An upright picture `[h, w, ...]` as it was stored."""
+    return turned(pixels, _BACK.get(orientation, orientation))
 
 
-def read_colors(file: File) -> np.ndarray:
-    """A mask whose ids are colours: 0xBBGGRR of each pixel, int32 `[h, w]`."""
-    with Image.open(file) as mask:
-        check_size(mask)
-        # RGBA as one little-endian number: faster than to sum three channels.
-        rgba = np.array(mask.convert("RGB").convert("RGBA"))
-    return rgba.view("<i4")[..., 0] & 0xFFFFFF
+def opacity(image: Image.Image) -> np.ndarray | None:
+    """0, transparent, to 255: uint8 `[h, w]` of a loaded image; None without alpha."""
+    if (last := image.getbands()[-1]) in ("A", "a"):
+        return np.array(image.getchannel(last))
+    clear = image.info.get("transparency")
+    if clear is None:
+        return None
+    values = np.asarray(image)
+    if image.mode == "P":  # an index, or the opacity of each
+        table = np.full(256, 255, np.uint8)
+        if isinstance(clear, bytes):
+            table[: len(clear)] = np.frombuffer(clear[:256], np.uint8)
+        else:
+            table[clear] = 0
+        return table[values]
+    if image.mode == "1":
+        values = values * np.uint8(255)
+    same = values == np.asarray(clear)
+    return np.where(same.all(-1) if same.ndim == 3 else same, 0, 255).astype(np.uint8)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet has several channels of 16 bits, of which
+    Pillow keeps the upper 8."""
+    tile = getattr(image, "tile", None)
+    how = tile[0][3] if tile else ""
+    raw = how[0] if isinstance(how, tuple) else how
+    return ";16" in str(raw) and image.mode not in DEEP_GREY
+
+
+def as_array(picture: object) -> np.ndarray | None:
+    """A NumPy, jax or torch array as a NumPy array; None for anything else."""
+    if not isinstance(picture, Array):
+        return None
+    if isinstance(picture, np.ma.MaskedArray) and np.ma.is_masked(picture):
+        raise BadRecord("is a masked array: fill it with values first")
+    try:
+        return np.asarray(picture)
+    except (TypeError, RuntimeError) as error:  # on a GPU, or with a gradient
+        raise BadRecord(f"cannot be made a NumPy array: {error}") from error
 
 
 def read_image(
-    file: File, size: tuple[int, ...] | None, mask_name: object
-) -> np.ndarray:
-    """An image uint8 `[h, w, 3]`. size: (h, w) of its mask, which it must have; None
-    for no mask."""
-    with Image.open(file) as image:
-        check_size(image)
-        image.load()  # Pillow turns a TIFF by itself
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        # A camera's tag is followed only if the mask is that of the turned image.
-        turned = image.size[::-1] if orientation >= 5 else image.size
-        if size is not None and orientation != 1 and turned == size[::-1]:
-            ImageOps.exif_transpose(image, in_place=True)
-        if size is not None and image.size != size[::-1]:
-            raise BadRecord(
-                f"is {image.width} x {image.height}, but its mask {mask_name} is "
-                f"{size[1]} x {size[0]}; scale the mask (nearest) to the image's size"
-            )
-        return to_rgb(image)
+    file: File, size: tuple[int, ...] | None, mask_name: object, bits: int = 16
+) -> Upright:
+    """An image of a data set. size: (h, w) of its mask, which it must have; None for no
+    mask. bits: as of `read_rgb`. The orientation tag is followed only if the mask is
+    that of the upright image."""
+    shown = read_rgb(file, bits)
+    if size is None:  # nothing tells whether the tag is to be followed
+        return shown._replace(pixels=turned_back(shown.pixels, shown.orientation))
+    if shown.pixels.shape[:2] != size and shown.pixels.shape[1::-1] == size:
+        stored = turned_back(shown.pixels, shown.orientation)
+        shown = shown._replace(pixels=stored)
+    height, width, _ = shown.pixels.shape
+    if (height, width) != size:
+        raise BadRecord(
+            f"is {width} x {height}, but its mask {mask_name} is {size[1]} x "
+            f"{size[0]}; scale the mask (nearest) to the image's size"
+        )
+    return shown
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """Any picture as uint8 `[h, w, 3]`; transparency is dropped."""
-    if image.mode in GREY_16:
-        values = np.asarray(image)
-        if image.mode == "I" and not 0 <= values.min() <= values.max() <= MAX_VALUE:
-            raise BadRecord(f"has values outside 0 to {MAX_VALUE}; save it with 8 bits")
-        # Pillow clips 16 bits to 8; keep the upper 8, as it does for 16-bit RGB.
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+def read_rgb(picture: Picture, bits: int = 16) -> Upright:
+    """An image of any form, upright.
+
+    bits: how many bits the values have where a file has more than 8 for a channel: the
+    upper 8 of them are kept. What is transparent is white.
+    """
+    if isinstance(picture, np.ndarray):
+        values, alpha = _of_array(picture)
+        pixels, remarks = _to_8_bits(values, bits)
+        if alpha is not None:
+            pixels = _on_ground(pixels, _to_8_bits(alpha, bits)[0])
+        return Upright(np.ascontiguousarray(pixels), 1, remarks)
+    with opened(picture) as image:
+        turn, deep = orientation(image), is_deep(image)
+        image.load()
+        pixels, remarks = _of_image(image, bits, deep)
+        alpha = opacity(image)
+        if alpha is not None:
+            pixels = _on_ground(pixels, alpha)
+        if image.format != "TIFF":  # Pillow has turned it
+            pixels = turned(pixels, turn)
+    return Upright(np.ascontiguousarray(pixels), turn, remarks)
+
+
+def _of_array(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The channels `[h, w, 3]` of an array, and its alpha `[h, w]`."""
+    shape = values.shape
+    channels = 1 if values.ndim == 2 else shape[-1]
+    if values.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
+        hint = f"; {_CHANNELS_LAST}" if shape[:1] in ((1,), (3,), (4,)) else ""
+        raise BadRecord(
+            f"{shape}: an array [h, w], or [h, w, c] of 1, 3 or 4 channels, is wanted"
+            f"{hint}"
+        )
+    if values.dtype == bool:
+        values = values * np.uint8(255)
+    if values.dtype not in (np.uint8, np.uint16):
+        raise BadRecord(
+            f"is {values.dtype}: an array of uint8, or of uint16 for more than 8 bits, "
+            "is wanted"
+        )
+    values = values.reshape(*shape[:2], channels)
+    if channels == 1:
+        values = np.repeat(values, 3, 2)
+    return values[..., :3], values[..., 3] if channels == 4 else None
+
+
+def _of_image(
+    image: Image.Image, bits: int, deep: bool
+) -> tuple[np.ndarray, tuple[Remark, ...]]:
+    """The channels uint8 `[h, w, 3]` of a loaded image, without its alpha."""
     if image.mode == "F":
         raise BadRecord("has floating-point pixels; save it with 8 bits per channel")
-    if "transparency" in image.info:  # Pillow warns when it is dropped directly
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    if image.mode in DEEP_GREY:
+        pixels, remarks = _to_8_bits(np.asarray(image), bits)
+        return np.repeat(pixels[..., None], 3, -1), remarks
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if "transparency" in image.info:  # Pillow warns when it is dropped
+        image = image.copy()
+        del image.info["transparency"]
+    pixels = np.array(image.convert("RGBA" if image.mode == "PA" else "RGB"))[..., :3]
+    if not deep:
+        return pixels, ()
+    if bits < 16:
+        raise BadRecord(
+            f"has three channels of 16 bits, of which only the upper 8 can be read, "
+            f"and bits = {bits}: save it with 8 bits per channel"
+        )
+    return pixels, _dark(int(pixels.max()) << 8, bits)
+
+
+def _to_8_bits(values: np.ndarray, bits: int) -> tuple[np.ndarray, tuple[Remark, ...]]:
+    """The upper 8 of so many bits, uint8; 8-bit values as they are."""
+    if values.dtype == np.uint8:
+        return values, ()
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= 1 << bits:
+        raise BadRecord(
+            f"has values of {low} to {high}, and bits = {bits}: values of 0 to "
+            f"{(1 << bits) - 1} are wanted"
+        )
+    return (values >> (bits - 8)).astype(np.uint8), _dark(high, bits)
+
+
+def _dark(high: int, bits: int) -> tuple[Remark, ...]:
+    """A remark where the upper two bits are empty: most likely there are fewer bits."""
+    if not 0 < high < 1 << (bits - 2) or bits == 8:
+        return ()
+    return (
+        Remark(
+            f"images of more than 8 bits look nearly black when read as {bits} bits: "
+            "set bits to those that they have, 8 to 16",
+            f"the largest value is {high} of {(1 << bits) - 1}",
+        ),
+    )
+
+
+def _on_ground(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None].astype(np.uint16)
+    mixed = pixels * share + np.uint16(GROUND) * (255 - share)
+    return ((mixed + 127) // 255).astype(np.uint8)

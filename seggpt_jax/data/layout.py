@@ -16,8 +16,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from seggpt_jax.config import shorten
-from seggpt_jax.data.decode import MAX_VALUE, naming_errors, read_grey, read_mask
+from seggpt_jax.data.decode import MAX_VALUE, Remark, naming_errors
 from seggpt_jax.data.files import hidden, read_file
+from seggpt_jax.data.masks import read_grey, read_ids, unlisted
 from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, BadRecord
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".ppm", ".gif", ".webp")
@@ -80,11 +81,13 @@ class RawRecord(NamedTuple):
 class Decoded(NamedTuple):
     """A label map int32 `[h, w]` of `BACKGROUND`, `IGNORE` and labels. owners: label of
     each instance -> label of its class; None where the labels are classes. only: the
-    class that the record stands for, where the map shows other classes too."""
+    class that the record stands for, where the map shows other classes too. remarks:
+    about the mask."""
 
     segments: np.ndarray
     owners: Mapping[int, int] | None = None
     only: int | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,8 +307,19 @@ def lookup(labels: Mapping[int, int], other: int = BACKGROUND) -> np.ndarray:
 
 
 def looked_up(mask: bytes, table: np.ndarray) -> Decoded:
-    """Decodes a mask of one value per pixel by a table of labels."""
-    return Decoded(table[read_mask(io.BytesIO(mask))])
+    """Decodes a mask of one value per pixel by the owners' table of labels."""
+    values, remarks = read_ids(io.BytesIO(mask))
+    return Decoded(table[values], remarks=remarks)
+
+
+def looked_up_in(
+    mask: bytes, labels: Mapping[int, int], table: np.ndarray, where: str
+) -> Decoded:
+    """Decodes a mask of one value per pixel by a user's own `labels`, id -> label, of
+    which `table` is made. where: the list of the ids, for remarks."""
+    values, remarks = read_ids(io.BytesIO(mask), labels)
+    remarks += unlisted(values, labels, where)
+    return Decoded(table[values], remarks=remarks)
 
 
 def looked_up_one(mask: bytes, table: np.ndarray, annotation: str) -> Decoded:

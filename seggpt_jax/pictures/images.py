@@ -1,88 +1,65 @@
-"""Reads users' pictures and masks of any kind, and draws results."""
+"""Reads users' pictures, finds the colours of paintings, and draws results."""
 
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from seggpt_jax.colors import unique_colors
-from seggpt_jax.data.decode import (
-    MASK_MODES,
-    File,
-    check_depth,
-    check_size,
-    is_grey,
-    naming_errors,
-    to_rgb,
-)
-from seggpt_jax.data.sample import BACKGROUND, IGNORE
-
-Picture = str | os.PathLike | Image.Image | np.ndarray
+from seggpt_jax.data import decode, masks
+from seggpt_jax.data.decode import File, Picture, Upright
+from seggpt_jax.data.masks import Mask
 
 _REMEDY = "replace it, or save it anew as PNG"
 _FEW = 32  # a target with more colours was resized, or is a JPEG
 _NEAR = 96  # L1 distance within which colours of a painted target are one label's
 _ROUNDED = 6  # L1 distance to the line between two colours that their blend may have
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _RARE = 1e-3  # a colour of a smaller share of the pixels may belong to an edge
 
 
-def read_rgb(picture: Picture, name: str = "image") -> np.ndarray:
-    """A picture as uint8 `[h, w, 3]`, turned as its EXIF says.
+def read_image(picture: Picture, name: str = "image", bits: int = 16) -> Upright:
+    """A picture as uint8 `[h, w, 3]`, turned as its EXIF says, with remarks.
 
-    picture: path, PIL image, or array uint8, uint16 or bool `[h, w]` or `[h, w, c]` of
-    1, 3 or 4 channels. Grey is repeated, transparency dropped, 16 bits cut to the upper
-    8. name: stands in errors for a picture without a path. Raises BadRecord (a
-    ValueError).
+    picture: path, PIL image, or array (NumPy, jax or torch) uint8, uint16 or bool
+    `[h, w]` or `[h, w, c]` of 1, 3 or 4 channels. Grey is repeated; what is transparent
+    is white. bits: of values of more than 8 bits, of which the upper 8 are kept. name:
+    stands in errors for a picture without a path. Raises BadRecord (a ValueError).
     """
-    if isinstance(picture, np.ndarray):
-        return _array_rgb(picture, name)
-    with naming_errors(_name(picture, name), _REMEDY):
-        return to_rgb(_upright(picture))
+    with decode.naming_errors(name_of(picture, name), _REMEDY):
+        return decode.read_rgb(_known(picture), bits)
 
 
-def read_target(picture: Picture, name: str = "mask") -> np.ndarray:
-    """A segmentation: labels int32 `[h, w]`, or colours uint8 `[h, w, 3]`.
-
-    A picture with one channel or a palette holds labels; a bool one holds label 1. A
-    picture with three or four channels holds colours. So does every JPEG, because its
-    values are not exact.
-    """
-    if isinstance(picture, np.ndarray):
-        values = picture
-        if values.ndim == 3 and values.shape[-1] != 1:
-            return _array_rgb(values, name)
-        return _labels(values[..., 0] if values.ndim == 3 else values, name)
-    with naming_errors(_name(picture, name), _REMEDY):
-        image = _upright(picture, check_depth)
-        if image.mode in ("LA", "La"):
-            image = image.getchannel(0)
-        elif image.mode not in MASK_MODES or image.format == "JPEG":
-            return to_rgb(image)
-        if image.format == "GIF" and image.mode == "P" and is_grey(image):
-            image = image.convert("L")  # its numbers are the encoder's, not the user's
-        values = np.array(image)
-    return _labels(values, _name(picture, name))
+def read_rgb(picture: Picture, name: str = "image", bits: int = 16) -> np.ndarray:
+    """The pixels of `read_image`."""
+    return read_image(picture, name, bits).pixels
 
 
-def without_ignored(targets: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Label maps with ignored pixels (255) turned into background.
+def read_mask(picture: Picture, name: str = "mask") -> Mask:
+    """A mask of any form, by the rules of `data.masks`. Raises BadRecord."""
+    with decode.naming_errors(name_of(picture, name), _REMEDY):
+        return masks.read_mask(_known(picture))
 
-    Maps with no other values than 0 and 255 are binary masks: 255 becomes label 1.
-    """
-    values = set(np.concatenate([np.unique(target) for target in targets]).tolist())
-    label = 1 if values <= {BACKGROUND, IGNORE} else BACKGROUND
-    return [np.where(target == IGNORE, label, target) for target in targets]
+
+def name_of(picture: Picture, name: str) -> str:
+    """What errors call a picture: its path, or else `name`."""
+    if isinstance(picture, (str, os.PathLike)):
+        return os.fspath(picture)
+    return getattr(picture, "filename", "") or name
+
+
+def _known(picture: Picture) -> Picture:
+    """A path, a PIL image or a NumPy array."""
+    array = decode.as_array(picture)
+    if array is not None:
+        return array
+    if isinstance(picture, (str, os.PathLike)):
+        return Path(picture)
+    if isinstance(picture, Image.Image):
+        return picture
+    raise decode.BadRecord(
+        f"is {type(picture).__name__}: a path, a PIL image or an array is wanted"
+    )
 
 
 def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
@@ -153,54 +130,3 @@ def save_labels(file: File, segments: np.ndarray, palette: dict[int, tuple]) -> 
         table[label] = color
     image.putpalette(table.tobytes())
     image.save(file, format="PNG")
-
-
-def _upright(
-    picture: str | os.PathLike | Image.Image,
-    check: Callable[[Image.Image], None] = lambda image: None,
-) -> Image.Image:
-    """A loaded picture, turned as its EXIF says; `check` is called before loading."""
-    if not isinstance(picture, Image.Image):
-        with Image.open(Path(picture)) as image:
-            return _upright(image, check)
-    check_size(picture)
-    check(picture)
-    picture.load()  # turns a TIFF by itself
-    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    turned = picture.copy() if turn is None else picture.transpose(turn)
-    turned.format = picture.format
-    return turned
-
-
-def _name(picture: Picture, name: str) -> str:
-    if isinstance(picture, (np.ndarray, Image.Image)):
-        return getattr(picture, "filename", "") or name
-    return os.fspath(picture)
-
-
-def _array_rgb(values: np.ndarray, name: str) -> np.ndarray:
-    shape = values.shape
-    channels = 1 if values.ndim == 2 else shape[-1]
-    if values.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
-        raise ValueError(
-            f"{name} {shape}: an array [h, w], or [h, w, c] of 1, 3 or 4 channels, is "
-            "wanted"
-        )
-    if values.dtype == np.uint16:
-        values = (values >> 8).astype(np.uint8)
-    elif values.dtype == bool:
-        values = values * np.uint8(255)
-    if values.dtype != np.uint8:
-        raise ValueError(f"{name} is {values.dtype}: an array of uint8 is wanted")
-    values = values.reshape(*shape[:2], channels)
-    return np.repeat(values, 3, 2) if channels == 1 else values[..., :3]
-
-
-def _labels(values: np.ndarray, name: str) -> np.ndarray:
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{name} {values.shape}: labels [h, w] are wanted")
-    if not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
-        raise ValueError(f"{name} is {values.dtype}: labels are integers, or bool")
-    if not 0 <= values.min() <= values.max() < 2**16:
-        raise ValueError(f"{name} has labels outside 0 to 65535")
-    return values.astype(np.int32)

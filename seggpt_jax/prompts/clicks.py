@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from seggpt_jax.data.decode import Picture
 from seggpt_jax.pictures import images
-from seggpt_jax.pictures.images import Picture
 
 _REMEDY = "pip install 'seggpt_jax[serve]'"
 _SIDE = 640  # longer side that GrabCut works at; models see less
@@ -111,7 +111,7 @@ def _numbers(values: Sequence[int], what: str, wanted: str) -> list[int]:
 
 def _strokes(scribble: Picture, image: str, size: tuple[int, int]) -> np.ndarray:
     """Marks uint8 `[h, w]` of a picture of strokes."""
-    drawn = images.read_target(scribble, "scribble")
+    drawn = images.read_mask(scribble, "scribble").values
     name = _called(scribble, "the scribble")
     if drawn.shape[:2] != size:
         raise ValueError(

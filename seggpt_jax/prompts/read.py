@@ -1,16 +1,26 @@
 """A user's prompts -> the arrays that the model is given, and a label per colour."""
 
-import os
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from seggpt_jax import colors
-from seggpt_jax.config import suggest
-from seggpt_jax.data.sample import KINDS
+from seggpt_jax.config import shorten, suggest
+from seggpt_jax.data import decode
+from seggpt_jax.data.decode import Picture, Remark, Upright
+from seggpt_jax.data.masks import Mask
+from seggpt_jax.data.sample import BACKGROUND, IGNORE, KINDS
 from seggpt_jax.pictures import images
-from seggpt_jax.pictures.images import Picture
+
+logger = logging.getLogger(__name__)
+
+_APART = 48  # L1 distance below which two colours of a painting are taken for one
+_DROPPED = (
+    "255 beside other labels is ignored, and is background in a prompt; a class needs "
+    "another value"
+)
 
 
 class Prompts(NamedTuple):
@@ -44,12 +54,14 @@ def read_prompts(
     targets: Sequence[Picture],
     kind: str,
     size: tuple[int, int],
+    bits: int = 16,
 ) -> Prompts:
     """Prompts at the model's size (h, w), from pictures and targets of any kind.
 
     Label maps share one palette of colours far apart. Paintings are used as they are:
-    their colours get the labels 1, 2, ... by frequency. Raises ValueError that names
-    the prompt.
+    their colours get the labels 1, 2, ... by frequency. bits: as of
+    `images.read_image`. Remarks about the files go to the log. Raises ValueError that
+    names the prompt.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
@@ -58,26 +70,35 @@ def read_prompts(
             f"{len(pictures)} prompt images, {len(targets)} targets: one target "
             "for every image is wanted, and at least one"
         )
+    names = [images.name_of(t, f"prompt target {i}") for i, t in enumerate(targets, 1)]
     shown, marks = [], []
+    remarks: list[tuple[str, Remark]] = []
     for i, (picture, target) in enumerate(zip(pictures, targets, strict=True), 1):
-        shown.append(images.read_rgb(picture, f"prompt image {i}"))
-        marks.append(images.read_target(target, f"prompt target {i}"))
-        name = target if isinstance(target, (str, os.PathLike)) else f"target {i}"
-        _check_aspect(shown[-1], marks[-1], f"prompt {name}")
-    if len({mark.ndim for mark in marks}) > 1:
-        raise ValueError("prompt targets: some hold labels and some colours")
-    if marks[0].ndim == 3:
-        flat = np.concatenate([mark.reshape(-1, 3) for mark in marks])
-        palette = images.colors_of(flat[:, None])
+        image = images.read_image(picture, f"prompt image {i}", bits)
+        mask = images.read_mask(target, f"prompt target {i}")
+        name = images.name_of(picture, f"prompt image {i}")
+        remarks += [(name, remark) for remark in image.remarks]
+        remarks += [(names[i - 1], remark) for remark in mask.remarks]
+        shown.append(image.pixels)
+        marks.append(mask._replace(values=_fitted(mask.values, image, names[i - 1])))
+    if any(mask.values.ndim == 3 for mask in marks):
+        painted = _paintings(marks, names)
+        palette = images.colors_of(np.concatenate(
+            [painting.reshape(-1, 3) for painting in painted]
+        )[:, None])  # fmt: skip
         labels = np.arange(1, len(palette) + 1)
-        painted = marks
+        _check_apart(palette, painted, names)
     else:
-        marks = images.without_ignored(marks)
-        labels = np.setdiff1d(np.concatenate([np.unique(m) for m in marks]), [0])
+        maps, dropped = _label_maps(marks, names)
+        remarks += dropped
+        labels = np.setdiff1d(np.concatenate([np.unique(m) for m in maps]), [0])
         palette = colors.spread_palette(len(labels))
-        painted = [colors.paint(mark, labels, palette)[0] for mark in marks]
+        painted = [colors.paint(one, labels, palette)[0] for one in maps]
     if not len(labels):
-        raise ValueError("prompt targets are empty: they show no label at all")
+        raise ValueError(
+            f"prompt targets are empty: they show no label at all ({shorten(names, 3)})"
+        )
+    _log(remarks)
     rows = [images.resize_image(x, size) for x in shown]
     resized = [images.resize_target(x, size) for x in painted]
     return Prompts(
@@ -94,19 +115,103 @@ def read_labels(target: Picture, prompts: Prompts, size: tuple[int, int]) -> np.
 
     Every colour of a painting gets the label of the nearest colour of the prompts.
     """
-    labels = images.read_target(target)
-    if labels.ndim == 3:
-        found, index, _ = colors.unique_colors(labels)
+    mask = images.read_mask(target, "prompt target 1")
+    if mask.values.ndim == 3:
+        found, index, _ = colors.unique_colors(mask.values)
         nearest = colors.decode(found[None].astype(np.float32), prompts.palette)[0]
         labels = prompts.labels[nearest][index]
     else:
-        labels = images.without_ignored([labels])[0]
+        (labels,), _ = _label_maps([mask], [""])
     return images.resize_target(labels.astype(np.int32), size).copy()
 
 
-def _check_aspect(image: np.ndarray, target: np.ndarray, name: str) -> None:
-    (h, w), (th, tw) = image.shape[:2], target.shape[:2]
-    if abs(h * tw - w * th) > 0.02 * h * tw:
+def _fitted(values: np.ndarray, image: Upright, name: str) -> np.ndarray:
+    """The mask of an image, upright as the image. A mask that was drawn on the pixels
+    as a camera stored them is turned with them, where the sizes tell it."""
+    if not _same_aspect(values, image.pixels) and image.orientation >= 5:
+        turned = decode.turned(values, image.orientation)
+        if _same_aspect(turned, image.pixels):
+            return np.ascontiguousarray(turned)
+    if not _same_aspect(values, image.pixels):
+        (h, w), (th, tw) = image.pixels.shape[:2], values.shape[:2]
         raise ValueError(
             f"{name} is {tw} x {th}, and its image {w} x {h}: they must show the same"
         )
+    return values
+
+
+def _same_aspect(target: np.ndarray, image: np.ndarray) -> bool:
+    (h, w), (th, tw) = image.shape[:2], target.shape[:2]
+    return abs(h * tw - w * th) <= 0.02 * h * tw
+
+
+def _paintings(marks: Sequence[Mask], names: Sequence[str]) -> list[np.ndarray]:
+    """Targets uint8 `[h, w, 3]`. Beside paintings, a picture in greys is one too."""
+    for mask, name in zip(marks, names, strict=True):
+        if not mask.pictured:
+            raise ValueError(
+                f"prompt targets: some hold labels and some colours; {name} has labels"
+            )
+    return [
+        mask.values if mask.values.ndim == 3
+        else np.repeat(mask.values[..., None], 3, -1).astype(np.uint8)
+        for mask in marks
+    ]  # fmt: skip
+
+
+def _check_apart(
+    palette: np.ndarray, painted: Sequence[np.ndarray], names: Sequence[str]
+) -> None:
+    """Refuses colours that a painting cannot tell apart, such as ids as colours."""
+    known = colors.with_black(palette).astype(int)
+    gaps = np.abs(known[:, None] - known[None]).sum(-1)
+    near = np.argwhere(np.triu(gaps < _APART, 1))
+    if not len(near):
+        return
+    one, other = (tuple(known[i].tolist()) for i in near[0])
+    holds = ((painting == other).all(-1).any() for painting in painted)
+    name = next((n for n, held in zip(names, holds, strict=True) if held), names[0])
+    raise ValueError(
+        f"{name} has the colours {one} and {other}, which are too near to be told "
+        f"apart (L1 distance under {_APART}): for ids, save one channel; a painting "
+        "needs colours far apart"
+    )
+
+
+def _label_maps(
+    marks: Sequence[Mask], names: Sequence[str]
+) -> tuple[list[np.ndarray], list[tuple[str, Remark]]]:
+    """Label maps int32 `[h, w]`, and what was left out of them.
+
+    In a mask of 0 and 255 only, 255 is the inside and becomes label 1. Beside other
+    labels 255 is ignored, and becomes background: a prompt has nothing for it.
+    """
+    found = [set(np.unique(mask.values).tolist()) - {BACKGROUND} for mask in marks]
+    inside = [labels == {IGNORE} for labels in found]
+    other = next(
+        (i for i, x in enumerate(found) if x and x not in ({1}, {IGNORE})), None
+    )
+    if any(inside) and other is not None:
+        labels = shorten(sorted(found[other] - {IGNORE}), 5)
+        raise ValueError(
+            f"{names[inside.index(True)]} holds 0 and 255 only, and {names[other]} has "
+            f"the labels {labels}: beside labels 255 is ignored, so give the inside of "
+            "the first its label"
+        )
+    maps, dropped = [], []
+    for mask, name, two in zip(marks, names, inside, strict=True):
+        ignored = mask.values == IGNORE
+        maps.append(np.where(ignored, 1 if two else BACKGROUND, mask.values))
+        if not two and ignored.any():
+            share = f"{ignored.mean():.1%} of the pixels"
+            dropped.append((name, Remark(_DROPPED, share)))
+    return maps, dropped
+
+
+def _log(remarks: Sequence[tuple[str, Remark]]) -> None:
+    """A line for every kind of remark."""
+    found: dict[str, list[str]] = {}
+    for name, remark in remarks:
+        found.setdefault(remark.what, []).append(f"{name} ({remark.detail})")
+    for what, where in found.items():
+        logger.warning("%s: %s", what, shorten(where, 3))

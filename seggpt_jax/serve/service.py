@@ -12,7 +12,6 @@ from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
 from seggpt_jax.inference import Predictor, PromptSet
-from seggpt_jax.pictures.images import read_rgb
 from seggpt_jax.results.categories import Categories, categories
 from seggpt_jax.results.forms import Shown
 from seggpt_jax.results.objects import find
@@ -94,7 +93,7 @@ class Service:
 
         def read():
             (image,) = open_pictures([upload], self.limits.megapixels)
-            return read_rgb(image, name)
+            return self.predictor.read_image(image, name)
 
         with _naming_faults():
             image = await run_in_threadpool(read)
@@ -112,7 +111,7 @@ class Service:
             )
             count = len(example.images)
             shown = [
-                read_rgb(picture, name)
+                self.predictor.read_image(picture, name)
                 for picture, (name, _) in zip(pictures, example.images, strict=False)
             ]
             return shown, pictures[count:]

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from seggpt_jax.data.decode import BROKEN
+from seggpt_jax.data.decode import BROKEN, check_pages
+from seggpt_jax.data.sample import BadRecord
 
 FORMATS = {
     "PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif",
@@ -42,11 +43,15 @@ def open_pictures(uploads: Sequence[Upload], megapixels: int) -> list[Image.Imag
 def _open(name: str, content: bytes) -> Image.Image:
     try:
         # From memory: Pillow opens an image's `filename` again, and here it has none.
-        return Image.open(io.BytesIO(content), formats=list(FORMATS))
+        image = Image.open(io.BytesIO(content), formats=list(FORMATS))
+        check_pages(image)
+        return image
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise HTTPException(415, f"{name} is no picture of {known}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise HTTPException(413, f"{name} has too many pixels: {error}") from None
+    except BadRecord as error:
+        raise HTTPException(415, f"{name} {error}") from None
     except BROKEN as error:
         raise HTTPException(415, f"{name} cannot be read: {error}") from None

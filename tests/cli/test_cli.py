@@ -227,7 +227,7 @@ def test_options_reach_the_predictor(here, monkeypatch):
     monkeypatch.setattr(Predictor, "set_prompts", stopped)
     monkeypatch.setattr(Predictor, "track", stopped)
     options = {"ensemble": "spatial", "tile": 20, "kind": "instance", "batch": 3,
-               "dtype": "bfloat16", "attention": "xla"}  # fmt: skip
+               "dtype": "bfloat16", "attention": "xla", "bits": 12}  # fmt: skip
     assert segment("photos", *(f"--{k}={v}" for k, v in options.items())) == 2
     options["batch_size"] = options.pop("batch")
     assert given == options
@@ -235,8 +235,9 @@ def test_options_reach_the_predictor(here, monkeypatch):
     with video.writer("clip.mp4", video.Fraction(5)) as write:
         write(picture(40, 30))
     run("video", "--model=model", "--first=mask.png", "clip.mp4", "--out=out",
-        "--memory=3", "--kind=category", "--dtype=bfloat16")  # fmt: skip
-    shown = {"memory": 3, "kind": "category", "dtype": "bfloat16", "attention": "auto"}
+        "--memory=3", "--kind=category", "--dtype=bfloat16", "--bits=9")  # fmt: skip
+    shown = {"memory": 3, "kind": "category", "dtype": "bfloat16",
+             "attention": "auto", "bits": 9}  # fmt: skip
     assert given == shown
 
 

@@ -132,6 +132,33 @@ def test_instances_and_regions_are_always_their_own_prompt(source):
         assert pair["kind"] == source.kind
 
 
+def test_two_views_of_one_image_are_drawn_apart():
+    """A prompt that is the query itself could be copied (paper, section 1.2)."""
+    crops = View((0.3, 0.5), flip=0.0, jitter_prob=0.0)
+    colours = View((1.0, 1.0), (1.0, 1.0), flip=0.0, jitter_prob=1.0)
+    source, rng, places, means = Ramps(9), np.random.default_rng(9), [], []
+    for k in range(40):
+        pair = make_context(crops, same_image=1.0)(source, k % 9, rng)
+        prompt, query = canvas.split(pair["images"])
+        assert records_of(prompt) == records_of(query) == {k % 9}
+        places.append((prompt[..., 0] != query[..., 0]).any())
+        # The targets follow their own images: class 4 is the right half.
+        for image, target in zip(
+            (prompt, query), canvas.split(pair["targets"]), strict=True
+        ):
+            left = image[..., 0] < 4 * 31
+            assert not colors_of(target[left]) & colors_of(target[image[..., 0] > 132])
+        jittered = make_context(colours, same_image=1.0)(source, k % 9, rng)
+        prompt, query = canvas.split(jittered["images"])
+        means.append(abs(prompt.mean() - query.mean()) > 1)
+    assert np.mean(places) > 0.9 and np.mean(means) > 0.7
+
+
+def records_of(half) -> set[int]:
+    """The records that a half shows, by the blue of `Ramps`."""
+    return set(np.unique(half[..., 2]).tolist())
+
+
 def test_absent_prompts_ask_for_what_the_query_does_not_show():
     context = make_context(same_image=0.0, mix_prob=0.0, absent_prob=0.5)
     source, rng, absent = Squares(), np.random.default_rng(6), 0

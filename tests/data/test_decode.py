@@ -19,19 +19,55 @@ def test_image_modes_become_rgb(tmp_path, mode):
     load = one(tmp_path / "x", name, "a_mask.png", check_files=False)
     image = picture(mode)
     expected = np.asarray(image.convert("RGB"))
-    # Of palettes with a transparency table Pillow warns, and warnings are errors.
-    settings = {"transparency": bytes(range(256))} if mode == "P" else {}
-    image.save(tmp_path / "x" / name, **settings)
+    image.save(tmp_path / "x" / name)
     loaded = load().image
     assert loaded.dtype == np.uint8
     np.testing.assert_array_equal(loaded, expected)
 
 
-def test_16_bit_image_keeps_the_upper_8(tmp_path):
+def test_what_is_transparent_in_an_image_is_white(tmp_path):
     load = one(tmp_path / "x", "b.png", "a_mask.png", check_files=False)
-    ramp = np.arange(54, dtype=np.uint16).reshape(SIZE) * 1200
-    Image.fromarray(ramp).save(tmp_path / "x" / "b.png")
-    np.testing.assert_array_equal(load().image[..., 1], ramp // 256)
+    alpha = np.linspace(0, 255, 54).reshape(SIZE).astype(np.uint8)
+    rgb = np.asarray(picture())
+    Image.fromarray(np.dstack([rgb, alpha])).save(tmp_path / "x" / "b.png")
+    share = alpha[..., None] / 255
+    np.testing.assert_allclose(load().image, rgb * share + 255 * (1 - share), atol=0.5)
+    few = picture("P")
+    few.save(tmp_path / "x" / "b.png", transparency=int(np.asarray(few)[0, 0]))
+    assert (load().image[0, 0] == 255).all()
+    kept = np.asarray(few) != np.asarray(few)[0, 0]
+    expected = np.asarray(few.convert("RGB"))
+    np.testing.assert_array_equal(load().image[kept], expected[kept])
+
+
+DEEP = np.arange(54, dtype=np.uint16).reshape(SIZE) * 1200
+
+
+@pytest.mark.parametrize("bits", [16, 12, 11, 10, 8])
+@pytest.mark.parametrize("form", ["png", "tiff", "int16", "int32"])
+def test_the_upper_8_of_so_many_bits_are_kept(tmp_path, form, bits):
+    """One rule for a set, and one line in the log where it looks wrong."""
+    name = "b.png" if form == "png" else "b.tif"
+    load = one(tmp_path / "x", name, "a_mask.png", check_files=False, bits=bits)
+    values = DEEP >> (16 - bits)
+    signed = form == "int32" or (form == "int16" and bits < 16)
+    image = Image.fromarray(values.astype(np.int32) if signed else values)
+    image.save(tmp_path / "x" / name)
+    np.testing.assert_array_equal(load().image[..., 1], DEEP >> 8)
+
+
+def test_bits_that_look_wrong_are_said_once(tmp_path, caplog):
+    root = write(tmp_path / "x", [f"train\tb.png\ta_mask.png\t9\t6\t{k}" for k in "12"])
+    Image.fromarray(DEEP >> 4).save(root / "b.png")
+    source = indexed(root, "train")
+    assert source[0].image.max() == source[1].image.max() == (DEEP.max() >> 4) >> 8
+    (line,) = [line for line in caplog.messages if "a_mask" not in line]
+    assert "look nearly black when read as 16 bits: set bits" in line
+    assert "b.png (index.tsv line 2): the largest value is 3975 of 65535" in line
+    with pytest.raises(BadRecord, match="b.png .* values of 0 to 3975, and bits = 10"):
+        indexed(root, "train", bits=10)[0]
+    with pytest.raises(ValueError, match="bits = 7: must be a whole number of 8 to 16"):
+        indexed(root, "train", bits=7)
 
 
 @pytest.mark.parametrize("form", ["palette", "gif", "tif", "16 bits", "1 bit"])
@@ -117,8 +153,8 @@ BITS_4 = BITS_4[:29] + struct.pack(">I", zlib.crc32(b"IHDR" + IHDR_4)) + BITS_4[
             encoded(picture(size=(9, 6)), "PNG"),
             "is 6 x 9, but its mask .*9 x 6",
         ),
-        ("mask", encoded(picture(), "PNG"), r"has colours \(mode RGB\)"),
-        ("mask", encoded(GREY, "JPEG"), "is a JPEG"),
+        ("mask", encoded(picture(), "PNG"), "has colours instead of class ids"),
+        ("mask", encoded(GREY, "JPEG"), "or is a JPEG, which changes them"),
         ("mask", BITS_4, "2 or 4 bits of grey"),
         (
             "mask",

@@ -83,6 +83,25 @@ def test_reserved_ids_move(tmp_path):
     np.testing.assert_array_equal(hidden == IGNORE, values == 255)
 
 
+def test_what_no_table_lists_is_said(tmp_path, caplog):
+    """Once for a set: a smooth mask, and its inside, which the table does not list."""
+    root = write(tmp_path / "x", ["train\ta.png\ta_mask.png\t9\t6\t1"] * 2)
+    smooth = np.array([[0, 0, 0, 40 + 30 * k, *[255] * 5] for k in range(6)], np.uint8)
+    Image.fromarray(smooth).save(root / "a_mask.png")
+    source = indexed(root, "train")
+    for sample in source:
+        np.testing.assert_array_equal(sample.segments, np.where(smooth < 128, 0, 255))
+    assert [line.split(";")[0] for line in caplog.messages] == [
+        "x: smooth masks are cut at half: 128 and more is inside",
+        "x: masks of 0 and 255 only teach nothing where classes.tsv does not list 255: "
+        "it is ignored",
+    ]
+    (root / "classes.tsv").write_text(CLASSES + "255\tvessel\t1\n")
+    np.testing.assert_array_equal(
+        indexed(root, "train")[0].segments, np.where(smooth < 128, 0, 256)
+    )
+
+
 @pytest.mark.parametrize(
     "name, kind, same",
     [("regions", INSTANCE, True), ("pets", CATEGORY, False), ("new", CATEGORY, False)],

@@ -15,6 +15,7 @@ from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import coco20i, make_layout, voc
 from tests.support.layouts import (
     agrees,
+    labels,
     mask,
     photo,
     raw,
@@ -329,15 +330,16 @@ def test_davis(tmp_path):
     assert source[0].classes == (1, 2) and IGNORE in source[0].segments
     assert source.class_names == {1: "object"} and len(source.by_class[1]) == 6
 
-    # 2016: two paths a line, one object, and whatever is not black is it.
+    # 2016: two paths a line, one object, and whatever is not black is it: the dark
+    # colours of 2017's palette too.
     line = "/JPEGImages/480p/{0}/{1:05}.jpg /Annotations/480p/{0}/{1:05}.png"
     lines = [line.format("dogs", k) for k in range(3)]
     write_lines(root / "ImageSets/480p/val.txt", *lines)
     for k in range(3):
-        mask(root / f"Annotations/480p/dogs/{k:05}.png", (0, 255), "RGB")
+        mask(root / f"Annotations/480p/dogs/{k:05}.png", (0, 38, 1, 255), "RGB")
     source = raw("davis2016", tmp_path, "val")
     assert source.videos == {"dogs": range(3)}
-    assert source[1].segments[0, ::16].tolist() == [0, 1] and source[1].classes == (1,)
+    assert labels(source[1], 4) == [0, 1, 1, 1] and source[1].classes == (1,)
     with pytest.raises(ValueError, match="'test' must be one of train, val"):
         raw("davis2016", tmp_path, "test")
 

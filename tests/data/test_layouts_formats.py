@@ -150,12 +150,15 @@ def table(folder, masks, name="train-00000-of-00001.parquet", below="data"):
         ),
     }
     (folder / below).mkdir(exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.table(columns), folder / below / name)
+    # In groups of two rows: a row is looked up in its group.
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns), folder / below / name, row_group_size=2
+    )
 
 
 def test_hugging_face_rows_without_a_mask(tmp_path):
     good = mask(tmp_path / "m.png", (0, 1), "P").read_bytes()
-    color = mask(tmp_path / "c.png", (0, 1), "RGB").read_bytes()
+    color = photo(tmp_path / "c.png").read_bytes()
     table(tmp_path, [good, None, color, b"torn", good])
     source = raw("hf_dataset", tmp_path, "train", ids={"a": 1})
     name = "data/train-00000-of-00001.parquet#{}"

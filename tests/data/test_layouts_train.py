@@ -125,8 +125,9 @@ def test_images_and_masks_of_many_modes(tmp_path):
     assert labels(source[0], 3) == [0, 0, 19]  # 300 is no class
     assert labels(source[1], 3) == [0, 2, 19]
     assert source[2].classes == ()
-    save(masks / "3.png", Image.fromarray(np.zeros((24, 32, 3), np.uint8)))
-    with pytest.raises(BadRecord, match=r"3\.png has colours \(mode RGB\)"):
+    colors = np.zeros((24, 32, 3), np.uint8) + np.array([9, 0, 0], np.uint8)
+    save(masks / "3.png", Image.fromarray(colors))
+    with pytest.raises(BadRecord, match=r"3\.png has colours instead of class ids"):
         source[3]
     photo(images / "2.png", size=(7, 8))
     with pytest.raises(BadRecord, match=r"2\.png is 8 x 7, but its mask .*2\.png"):

@@ -70,6 +70,21 @@ def test_crops_are_drawn_until_one_shows_a_label():
     assert min(shares) >= 0.2 and np.mean(np.array(shares) == 1) > 0.2
 
 
+def test_labels_of_other_tasks_are_not_enough():
+    """A crop that shows them alone would teach to paint nothing."""
+
+    class Both(Corners):
+        def __getitem__(self, index):
+            segments = np.kron([[1, 0], [0, 2]], np.ones((16, 16))).astype(np.int32)
+            return Sample(super().__getitem__(index).image, segments, CATEGORY, (1, 2))
+
+    task = choose(Both(), (1,), PALETTE[:1])
+    view = View((0.2, 0.2), (1.0, 1.0), flip=0.0, jitter_prob=0.0)
+    for seed in range(20):
+        pair = make(view, tries=30)(task, 0, np.random.default_rng(seed))
+        assert pair["foreground"].any()
+
+
 def test_a_record_that_shows_no_label_after_all():
     task = choose(Corners(), (2,), PALETTE[:1])
     task.records[:] = 0  # of class 1

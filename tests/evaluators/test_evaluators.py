@@ -1,6 +1,7 @@
 """Episodes and the few-shot evaluator, on a source whose answers are known."""
 
 import collections
+import dataclasses
 
 import jax
 import numpy as np
@@ -199,6 +200,40 @@ def test_right_prompts_show_the_classes_asked_for(max_classes):
         assert right.palette[0].tolist() == [0, 0, 0] and (apart >= 150).all()
         assert right.ignore.any() and right.truth.max() == count
     assert sizes == set(range(1, max_classes + 1))
+
+
+def test_every_prompt_shows_enough_of_its_class():
+    """Not the query and the first prompt alone."""
+
+    class Specks(Blocks):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            (first,) = sample.classes
+            segments = np.where(sample.segments == first, 0, sample.segments)
+            size = 20 if index % 4 < 2 else 3
+            segments[8 : 8 + size, 5 : 5 + size] = first
+            return dataclasses.replace(sample, segments=segments)
+
+    drawn = Episodes(Specks(classes=3), SIZE, shots=4, min_pixels=30)
+    for i in range(10):
+        right, _ = drawn.draw(i)
+        for target in right.targets:
+            assert np.sum((target == right.palette[1]).all(-1)) >= 30
+
+
+def test_a_class_is_drawn_as_often_as_any_other():
+    """Its number of images does not matter: class 10 has ten times as many."""
+
+    class Common(Blocks):
+        def __post_init__(self):
+            super().__post_init__()
+            self.by_class[10] = [*self.by_class[10]] * 10
+
+    drawn = Episodes(Common(classes=4), SIZE)
+    asked = [drawn.draw(i)[0].class_ids[0] for i in range(200)]
+    # Four standard deviations of a share.
+    shares = [asked.count(label) / 200 for label in (10, 20, 30, 40)]
+    np.testing.assert_allclose(shares, 1 / 4, atol=0.13)
 
 
 @pytest.mark.parametrize("max_classes", [1, 2])

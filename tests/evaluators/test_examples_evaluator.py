@@ -8,8 +8,10 @@ import pytest
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
+from seggpt_jax.data.sample import CATEGORY
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.examples import Evaluator
+from seggpt_jax.evaluators.maps import Maps
 from seggpt_jax.predict import PredictFns, make_predict_fns
 from tests.support import blocks
 from tests.support.layouts import mask, photo, raw, save, stripes
@@ -134,6 +136,27 @@ def test_one_class_against_its_background(tmp_path):
     scores = evaluator.scores(np.array([[1, 1, 1, 1], [0, 0, 2, 1]]))
     assert scores["ade/N1/dice"].tolist() == pytest.approx([2.5 / 4, 1 / 3])
     assert scores["ade/N1/image_iou"].tolist() == pytest.approx([4 / 6, 1])
+
+
+def test_prompts_of_classes_are_of_their_kind(sets):
+    kinds: list = []
+    fns = seer()
+
+    def encode(params, images, targets, kind):
+        kinds.append(kind.tolist())
+        return fns.encode_prompts(params, images, targets, kind)
+
+    run(sets, PredictFns(encode, fns.predict), examples=(2,), seeds=(1,))
+    assert kinds == [[CATEGORY]] * 3
+
+
+@pytest.mark.parametrize("empty, wins", [(0.0, 1), (0.5, 0)])
+def test_of_equal_shares_the_first_class_keeps_the_pixel(empty, wins):
+    """The background's share is the first of all."""
+    maps = Maps(None, "m", (1, 1, 3), empty)
+    maps.offer(0, 1, np.array([[0.5, 0.5, 0.75]]))
+    maps.offer(0, 2, np.array([[0.5, 0.625, 0.75]]))
+    assert maps.winner.tolist() == [[[wins, 2, 1]]]
 
 
 def test_a_class_without_examples_shifts_no_other(sets):

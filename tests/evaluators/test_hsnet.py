@@ -60,6 +60,14 @@ def test_fss1000(fss, shots):
 STRIPES = ((1, 0, 2, 255), (3, 0, 3, 255), (2, 0, 0, 255))
 
 
+def test_another_seed_draws_other_prompts(fss):
+    given = dict(shots=1, protocol="fss1000", count=30)
+    first, again, other = (
+        HsnetEpisodes(fss, SIZE, seed=seed, **given).draws for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
 @pytest.fixture
 def pascal(tmp_path):
     lines = []

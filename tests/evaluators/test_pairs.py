@@ -92,6 +92,18 @@ def test_ignored_pixels_do_not_count():
     assert scores == {"memorised/episode_miou": 1.0}
 
 
+def test_only_the_colours_of_the_query_are_told_apart():
+    """The prompt's other colour is nearer to what is painted, but nobody asked for it
+    in the query."""
+    (pair,) = make_pairs(1)
+    target, painted = pair["targets"], pair["foreground"]
+    target[:8], target[8:] = (200, 200, 200), (255, 255, 255)
+    painted[:] = True
+    grey = colors.normalize(np.full((8, 8, 3), 205, np.uint8))
+    one = evaluator([pair], lambda q: np.broadcast_to(grey, q.shape), 1)
+    assert dict(one.run(None)) == {"memorised/episode_miou": 1.0}
+
+
 def test_settings_must_be_positive():
     with pytest.raises(ValueError, match="count is 0, must be at least 1"):
         evaluator([], truth_of([]))

@@ -1,15 +1,19 @@
 """The video evaluator, on videos whose answers are known."""
 
 import functools
+import io
+from zipfile import ZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import eval as eval_config
 from seggpt_jax import colors
-from seggpt_jax.data.sample import INSTANCE, BadRecord
+from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord, Sample
+from seggpt_jax.evaluators import vos
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.vos import Evaluator
 from seggpt_jax.predict import TrackFns, make_track_fns
@@ -127,8 +131,6 @@ def test_objects_at_their_own_resolution(tmp_path):
     """Frames of twice the model's size, painted as their targets: edges within a pixel
     of the model's."""
     root = tmp_path / "DAVIS"
-    from PIL import Image
-
     for k in range(4):
         values = np.roll((1, 1, 0, 2, 2, 0), k)
         labels = stripes(values, (48, 64))
@@ -252,13 +254,37 @@ def test_an_object_that_is_shown_again_is_scored(valid, tmp_path):
     assert "vos/K0/j_unseen" not in scores
 
 
+def test_ignored_pixels_are_of_no_object():
+    """Half of what is painted is void: all of the rest is right."""
+    segments = np.zeros((20, 20), np.int32)
+    segments[5:15, 5:10], segments[5:15, 10:15] = 1, IGNORE
+    pred = np.where(segments == IGNORE, 1, segments)
+    sample = Sample(np.zeros((20, 20, 3), np.uint8), segments, INSTANCE, (1,))
+    values: dict = {}
+    vos._score(values, [1], {"K1": pred}, sample)
+    assert values == {1: {"K1": [(1.0, 1.0)]}}
+
+
+def test_the_zip_file_is_of_the_longest_memory(youtube, tmp_path):
+    """With the shorter memory nothing is painted."""
+    black = colors.normalize(np.zeros((1, 1, 1, 3), np.uint8))
+
+    def make(memory):
+        light = jnp.float32(memory > 0)
+        return TrackFns(
+            lambda params, images, targets, kind: targets[:, 0],
+            lambda p, state, *_: (light * state + (1 - light) * black, state),
+        )
+
+    with Cases(tmp_path / "cases") as cases:
+        run(youtube, make, cases=cases, export="x.zip")
+    with ZipFile(tmp_path / "cases/x.zip") as archive:
+        picture = Image.open(io.BytesIO(archive.read("v/00001.png")))
+        np.testing.assert_array_equal(picture, stripes((1, 0, 0, 0), SIZE))
+
+
 def test_the_zip_file_for_a_server(youtube, tmp_path):
     """Every frame's labels as a PNG with a palette; what was given is the answer."""
-    import io
-    from zipfile import ZipFile
-
-    from PIL import Image
-
     folder = tmp_path / "cases"
     settings = dict(appear=True, export="answers.zip")
     for _ in range(2):  # the second time there is nothing left to do

@@ -1,23 +1,95 @@
 """A user's prompts as arrays."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from PIL import ExifTags, Image
 
 from seggpt_jax.prompts.read import read_prompts
 from tests.test_inference import label_map, picture
 
+SIZE = (16, 16)
 
-@pytest.mark.parametrize(
-    "mask, same",
-    [
-        (label_map((3, 255)), label_map((3, 0))),  # nothing is asked where none knows
-        (label_map((255,)), label_map((1,))),  # a binary mask
-    ],
-)
-def test_ignored_pixels_are_no_label(mask, same):
-    found, expected = (
-        read_prompts([picture()], [target], "category", (16, 16))
-        for target in (mask, same)
-    )
+
+def read(*targets, **settings):
+    shown = [picture()] * len(targets)
+    return read_prompts(shown, [*targets], "category", SIZE, **settings)
+
+
+def same(found, expected):
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_255_beside_labels_is_no_label_and_is_said(caplog):
+    same(read(label_map((3, 255))), read(label_map((3, 0))))
+    assert "255 beside other labels is ignored" in caplog.text
+    assert "prompt target 1 (33.3% of the pixels)" in caplog.text
+
+
+def test_the_inside_of_a_mask_of_two_values_is_label_1(caplog):
+    one = label_map((1,))
+    forms = [one * 255, one.astype(np.uint8) * 255, one > 0, jnp.array(one > 0)]
+    forms += [torch.tensor(one * 255), np.dstack([one * 255] * 3).astype(np.uint8)]
+    for mask in forms:
+        same(read(mask), read(one))
+    same(read(one * 255, one), read(one, one))
+    same(read(one * 255, one * 0), read(one, one * 0))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("labels", [(7, 255), (2, 3), (1, 255)])
+def test_a_binary_mask_beside_labels_is_refused(labels):
+    """Its 255 might be its inside, or what is ignored."""
+    with pytest.raises(ValueError, match="2 holds 0 and 255 only, and .*target 1"):
+        read(label_map(labels), label_map((255,)))
+
+
+def test_beside_a_painting_a_grey_picture_is_a_painting():
+    white = np.dstack([label_map((1,)) * 255] * 3).astype(np.uint8)
+    painting = white.copy()
+    painting[:9, :9] = (255, 0, 0)
+    found = read(painting, white)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.palette.tolist() == [[0, 0, 0], [255, 255, 255], [255, 0, 0]]
+    with pytest.raises(ValueError, match="some hold labels and some colours; p"):
+        read(painting, label_map((1,)))
+
+
+@pytest.mark.parametrize("color", [(1, 0, 0), (10, 20, 0), (220, 0, 0)])
+def test_colours_that_cannot_be_told_apart_are_refused(tmp_path, color):
+    """Ids in the channels of a picture would be painted nearly black."""
+    painting = np.zeros((40, 30, 3), np.uint8)
+    painting[:20], painting[20:, 9:20] = (200, 0, 0), color
+    Image.fromarray(painting).save(tmp_path / "ids.png")
+    with pytest.raises(ValueError, match=r"ids.png has the colours \(.*too near to be"):
+        read(tmp_path / "ids.png")
+
+
+@pytest.mark.parametrize("tag", [2, 3, 6, 8])
+def test_a_mask_of_the_stored_pixels_is_turned_with_them(tmp_path, tag):
+    """Sizes tell it where the camera was turned; else a mask is of what is seen."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = tag
+    stored, mask = picture(), label_map((3, 5))
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
+    turn = {2: np.fliplr, 3: lambda x: np.rot90(x, 2), 6: lambda x: np.rot90(x, -1),
+            8: np.rot90}[tag]  # fmt: skip
+    expected = read_prompts([turn(stored)], [turn(mask)], "category", SIZE)
+    drawn = [turn(mask)] if tag < 5 else [turn(mask), mask]
+    for one in drawn:
+        found = read_prompts([tmp_path / "x.png"], [one], "category", SIZE)
+        same(found, expected)
+
+
+def test_bits_are_those_of_the_setting(caplog):
+    twelve = picture().astype(np.uint16)[..., 0] * 16
+    grey = np.repeat(picture()[..., :1], 3, -1)
+    expected = read_prompts([grey], [label_map()], "category", SIZE)
+    same(read_prompts([twelve], [label_map()], "category", SIZE, bits=12), expected)
+    assert not caplog.records
+    read_prompts([twelve], [label_map()], "category", SIZE)
+    assert "look nearly black when read as 16 bits" in caplog.text
+    with pytest.raises(ValueError, match="prompt image 1 has values .* and bits = 10"):
+        read_prompts([twelve], [label_map()], "category", SIZE, bits=10)

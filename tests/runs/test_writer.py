@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from seggpt_jax.runs.writer import Clock, Progress, Writer
+from seggpt_jax.runs.writer import Clock, Progress, Writer, history
 
 
 def lines(workdir):
@@ -71,6 +71,15 @@ def test_resume_continues_one_history(tmp_path):
     assert [x["step"] for x in lines(tmp_path)] == [10, 20, 30, 0]
     with Writer(tmp_path, start=0):
         assert lines(tmp_path) == []  # from scratch
+
+
+def test_the_history_of_a_score_has_its_numbers_alone(tmp_path):
+    assert history(tmp_path, "a") == []
+    with Writer(tmp_path) as writer:
+        for step, value in ((2, math.nan), (4, 0.5), (6, -math.inf)):
+            writer.scalars(step, {"a": value})
+        writer.scalars(8, {"b": 1.0})
+    assert history(tmp_path, "a") == [(0.5, 4), (-math.inf, 6)]
 
 
 def test_images(tmp_path):

@@ -279,6 +279,16 @@ def head_of(side):
         ">I", zlib.crc32(chunk)) + struct.pack(">I", 9) + b"IDAT"  # fmt: skip
 
 
+def two_pages():
+    file = io.BytesIO()
+    first, second = (Image.fromarray(picture(seed=k)).convert("P") for k in (1, 2))
+    first.save(file, "GIF", save_all=True, append_images=[second])
+    return file.getvalue()
+
+
+TWO_PAGES = two_pages()
+
+
 def of(*files):
     return [(field, (name, content)) for field, name, content in files]
 
@@ -300,6 +310,8 @@ def of(*files):
         (3 * EXAMPLE, {}, 413, "3 prompts are more than 2, this server's limit"),
         (of(("image", "x.txt", b"no picture")), {"prompts": "KNOWN"}, 415,
          "x.txt is no picture of PNG, JPEG, WEBP, GIF, BMP, TIFF"),
+        (of(("image", "x.gif", TWO_PAGES)), {"prompts": "KNOWN"}, 415,
+         "x.gif has 2 pages, and one picture is wanted: save each page as a file of"),
         (of(("image", "", b"no picture")), {"prompts": "KNOWN"}, 422,
          "image: Value error, Expected UploadFile, received: <class 'str'>"),
         (of(("image", "cut.png", PROMPT[:200])), {"prompts": "KNOWN"}, 422,

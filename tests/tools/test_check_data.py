@@ -90,6 +90,9 @@ def test_ones_own_data(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "indexed train: 2 records, 2 of 3 classes shown" in out
     assert "indexed val[0] is indexed train[1]" in out
+    remark = "3 remarks that are no error: values that classes.tsv does not list are ba"
+    assert remark in out
+    assert "a_mask.png (index.tsv line 2): 77 (1.9% of the pixels)" in out
     assert check("indexed", tmp_path / "pets", "train")
     assert not check("indexed", tmp_path / "pets", "train", strict=True)
     with pytest.raises(ValueError, match="has no splits of its own; name --splits"):

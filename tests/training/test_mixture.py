@@ -147,7 +147,10 @@ def test_a_stage_may_weigh_sources_anew():
         batch = next(batches)
         assert batch["source"].tolist() == drawn[8 * step : 8 * step + 8]
     batches.close()
-    # No stage goes through what the one before it showed.
+    # No stage goes through what the one before it showed, whatever their weights.
+    first, second = ({dataset[k]["images"].tobytes() for k in span}
+                     for span in (range(8), range(8, 16)))  # fmt: skip
+    assert not first & second
     records = [str(dataset[k]["record"]) for k in (*range(8), *range(16, 24))]
     assert len(set(records)) > 12
 

@@ -219,6 +219,18 @@ def test_muon_leaves_what_is_frozen(trainable):
         assert np.any(step) == name.startswith(free), name
 
 
+def test_gradients_of_what_is_frozen_are_not_clipped_with_the_rest():
+    params = {"decoder": {"a": jnp.ones(3)}, "blocks_of_none": jnp.ones(3)}
+    tx = optim.make_optimizer(OptimSettings(trainable="decoder/.*", eps=1.0), 1e-2)
+    steps = []
+    for frozen in (0.0, 1e6):
+        grads = {"decoder": {"a": jnp.ones(3)}, "blocks_of_none": jnp.full(3, frozen)}
+        updates, _ = tx.update(grads, tx.init(params), params)
+        assert not np.any(updates["blocks_of_none"])
+        steps.append(updates["decoder"]["a"])
+    np.testing.assert_array_equal(*steps)
+
+
 def test_an_unknown_algorithm_names_the_choices():
     with pytest.raises(ValueError, match="optim.algorithm = 'sgd'.*adamw, muon"):
         OptimSettings(algorithm="sgd")

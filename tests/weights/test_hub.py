@@ -37,6 +37,7 @@ READ = """
 import json, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from absl import logging
+import huggingface_hub.hf_api  # before threads: its lazy imports are not made for them
 from seggpt_jax.evaluators.report import digest
 from seggpt_jax.weights import pretrained
 

@@ -17,6 +17,7 @@ from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.weights import pretrained, release
+from seggpt_jax.weights.checkpoint import Checkpoints
 from seggpt_jax.weights.convert import check, convert
 from tests.support.models import SMALL, inputs, random_params, small
 from tests.weights.test_checkpoint import assert_same
@@ -139,6 +140,26 @@ def test_mae_gives_an_encoder(tmp_path):
     with pytest.raises(ValueError, match=r"flat.pth: "):
         flat = mae(pos_embed=np.ones(3, np.float32))
         pretrained.load(save(tmp_path / "flat.pth", flat))
+
+
+def test_of_a_run_the_average_of_the_newest_step_is_taken(tmp_path):
+    """Unless the parameters themselves, or one of its steps, are asked for."""
+    run, shift = tmp_path / "run", lambda by: jax.tree.map(lambda x: x + by, PARAMS)
+    with Checkpoints(run / "checkpoints") as saver:
+        for step in (9, 10):
+            state = {"params": shift(step), "ema": shift(-step)}
+            saver.save(step, jax.device_put(state), {"step": step})
+    settings = {"model": dataclasses.asdict(SMALL), "stages": {}}
+    (run / "config.json").write_text(json.dumps(settings))
+    for path, raw, step in (
+        (run, False, 10), (run, True, 10), (run / "checkpoints", False, 10),
+        (run / "checkpoints/9", False, 9), (run / "checkpoints/9", True, 9),
+    ):  # fmt: skip
+        weights = pretrained.load(path, raw)
+        assert weights.step == step and weights.config == SMALL
+        assert_same(weights.params, jax.device_get(shift(step if raw else -step)))
+    list(convert(run, tmp_path / "raw", raw=True))
+    assert_same(pretrained.load(tmp_path / "raw").params, jax.device_get(shift(10)))
 
 
 def test_a_folder_of_several_models_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import open_store
 
-SELECTION = ("classes", "exclude_classes")
+CHOSEN = ("classes", "exclude_classes", "bits")  # settings of a `Dataset`
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def _open(call: _Call) -> Any:
     cls, settings = load(call.type), dict(call.settings)
     if call.root is None:
         return cls(**settings)
-    chosen = {k: settings.pop(k) for k in SELECTION if k in settings}
+    chosen = {k: settings.pop(k) for k in CHOSEN if k in settings}
     split = settings.pop("split")
     store = open_store(make_layout(call.type, settings), call.root, split)
     return Dataset(store, call.name, **chosen)
@@ -197,7 +197,7 @@ def _check_settings(
     allowed = set(parameters)
     required = {n for n, p in parameters.items() if p.default is p.empty}
     if issubclass(cls, Layout):
-        allowed |= {"folder", "split"} | set(SELECTION)
+        allowed |= {"folder", "split"} | set(CHOSEN)
         required |= {"split"}
     if kind == "indexed":
         required |= {"folder"}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from seggpt_jax.config import shorten
-from seggpt_jax.data.decode import read_colors
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -25,6 +24,7 @@ from seggpt_jax.data.layout import (
     placed,
     relative,
 )
+from seggpt_jax.data.masks import read_colors
 from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources.coco_file import (
     Found,

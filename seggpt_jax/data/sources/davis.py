@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from seggpt_jax.data.decode import read_grey
 from seggpt_jax.data.layout import Decoded, Listing, first_folder, need, read_lines, top
+from seggpt_jax.data.masks import read_grey
 from seggpt_jax.data.sample import INSTANCE
 from seggpt_jax.data.sources.videos import OBJECT, Videos, frames
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from seggpt_jax.data.decode import MAX_VALUE
-from seggpt_jax.data.layout import Decoded, Layout, labels_of, looked_up, lookup
+from seggpt_jax.data.layout import Decoded, Layout, labels_of, looked_up_in, lookup
 from seggpt_jax.data.sample import IGNORE
 
 
@@ -37,13 +37,16 @@ class ById(Layout):
     @functools.cached_property
     def names(self) -> dict[int, str]:
         """Label -> name."""
-        labels = labels_of(self.ids.values())
-        return {labels[value]: name for name, value in self.ids.items()}
+        return {self._labels[value]: name for name, value in self.ids.items()}
 
     @functools.cached_property
     def table(self) -> np.ndarray:
         """Mask value -> label."""
-        return lookup({IGNORE: IGNORE} | labels_of(self.ids.values()))
+        return lookup({IGNORE: IGNORE} | self._labels)
+
+    @functools.cached_property
+    def _labels(self) -> dict[int, int]:
+        return labels_of(self.ids.values())
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return looked_up(mask, self.table)
+        return looked_up_in(mask, self._labels, self.table, "ids")

@@ -13,8 +13,17 @@ from typing import Any
 import numpy as np
 
 from seggpt_jax.config import shorten, suggest
-from seggpt_jax.data.decode import MAX_VALUE, read_mask
-from seggpt_jax.data.layout import Decoded, Entry, Layout, Listing, labels_of, lookup
+from seggpt_jax.data.decode import MAX_VALUE
+from seggpt_jax.data.layout import (
+    Decoded,
+    Entry,
+    Layout,
+    Listing,
+    labels_of,
+    looked_up_in,
+    lookup,
+)
+from seggpt_jax.data.masks import read_ids
 from seggpt_jax.data.prepared import VERSION, is_prepared, read_manifest
 from seggpt_jax.data.sample import (
     BACKGROUND,
@@ -119,10 +128,10 @@ class _Opened(Indexed):
         return lookup({IGNORE: IGNORE} | self.labels)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        values = read_mask(io.BytesIO(mask))
         if self.strict:
+            values, _ = read_ids(io.BytesIO(mask), self.labels)
             _check_strict(json.loads(annotation), values, self.labels)
-        return Decoded(self.table[values])
+        return looked_up_in(mask, self.labels, self.table, CLASSES)
 
 
 def class_table(root: str | os.PathLike[str]) -> dict[int, str]:

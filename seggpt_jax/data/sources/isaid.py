@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.data.decode import check_size, naming_errors, read_colors
+from seggpt_jax.data.decode import naming_errors, read_rgb
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -22,6 +22,7 @@ from seggpt_jax.data.layout import (
     pair_up,
     pictures,
 )
+from seggpt_jax.data.masks import read_colors
 from seggpt_jax.data.sample import BACKGROUND, BadRecord
 
 # Name -> colour of the owners' semantic masks.
@@ -142,6 +143,4 @@ def _size(path: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=2)  # an image and its mask: 60 million pixels each
 def _open(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        check_size(picture)
-        return picture.convert("RGB")
+    return Image.fromarray(read_rgb(path).pixels)

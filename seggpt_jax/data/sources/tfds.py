@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from seggpt_jax.config import shorten
-from seggpt_jax.data.decode import read_colors, read_grey
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -29,6 +28,7 @@ from seggpt_jax.data.layout import (
     nth_label,
     thresholded,
 )
+from seggpt_jax.data.masks import read_colors, read_grey
 from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import cityscapes
 from seggpt_jax.data.sources.coco_panoptic import paint_segments
