@@ -1,16 +1,16 @@
 """Models of the Hugging Face hub: fetched once, then read from the library's cache.
 
-Only this module knows huggingface_hub. It imports it late: half a second that models of
-this machine do not need.
+This module and `card` alone know huggingface_hub. They import it late: half a second
+that models of this machine do not need.
 """
 
-import logging
 import re
 from collections.abc import Callable
+from logging import WARNING, getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import logging as log
+from absl import logging
 
 from seggpt_jax.config import shorten
 from seggpt_jax.runs import checksums
@@ -66,13 +66,17 @@ def is_name(name: str) -> bool:
 def fetch(name: str) -> tuple[Path, str]:
     """Fetches what is missing of a model -> its folder, and its name with the commit.
 
-    A commit that is in the cache is read without a request. If the hub fails, the cache
-    serves, with a warning. Raises OSError or ValueError, one sentence with the remedy.
+    A commit that is in the cache is read without a request, and so is everything with
+    HF_HUB_OFFLINE=1. If the hub fails, the cache serves, with a warning. Raises OSError
+    or ValueError, one sentence with the remedy.
     """
+    from huggingface_hub import constants
+
     found = _NAME.fullmatch(name)
     assert found, name
     repository, revision = found[1], found[2] or _BRANCH
-    kept = _kept(repository, revision) if _COMMIT.fullmatch(revision) else None
+    known = constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision)
+    kept = _kept(repository, revision) if known else None
     if kept is None:
         try:
             folder = _download(name, repository, revision)
@@ -80,7 +84,7 @@ def fetch(name: str) -> tuple[Path, str]:
             kept = _kept(repository, revision)
             if kept is None:
                 raise
-            log.warning("%s. Taking %s from the cache", error, kept.name)
+            logging.warning("%s. Taking %s from the cache", error, kept.name)
     folder = kept.folder if kept else folder
     _check(folder)
     return folder, f"{repository}@{folder.name}"
@@ -92,7 +96,7 @@ def _check(folder: Path) -> None:
     The cache names large files by their sha256, and keeps links to them. Where a file
     system has no links, nothing can be checked.
     """
-    for path in sorted(folder.iterdir()):
+    for path in _parts(folder):
         wanted = path.readlink().name if path.is_symlink() else ""
         if _SHA256.fullmatch(wanted) and checksums.sha256(path) != wanted:
             raise ValueError(
@@ -127,13 +131,19 @@ def _kept(repository: str, revision: str) -> Cached | None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        files = model_files(path.name for path in folder.iterdir() if path.exists())
-        if CONFIG in files and _foreign(folder / CONFIG):
-            return False
-        parts = shards(folder / INDEX) if INDEX in files else files
+        parts = _parts(folder)
+        foreign = folder / CONFIG in parts and _foreign(folder / CONFIG)
     except (ValueError, OSError):
         return False
-    return bool(parts) and all((folder / part).exists() for part in parts)
+    return bool(parts) and not foreign and all(path.exists() for path in parts)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The files of the model in a folder, also those that an index misses."""
+    files = model_files(path.name for path in folder.iterdir())
+    if INDEX in files:
+        files += shards(folder / INDEX)
+    return [folder / file for file in files]
 
 
 def _foreign(config: Path) -> str:
@@ -174,7 +184,7 @@ def _download(name: str, repository: str, revision: str) -> Path:
             raise ValueError(f"{name} is a model of type {kind!r}, and no SegGPT")
         if file == INDEX:
             files += shards(path)
-    log.info("%s: commit %s, in %s", name, folder.name, folder)
+    logging.info("%s: commit %s, in %s", name, folder.name, folder)
     return folder
 
 
@@ -227,4 +237,4 @@ def _ask(name: str, function: Callable[..., Any], *args: Any, **settings: Any) -
 def _quiet_requests() -> None:
     """A line of log for each request would hide a training run's own lines."""
     for library in ("httpx", "httpx2"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+        getLogger(library).setLevel(WARNING)

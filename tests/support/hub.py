@@ -33,7 +33,8 @@ _ROUTES = {
 class Repository:
     """The commits of one repository, each a folder, and its branches.
 
-    access: `open`, `gated` (files ask for a token) or `private` (everything does).
+    access: `open`, `gated` (files ask for a token), `private` (everything does) or
+    `down` (the hub fails on it).
     """
 
     def __init__(self, access: str = "open"):
@@ -78,7 +79,8 @@ class Hub:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         return kept | {
             "HF_ENDPOINT": self.address, "HF_HOME": str(home),
-            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **more,
+            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1,localhost", **more,
         }  # fmt: skip
 
 
@@ -192,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         opened = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         if known is None or (known.access == "private" and not opened):
             self._error(401, "RepoNotFound", "Invalid username or password.")
+        elif known.access == "down":
+            self._error(503, "", "no answer in time")
         elif known.access == "gated" and files and not opened:
             self._error(
                 401, "GatedRepo", f"Access to model {repository} is restricted."

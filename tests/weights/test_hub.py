@@ -124,11 +124,16 @@ ERRORS = {
     "me/none": "me/none: there is no such file or folder, and HUB has no such model; a "
     "private one asks for a login (`hf auth login`, or set HF_TOKEN)",
     "me/whole@v9": "me/whole@v9: me/whole has no branch, tag or commit of this name",
+    "me/private": "me/private: there is no such file or folder, and HUB has no such "
+    "model; a private one asks for a login (`hf auth login`, or set HF_TOKEN)",
     "me/gated": "me/gated is gated: accept its terms at HUB/me/gated, then log in (`hf "
     "auth login`, or set HF_TOKEN)",
     "me/broken": "me/broken: there is no such file or folder, and it could not be "
     "fetched from HUB: peer closed connection without sending complete message body "
     "(received 99 bytes, expected SIZE)",
+    "me/down": "me/down: there is no such file or folder, and it could not be fetched "
+    "from HUB: Server error '503 Service Unavailable' for url "
+    "'HUB/api/models/me/down/revision/main'",
     "me/full": "me/full could not be written into the cache (CACHE): File too large",
     "me/empty": "me/empty holds no model: neither a release, nor transformers' files, "
     "nor a .pth, but README.md",
@@ -176,6 +181,7 @@ class World:
         hub.push("me/gated", root / "old", "v1", access="gated")
         hub.push("me/gated", root / "whole")
         hub.push("me/private", root / "whole", access="private")
+        hub.push("me/down", root / "whole", access="down")
         hub.cuts[root / "cut/model.safetensors"] = [11 << 20]
         hub.cuts[root / "broken/model.safetensors"] = [99] * 99
         self.digests = {"me/cut": digest(params)}
@@ -257,8 +263,9 @@ def test_what_was_fetched_is_read_offline(world, tmp_path):
     (damaged / "b.safetensors").write_bytes(content)
     before = len(world.hub.requests)
     environment = world.hub.environment(home, HF_HUB_OFFLINE="1")
-    found, _ = read(environment, *MODELS, "me/none", "me/broken", "me/bert")
+    found, log = read(environment, *MODELS, "me/none", "me/broken", "me/bert")
     assert len(world.hub.requests) == before
+    assert not [line for line in log if "Taking" in line]
     for name in MODELS:
         if name != "me/shards":
             assert found[name] == world.found[name]
