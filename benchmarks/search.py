@@ -35,12 +35,15 @@ from seggpt_jax.weights import build
 _EXCLUDED = ("davis2016-val", "seggpt-examples")  # videos, and no classes
 
 
-def bind(checkpoint: str) -> tuple[search.Functions, tuple[int, int], int]:
-    """The functions of a model, its images' size, and its step."""
+def bind(
+    checkpoint: str,
+) -> tuple[search.Functions, tuple[int, int], dict[str, Any]]:
+    """The functions of a model, its images' size, and which model it is."""
     model, weights = build.load_model(checkpoint)
     params = build.inference_params(model, weights.params)
     functions = search.bind(Engine(model), "feature", params)
-    return functions, model.config.half, weights.step
+    about = {"checkpoint": weights.name, "step": weights.step}
+    return functions, model.config.half, about
 
 
 def open_sets(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -134,9 +137,9 @@ def summary(episodes: list[dict[str, Any]], replicates: int = 1000) -> dict[str,
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    functions, size, step = bind(args.checkpoint)
+    functions, size, model = bind(args.checkpoint)
     about = {
-        "benchmark": "search", "checkpoint": args.checkpoint, "step": step,
+        "benchmark": "search", **model,
         "splits": args.splits, "pool": args.pool, "seed": args.seed,
     }  # fmt: skip
     every, sets = [], 0
@@ -156,7 +159,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--checkpoint", required=True, help="what pretrained.load reads"
+        "--checkpoint", required=True, help="a model's name (docs/inference.md)"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of sets")
     parser.add_argument("--splits", nargs="+", default=["val", "test"])
