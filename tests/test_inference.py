@@ -1,6 +1,7 @@
 """The Predictor: the released engine's painting, and what is made of it."""
 
 import itertools
+import struct
 import weakref
 
 import jax
@@ -110,6 +111,16 @@ def test_a_painting_is_decoded_to_the_nearest_colour():
     nearest = colors.decode(result.painting, palette)
     labels = np.array(list(result.palette))
     np.testing.assert_array_equal(result.segments, labels[nearest])
+
+
+def test_a_painting_keeps_to_the_range_of_colours():
+    head = {k: v + 9 for k, v in PARAMS["decoder"]["head"].items()}
+    bright = PARAMS | {"decoder": PARAMS["decoder"] | {"head": head}}
+    ours = Predictor(SMALL, bright)
+    ours.set_prompts(picture(seed=1), label_map())
+    frames = [picture(seed=2), picture(seed=3)]
+    for result in (ours(frames[0]), *ours.track(frames, memory=1)):
+        assert result.painting.max() == 255 and result.painting.min() >= 0
 
 
 def test_one_a_list_and_an_iterator_are_segmented_alike():
@@ -303,6 +314,27 @@ def test_a_video_file_is_decoded_as_it_goes(tmp_path):
     results = list(Predictor(SMALL, PARAMS).track(path, label_map(h=32, w=48)))
     assert len(results) == 5
     assert {r.segments.shape for r in results} == {(32, 48)}
+
+
+@pytest.mark.parametrize("turn, times", [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2)])
+def test_a_video_is_shown_as_its_file_says(tmp_path, turn, times):
+    """Telephones store frames on their side, with a matrix: to the right, or about."""
+    frame = np.zeros((32, 48, 3), np.uint8)
+    frame[:, :24] = 255
+    frame[:8] = 128
+    path = tmp_path / "x.mp4"
+    with video.writer(path, video.Fraction(10)) as write:
+        for _ in range(3):
+            write(frame)
+    a, b, c, d = (value << 16 for value in turn)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 44
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    wanted = np.rot90(frame, times).astype(int)
+    for found in video.read_frames(path):
+        assert found.shape == wanted.shape
+        assert abs(found - wanted).mean() < 8  # the codec's loss
 
 
 @pytest.mark.parametrize(

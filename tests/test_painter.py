@@ -152,6 +152,19 @@ def test_a_painted_truth_is_found():
         assert scores["pq"] > 0.99 and scores["rq"] == 1
 
 
+def test_an_instance_is_of_a_thing_whatever_stuff_is_nearer():
+    """By all pixels of its mask, those too that a better instance has taken."""
+    palette = np.array([[200, 0, 0], [0, 200, 0], [0, 100, 0]], np.uint8)
+    semantic = np.zeros((4, 10, 3), np.uint8) + palette[2]
+    semantic[:, :4] = palette[0]
+    index = np.arange(40).reshape(4, 10)
+    near = np.zeros((2, 40), bool)
+    near[0, index[:, :4]] = near[1, index[:, 2:9]] = True
+    given = painter.Instances(np.array([0.9, 0.8]), near, index)
+    _, segments = painter.merge(semantic, palette, 2, given, stuff_area=1)
+    assert segments == [(1, 0), (2, 1), (3, 2)]
+
+
 def test_rules_of_merging():
     """Small stuff is left out, faint instances too, and what is mostly covered."""
     palette = painter.semantic_palette(4, 2)

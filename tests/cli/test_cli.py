@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from seggpt_jax.cli import command
+from seggpt_jax import tune
+from seggpt_jax.cli import command, prompt_args, tune_command
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import video
 from seggpt_jax.results.objects import find
@@ -239,6 +240,41 @@ def test_options_reach_the_predictor(here, monkeypatch):
     shown = {"memory": 3, "kind": "category", "dtype": "bfloat16",
              "attention": "auto", "bits": 9}  # fmt: skip
     assert given == shown
+
+
+def test_prompts_of_folders_go_by_their_names(tmp_path):
+    """The endings differ, and with them the order of the files."""
+    for folder, suffix in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / folder).mkdir()
+        for stem in ("a", "a.k", "b"):
+            (tmp_path / folder / f"{stem}.{suffix}").touch()
+    given = prompt_args.read([f"{tmp_path}/images:{tmp_path}/masks"])
+    assert [Path(p).stem for p in given.images] == [Path(p).stem for p in given.masks]
+
+
+def test_options_of_convert_and_tune_reach_what_they_name(here, monkeypatch):
+    given: list = []
+    monkeypatch.setattr(command, "convert", lambda *args: given.append(args[:4]) or [])
+    for more in ([], ["--raw"]):
+        run("convert", "--input=a", "--output=b", "--to=hf", *more)
+    assert given == [("a", "b", "hf", False), ("a", "b", "hf", True)]
+
+    monkeypatch.setattr(tune_command, "splits_in", lambda *_: ("train", "val", "test"))
+    monkeypatch.setattr(tune, "tune", lambda config, workdir: given.append(config))
+    options = ["--classes=cat,7", "--prompts=3", "--steps=40", "--lr=0.3", "--batch=6",
+               "--seed=5", "--model=model", "--out=x.safetensors"]  # fmt: skip
+    run("tune", "--data=photos", *options)
+    run("tune", "--data=photos", *options, "--split=val")
+    first, second = given[2:]
+    assert first["seed"] == 5 and first["loader"]["batch_size"] == 6
+    stage = first["stages"]["tune"]
+    assert (stage["steps"], stage["lr"]) == (40, 0.3)
+    tuned = first["tune"]
+    assert (tuned["classes"], tuned["prompts"]) == (("cat", 7), 3)
+    # What is scored is never what is tuned on.
+    for config, split, scored in ((first, "train", "val"), (second, "val", "test")):
+        assert config["sources"]["photos"]["split"] == split
+        assert config["tune"]["heldout"]["split"] == scored
 
 
 def test_what_is_done_is_skipped_and_other_settings_are_refused(here, capsys):

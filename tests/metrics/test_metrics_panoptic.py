@@ -48,6 +48,16 @@ def test_void_counts_in_no_union():
     assert scores["pq"] == 1
 
 
+def test_half_in_the_void_does_not_excuse():
+    """panopticapi leaves out a segment of which more than half is void."""
+    dogs = segments((5, 18))
+    halves, most = [[7, 7, 2, 2]], [[7, 7, 7, 2]]
+    scores = score(halves, segments((7, 1), (2, 18)), [[0, 5, 5, 5]], dogs)
+    assert scores["rq"] == pytest.approx((0 + 1 / 1.0) / 2)  # a person dreamt
+    scores = score(most, segments((7, 1), (2, 18)), [[0, 0, 5, 5]], dogs)
+    assert scores["rq"] == 0  # the dog alone, with IoU 1/2
+
+
 def test_crowds_are_neither_found_nor_missed_and_excuse():
     crowd = segments((5, 1), iscrowd=1)
     scores = score([[7, 7, 7, 2]], segments((7, 1), (2, 18)), [[5, 5, 5, 5]], crowd)

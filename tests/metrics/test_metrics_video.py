@@ -135,3 +135,7 @@ def test_g_of_youtube_vos_and_merging():
     assert scores["j_seen"] == pytest.approx(0.751)
     assert scores["f_unseen"] == pytest.approx(0.759)
     assert two.merge(one).compute() == scores
+    # Another seen object: a group counts as much as the other, whatever its size.
+    two.update("c", "1", 0.351, 0.402, "seen")
+    scores = two.compute()
+    assert scores["g"] == pytest.approx((0.551 + 0.602 + 0.674 + 0.759) / 4)

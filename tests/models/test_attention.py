@@ -188,3 +188,19 @@ def test_gradients_reach_the_tables():
         return (attend(q, q, q, *rel) ** 2).sum()
 
     assert (jnp.abs(jax.grad(f)(jnp.ones((7, 4)))).sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("impl", ["xla", "heads"])
+def test_logits_of_half_precision_are_float32(impl):
+    """Of size 30 they would be off by a tenth with 8 bits, and so would weights."""
+    rng = np.random.default_rng(0)
+    q, k, v = (
+        jnp.asarray(x, jnp.bfloat16) for x in 5 * rng.normal(size=(3, 1, 1, 16, 16))
+    )
+    none = jnp.zeros((4, 4, 16), jnp.bfloat16)
+    found = attention.attend(q, k, v, none, none, impl=impl)
+    q, k, v = (np.asarray(x, np.float64)[0, 0] for x in (q, k, v))
+    weights = np.exp(q @ k.T / 4 - (q @ k.T / 4).max(-1, keepdims=True))
+    exact = weights / weights.sum(-1, keepdims=True) @ v
+    # Weights and results are rounded to 8 bits: 0.004 of values up to 15.
+    np.testing.assert_allclose(np.asarray(found, np.float64)[0, 0], exact, atol=0.1)

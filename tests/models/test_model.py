@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax.canvas import query_half
+from seggpt_jax.models import transformer
 from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig
 from tests.support.models import SMALL, inputs, random_params, small
 
@@ -234,6 +235,43 @@ def test_ensemble_rows_agree_and_order_does_not_matter():
 def test_bad_settings_name_the_setting(settings, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **settings)
+
+
+def test_remat_computes_more_of_a_block_again():
+    """Nothing, then attention, then the products of linear layers too."""
+    params = jax.tree.map(lambda x: x[:1], random_params(small())["blocks"])
+    x, rates = jnp.ones((1, 8, 4, SMALL.width)), jnp.zeros(1)
+    products = []
+    for remat in ("none", "dots", "full"):
+        how = dict(impl="xla", prompts=1, remat=remat, scan=False)
+
+        def loss(p, how=how):
+            return transformer.run_blocks(p, x, rates, None, **how)[0].sum()
+
+        text = str(jax.make_jaxpr(jax.grad(loss))(params))
+        products.append(text.count("dot_general["))
+    assert products[0] < products[1] < products[2]
+
+
+def test_norms_of_half_precision_have_statistics_in_float32():
+    """A mean of 100 rounded to 8 bits would be off by a part of the deviation."""
+    x = jnp.asarray(100 + 4 * np.random.default_rng(0).normal(size=(8, 256)))
+    x = x.astype(jnp.bfloat16)
+    found = transformer.layer_norm(transformer.init_norm(256), x)
+    exact = np.asarray(x, np.float64)
+    exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(found, np.float64), exact, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "size, taps",
+    [("ti16", (2, 5, 8, 11)), ("l16", (5, 11, 17, 23)), ("g16", (9, 19, 29, 39))],
+)
+def test_taps_are_at_the_quarters_of_the_depth(size, taps):
+    """Of the released ViT-L blocks 5, 11, 17 and 23; it merges after block 2."""
+    config = SegGPTConfig.of(size)
+    assert config.taps == taps and config.merge_after == 2
 
 
 def test_unknown_size_and_setting():

@@ -212,6 +212,16 @@ def test_label_files_round_trip(tmp_path_factory, labels, seed):
         np.testing.assert_array_equal(np.array(image), segments)
 
 
+@pytest.mark.parametrize("largest, mode", [(255, "P"), (256, "I;16")])
+def test_label_files_have_16_bits_where_8_are_too_few(tmp_path, largest, mode):
+    labels = np.array([[0, 1], [largest, 1]], np.int32)
+    palette = {label: (label % 7, 9, 9) for label in (0, 1, largest)}
+    images.save_labels(tmp_path / "x.png", labels, palette)
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == mode
+        np.testing.assert_array_equal(np.array(image), labels)
+
+
 def test_overlay_leaves_the_background_as_it_is():
     colors = np.zeros_like(RGB)
     colors[0] = (255, 0, 0)

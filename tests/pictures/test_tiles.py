@@ -30,6 +30,17 @@ def test_tiles_cover_the_image_and_overlap(h, w, side, overlap):
     assert all(share >= int(side * overlap) - 1 for share in shared)
 
 
+def test_of_equal_shares_the_first_label_has_the_pixel():
+    """As the nearest colour by `colors.decode`: halfway, it is background."""
+    palette = np.array([[0, 0, 0], [200, 0, 0], [0, 200, 0]])
+    painting = np.array([[[100, 0, 0], [100, 100, 0], [150, 0, 0]]], np.float32)
+    shares = Memberships(painting, palette)
+    assert shares.leading.tolist() == [0, 1]
+    labels, _ = tiles.blend([shares], tiles.cut((1, 3), 0, 0.0), (1, 3))
+    np.testing.assert_array_equal(labels, [[0, 0, 1]])
+    np.testing.assert_array_equal(labels, decode(painting, palette))
+
+
 def test_side_zero_takes_the_image_whole():
     assert tiles.cut((30, 20), 0, 0.5) == [tiles.Box(0, 0, 30, 20)]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from seggpt_jax.prompts.read import read_prompts
+from seggpt_jax.prompts.read import read_labels, read_prompts
 from tests.test_inference import label_map, picture
 
 SIZE = (16, 16)
@@ -93,3 +93,12 @@ def test_bits_are_those_of_the_setting(caplog):
     assert "look nearly black when read as 16 bits" in caplog.text
     with pytest.raises(ValueError, match="prompt image 1 has values .* and bits = 10"):
         read_prompts([twelve], [label_map()], "category", SIZE, bits=10)
+
+
+def test_a_painting_is_read_in_the_labels_of_the_prompts():
+    """Each colour is the label of the nearest one, not its place in the palette."""
+    prompts = read_prompts([picture()], [label_map((7, 300))], "category", (16, 16))
+    painting = np.repeat(prompts.palette[[2, 0, 1]].astype(int)[None], 2, 0)
+    painting = np.clip(painting + 9, 0, 255).astype(np.uint8)
+    labels = read_labels(painting, prompts, (2, 3))
+    assert labels.tolist() == [[300, 0, 7]] * 2
