@@ -59,20 +59,23 @@ def random_palette(
 
 
 @functools.cache
-def spread_palette(count: int) -> np.ndarray:
+def spread_palette(
+    count: int, apart_from: tuple[tuple[int, int, int], ...] = (BLACK,)
+) -> np.ndarray:
     """`count` fixed colours uint8 `[count, 3]`, far from black and from each other.
 
-    Colours are chosen one by one, each as far as possible (L1) from black and from the
-    colours before it. So a longer palette begins with every shorter one.
+    Colours are chosen one by one, each as far as possible (L1) from those of
+    `apart_from` and from the colours before it. So a longer palette begins with every
+    shorter one.
     """
     steps = np.linspace(0, 255, 9).round().astype(np.int32)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    if count >= len(grid):
-        raise ValueError(f"{count} labels: there are colours for {len(grid) - 1}")
-    gaps = grid.sum(-1)  # to black
-    chosen = []
+    gaps = np.abs(grid[:, None] - np.array(apart_from, np.int32)).sum(-1).min(1)
+    chosen: list[np.ndarray] = []
     for _ in range(count):
         at = int(gaps.argmax())
+        if not gaps[at]:
+            raise ValueError(f"{count} labels: there are colours for {len(chosen)}")
         chosen.append(grid[at])
         gaps = np.minimum(gaps, np.abs(grid - grid[at]).sum(-1))
     palette = np.array(chosen, np.uint8).reshape(count, 3)
@@ -124,6 +127,22 @@ class Memberships:
     def _near(self, k: int) -> np.ndarray:
         gap = np.abs(self._painting - self._palette[k]).sum(-1)
         return 1 / np.maximum(gap, np.float32(1e-3)) ** 2
+
+
+def strongest(
+    claims: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joins decodings of one image, each the number of a label per pixel, int `[h, w]`,
+    0 the background, and its share, float32 `[h, w]`.
+
+    A pixel goes to the label with the largest share, and to the background where all
+    say so.
+    """
+    index, share = claims[0]
+    for other, own in claims[1:]:
+        wins = np.where((other > 0) == (index > 0), own > share, other > 0)
+        index, share = np.where(wins, other, index), np.where(wins, own, share)
+    return index, share
 
 
 def paint(

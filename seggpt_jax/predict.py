@@ -2,9 +2,9 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,11 @@ from seggpt_jax.runs import hosts, sharding
 from seggpt_jax.runs.partition import ROWS, ways
 
 Array = jax.Array | np.ndarray
+S = TypeVar("S")
+T = TypeVar("T")
 ENSEMBLES = ("none", "feature", "spatial", "both")
 _SIDE = 2  # of the grids of "both": the only size the paper gives scores for
+_END = object()  # of what is read ahead
 _CELLS = 3  # per side of an image, over which its features are averaged
 
 
@@ -216,6 +219,37 @@ def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
     return painting, Memory(encoded, seen + 1)
 
 
+def make_keep_fn(model: SegGPT, last: int = 8) -> Callable[..., Memory]:
+    """A jitted `fn(memory, params, images [1, p, h, w, 3], targets, kind [1]) ->
+    memory` for corrections of a video: these prompts replace the first ones.
+
+    The last of them is the newest frame with its right target, which replaces its own
+    result among the last frames too. memory: of `make_track_fns` with as many frames.
+    """
+    return jax.jit(functools.partial(_renew, model, last))
+
+
+def _renew(model: SegGPT, last: int, memory: Memory, params, images, targets, kind):
+    old, seen = memory
+    new = prompted.encode(params, model.config, images, targets, kind)
+
+    def joined(first, old):
+        slots = old[:, old.shape[1] - last :]
+        if last:
+            right = jax.lax.dynamic_update_slice_in_dim(
+                slots, first[:, -1:], (seen - 1) % last, axis=1
+            )
+            # No frame is remembered yet where the corrected one is itself the first.
+            slots = jnp.where(seen > 0, right, slots)
+        return jnp.concatenate([first, slots], axis=1)
+
+    tokens = {
+        name: joined(getattr(new, name), getattr(old, name))
+        for name in prompted.PER_PROMPT
+    }
+    return Memory(new._replace(**tokens), seen)
+
+
 class Engine:
     """A model on the devices of a mesh, as evaluators and the `Predictor` use it
     (`evaluators.common.Engine` says what each member does).
@@ -230,6 +264,7 @@ class Engine:
         self.predict_fn = functools.cache(functools.partial(make_predict_fn, model))
         self.prompt_fns = functools.cache(functools.partial(make_predict_fns, model))
         self.track_fns = functools.cache(functools.partial(make_track_fns, model))
+        self.keep_fn = functools.cache(functools.partial(make_keep_fn, model))
         self._features = make_features_fn(model)
         self.put = self.put_everywhere = lambda tree: tree
         if mesh:
@@ -259,30 +294,29 @@ def tile(x: Float[Array, "b p h w c"], side: int, method: str):
     return jax.image.resize(whole, (b, grids, h, w, c), method)
 
 
-def overlapped(
-    batches: Iterator[tuple[int, np.ndarray]], run: Callable[..., jax.Array]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Runs every batch `(rows, arrays)` on the device; yields the rows and the results.
+def overlapped(items: Iterable[T], start: Callable[[T], S]) -> Iterator[S]:
+    """Starts the device on every item; yields what was started.
 
-    Three things happen at once: a thread reads the next batch, the device runs this
-    one, and the caller works on the result of the batch before.
+    Three things happen at once: a thread reads the next item, the device runs this one,
+    and the caller works on the result of the item before.
     """
+    reading = iter(items)
     with ThreadPoolExecutor(1) as pool:
-        running: tuple[int, jax.Array] | None = None
+        running: list[S] = []
         fault: Exception | None = None
-        ahead = pool.submit(next, batches, None)
+        ahead = pool.submit(next, reading, _END)
         while True:
+            item: Any = _END
             try:
-                batch = ahead.result()
-            except Exception as error:  # raised after the results of earlier batches
-                batch, fault = None, error
-            started = None
-            if batch is not None:
-                ahead = pool.submit(next, batches, None)
-                started = batch[0], run(batch[1])
-            if running:
-                yield running[0], np.asarray(running[1])
-            if started is None:
+                item = ahead.result()
+            except Exception as error:  # raised after the results of earlier items
+                fault = error
+            started = []
+            if item is not _END:
+                ahead = pool.submit(next, reading, _END)
+                started = [start(item)]
+            yield from running
+            if not started:
                 break
             running = started
     if fault:

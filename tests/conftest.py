@@ -62,7 +62,8 @@ def compiled_once():
     A test that patches a function of the step or the model finds the unpatched program
     where another test asked for the same one: its settings must be its own.
     """
-    from seggpt_jax import evaluate, inference, predict, train
+    from seggpt_jax import evaluate, predict, train
+    from seggpt_jax.inference import predictor
     from seggpt_jax.training import train_step
 
     steps = {}
@@ -75,7 +76,7 @@ def compiled_once():
         return steps[key][0]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (evaluate, inference, train):
+        for module in (evaluate, predictor, train):
             patch.setattr(module, "Engine", functools.cache(predict.Engine))
         patch.setattr(train, "paint_model", functools.cache(train_step.paint_model))
         patch.setattr(train, "make_train_step", make_train_step)

@@ -19,6 +19,14 @@ _RATE = Fraction(25)  # frames per second, where nothing tells it
 _REMEDY = "pip install 'seggpt_jax[video]'"
 
 
+class Frame(NamedTuple):
+    """A frame of a video. image: uint8 `[h, w, 3]`. time: seconds since the start of
+    the video, None where nothing tells it."""
+
+    image: np.ndarray
+    time: float | None
+
+
 class VideoInfo(NamedTuple):
     """fps: frames per second. frames: their number according to the file's header, 0 if
     it gives none."""

@@ -16,6 +16,7 @@ from seggpt_jax.pictures import images
 
 logger = logging.getLogger(__name__)
 
+_NEAR = 96  # L1 distance within which a painted colour is a label's, as JPEGs need
 _APART = 48  # L1 distance below which two colours of a painting are taken for one
 _DROPPED = (
     "255 beside other labels is ignored, and is background in a prompt; a class needs "
@@ -110,39 +111,82 @@ def read_prompts(
     )
 
 
-def read_labels(target: Picture, prompts: Prompts, size: tuple[int, int]) -> np.ndarray:
-    """A target in the labels of `prompts`, int32, at a size (h, w).
-
-    Every colour of a painting gets the label of the nearest colour of the prompts.
-    """
-    mask = images.read_mask(target, "prompt target 1")
+def read_labels(
+    target: Picture,
+    labels: np.ndarray,
+    palette: np.ndarray,
+    size: tuple[int, int],
+    name: str,
+    log: bool = True,
+) -> np.ndarray:
+    """A target of an image of size (h, w) in labels `[c]` of colours `[c, 3]`, int32
+    `[h, w]`. Every colour of a painting gets the label of the nearest colour. log:
+    whether remarks go to the log. Raises ValueError that names the target, also where it shows an image
+    of another shape."""
+    mask = images.read_mask(target, name)
+    _check_aspect(mask.values, size, name)
+    remarks = [(name, remark) for remark in mask.remarks]
     if mask.values.ndim == 3:
+        for color in images.colors_of(mask.values):
+            if np.abs(palette.astype(int) - color).sum(-1).min() > _NEAR:
+                raise ValueError(f"{name}: no label has the colour {color.tolist()}")
         found, index, _ = colors.unique_colors(mask.values)
-        nearest = colors.decode(found[None].astype(np.float32), prompts.palette)[0]
-        labels = prompts.labels[nearest][index]
+        nearest = colors.decode(found[None].astype(np.float32), palette)[0]
+        read = labels[nearest][index]
     else:
-        (labels,), _ = _label_maps([mask], [""])
-    return images.resize_target(labels.astype(np.int32), size).copy()
+        (read,), dropped = _label_maps([mask], [name])
+        remarks += dropped
+    if log:
+        _log(remarks)
+    return images.resize_target(read.astype(np.int32), size).copy()
+
+
+def read_new(
+    target: Picture, free: int, size: tuple[int, int], name: str
+) -> np.ndarray:
+    """A mask of new objects in an image of size (h, w) as labels int32 `[h, w]`; a
+    binary mask, of 0 and 255 or of bool, gets the label `free`. Raises ValueError as
+    `read_labels` does."""
+    mask = images.read_mask(target, name)
+    if mask.values.ndim == 3:
+        raise ValueError(
+            f"{name} has colours: labels, or a mask of 0 and 255, are wanted for new "
+            "objects"
+        )
+    _check_aspect(mask.values, size, name)
+    (read,), dropped = _label_maps([mask], [name])
+    _log([*((name, remark) for remark in mask.remarks), *dropped])
+    if np.setdiff1d(mask.values, [BACKGROUND]).tolist() == [IGNORE]:
+        read = read * free
+    read = images.resize_target(read.astype(np.int32), size).copy()
+    if not read.any():
+        raise ValueError(f"{name} shows no object")
+    return read
+
+
+def _same_aspect(target: np.ndarray, size: tuple[int, ...]) -> bool:
+    (h, w), (th, tw) = size, target.shape[:2]
+    return abs(h * tw - w * th) <= 0.02 * h * tw
+
+
+def _check_aspect(target: np.ndarray, size: tuple[int, ...], name: str) -> None:
+    if not _same_aspect(target, size):
+        (h, w), (th, tw) = size, target.shape[:2]
+        raise ValueError(
+            f"{name} is {tw} x {th}, and its image {w} x {h}: they must show the same"
+        )
 
 
 def _fitted(values: np.ndarray, image: Upright, name: str) -> np.ndarray:
     """The mask of an image, upright as the image. A mask that was drawn on the pixels
     as a camera stored them is turned with them, where the sizes tell it."""
-    if not _same_aspect(values, image.pixels) and image.orientation >= 5:
+    size = image.pixels.shape[:2]
+    if not _same_aspect(values, size) and image.orientation >= 5:
         turned = decode.turned(values, image.orientation)
-        if _same_aspect(turned, image.pixels):
+        if _same_aspect(turned, size):
             return np.ascontiguousarray(turned)
-    if not _same_aspect(values, image.pixels):
-        (h, w), (th, tw) = image.pixels.shape[:2], values.shape[:2]
-        raise ValueError(
-            f"{name} is {tw} x {th}, and its image {w} x {h}: they must show the same"
-        )
+    _check_aspect(values, size, name)
     return values
-
-
-def _same_aspect(target: np.ndarray, image: np.ndarray) -> bool:
-    (h, w), (th, tw) = image.shape[:2], target.shape[:2]
-    return abs(h * tw - w * th) <= 0.02 * h * tw
 
 
 def _paintings(marks: Sequence[Mask], names: Sequence[str]) -> list[np.ndarray]:

@@ -2,54 +2,31 @@
 
 import dataclasses
 import functools
-import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import jax
 import numpy as np
 from absl import logging
 from PIL import Image
 
-from seggpt_jax import colors
 from seggpt_jax.config import require
 from seggpt_jax.data.decode import Picture, as_array, naming_errors
 from seggpt_jax.data.sample import KINDS
+from seggpt_jax.inference.result import Job, Result, in_range, make_job, read_painting
+from seggpt_jax.inference.session import Session
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
-from seggpt_jax.pictures import images, tiles, video
+from seggpt_jax.pictures import images
+from seggpt_jax.pictures.video import Frame, read_frames
 from seggpt_jax.predict import Engine, overlapped
 from seggpt_jax.prompts import clicks, search, selection
 from seggpt_jax.prompts.file import load_prompts
-from seggpt_jax.prompts.read import Prompts, read_labels, read_prompts
+from seggpt_jax.prompts.read import Prompts, read_prompts
 from seggpt_jax.weights.build import inference_params, load_model
 from seggpt_jax.weights.names import DEFAULT
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A segmented image.
-
-    segments: labels int32 `[h, w]` at the image's size, 0 background. colors: the same
-    labels in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in
-    every pixel, 0..1, `[h, w]`. scores: each found label -> mean confidence over its
-    pixels. shares: each label of the prompts, 0 too -> its share in every pixel, 0..1,
-    float32 `[h, w]`, made when it is asked for; the shares of a pixel sum to 1.
-    painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the model's size,
-    or `[t, H, W, 3]` of t tiles. palette: label -> colour. choice: the prompts chosen
-    for this image, None where all images share their prompts.
-    """
-
-    segments: np.ndarray
-    colors: np.ndarray
-    confidence: np.ndarray
-    scores: dict[int, float]
-    shares: Mapping[int, np.ndarray]
-    painting: np.ndarray
-    palette: dict[int, tuple[int, int, int]]
-    choice: search.Choice | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,32 +52,6 @@ class PromptSet:
         """`category` or `instance`: what the labels tell apart."""
         kind = int(self.prompts.kind[0])
         return next(name for name, number in KINDS.items() if number == kind)
-
-
-class _Shares(Mapping[int, np.ndarray]):
-    """Label -> share; `share` makes it."""
-
-    def __init__(self, labels: np.ndarray, share: Callable[[int], np.ndarray]):
-        self._labels, self._share = labels.tolist(), share
-
-    def __getitem__(self, label: int) -> np.ndarray:
-        if label not in self._labels:
-            raise KeyError(label)
-        return self._share(label)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._labels)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-
-class _Job(NamedTuple):
-    """An image in work: its size, its tiles, and the tiles at the model's size."""
-
-    size: tuple[int, int]
-    boxes: list[tiles.Box]
-    queries: np.ndarray
 
 
 class Predictor:
@@ -208,7 +159,7 @@ class Predictor:
     ) -> None:
         """Encodes prompts, for all images that follow.
 
-        pictures: one or several, as `images.read_rgb` takes them, or an array
+        pictures: one or several, as `images.read_image` takes them, or an array
         `[p, h, w, c]` of several. targets: a segmentation for each, as
         `images.read_mask` takes them, or an array `[p, h, w]` of label maps. Label maps
         and masks are painted in one palette of colours far apart. Paintings are used as
@@ -315,34 +266,51 @@ class Predictor:
         results = segment(_several(pictures))
         return list(results) if isinstance(pictures, (list, tuple)) else results
 
-    def track(
-        self,
-        frames: str | os.PathLike | Iterable[Picture],
-        first: Picture | None = None,
-        *,
-        memory: int = 8,
-        kind: str = "instance",
-    ) -> Iterator[Result]:
-        """Segments a video, all objects in one pass; yields a `Result` per frame.
+    def video(
+        self, first: Picture | None = None, *, memory: int = 8, kind: str = "instance"
+    ) -> Session:
+        """A video to be given frame by frame, which takes corrections, new objects and
+        the end of objects in its midst.
 
-        frames: a video file, decoded frame by frame, or images. first: the segmentation
-        of the first frame, as `set_prompts` takes it; without it, the prompts set
-        before start the video. memory: number of last frames that serve as prompts too,
-        each with its own result as target (paper, "Context Ensemble").
+        first: the segmentation of the first frame, as `set_prompts` takes it; without
+        it, the prompts set before start the video. memory: number of last frames that
+        serve as prompts too, each with its own result as target (paper, "Context
+        Ensemble").
         """
-        if isinstance(frames, (str, os.PathLike)):
-            frames = video.read_frames(frames)
-        pictures = enumerate(_several(frames), start=1)
         if first is None and self._nearest:
             raise ValueError(
                 "prompts chosen by 'similarity' cannot start a video: choose by 'score'"
             )
-        if first is None:
-            return self._track(pictures, self._prompted().prompts, memory)
-        start = self.read_image(_first(pictures), "frame 1")
-        prompts = self._read([start], [first], kind)
-        given = _given(read_labels(first, prompts, start.shape[:2]), prompts)
-        return itertools.chain([given], self._track(pictures, prompts, memory))
+        start = self._prompted().prompts if first is None else first
+        model = self._engine, self._params, self.read_image
+        return Session(*model, start, memory, kind)
+
+    def track(
+        self,
+        frames: str | os.PathLike | Iterable[Picture | Frame],
+        first: Picture | None = None,
+        *,
+        corrections: Mapping[int, Picture] = MappingProxyType({}),
+        additions: Mapping[int, Picture] = MappingProxyType({}),
+        memory: int = 8,
+        kind: str = "instance",
+        ahead: int = 1,
+    ) -> Iterator[Result]:
+        """Segments a video, all objects in one pass; yields a `Result` per frame.
+
+        frames: a video file, decoded frame by frame, or images. first, memory, kind: as
+        of `video`. corrections, additions: the number of a frame, from 0 -> its mask,
+        as `Session.correct` and `Session.add` take it. ahead: 1 reads the next frames
+        while this one is segmented; 0 gives each result before the next frame is read,
+        as a camera wants it.
+
+        Raises ValueError; after the last frame, for a mask of a frame that is not.
+        """
+        require(ahead in (0, 1), "ahead", ahead, "0 or 1")
+        if isinstance(frames, (str, os.PathLike)):
+            frames = read_frames(frames)
+        session = self.video(first, memory=memory, kind=kind)
+        return session.follow(_several(frames), corrections, additions, ahead)
 
     def read_image(self, picture: Picture, name: str = "image") -> np.ndarray:
         """An image as the model is shown it, at its own size: uint8 `[h, w, 3]`, as
@@ -363,18 +331,19 @@ class Predictor:
     def _segment(
         self, given: PromptSet, pictures: Iterable[Picture]
     ) -> Iterator[Result]:
-        jobs: deque[_Job] = deque()  # images that still have tiles to be painted
+        jobs: deque[Job] = deque()  # images that still have tiles to be painted
 
-        def paint(queries):
-            return self._predict(self._params, given.encoded, queries)
+        def paint(batch):
+            count, queries = batch
+            return count, self._predict(self._params, given.encoded, queries)
 
         painted: list[np.ndarray] = []
         for count, paintings in overlapped(self._batches(pictures, jobs), paint):
-            painted += list(_in_range(paintings)[:count])
+            painted += list(in_range(np.asarray(paintings))[:count])
             while jobs and len(painted) >= len(jobs[0].boxes):
                 job = jobs.popleft()
                 own, painted = painted[: len(job.boxes)], painted[len(job.boxes) :]
-                yield _decode(job, np.stack(own), given.prompts)
+                yield read_painting(job, np.stack(own), given.prompts)
 
     def _segment_each(
         self, nearest: selection.Nearest, pictures: Iterable[Picture]
@@ -386,7 +355,7 @@ class Predictor:
             for result in self._segment(PromptSet(some, encoded), [image]):
                 yield dataclasses.replace(result, choice=choice)
 
-    def _batches(self, pictures: Iterable[Picture], jobs: deque[_Job]):
+    def _batches(self, pictures: Iterable[Picture], jobs: deque[Job]):
         """Batches of tiles, each with its number of real tiles.
 
         The last batch is padded to a power of two, so that few sizes are compiled. An
@@ -395,7 +364,8 @@ class Predictor:
         fault: Exception | None = None
         try:
             for number, picture in enumerate(pictures, start=1):
-                job = self._job(self.read_image(picture, f"image {number}"))
+                image = self.read_image(picture, f"image {number}")
+                job = make_job(image, self.size, self._tile, self._overlap)
                 jobs.append(job)
                 rows += list(job.queries)
                 while len(rows) >= self._batch_size:
@@ -408,86 +378,6 @@ class Predictor:
             yield len(rows), np.stack([*rows, *[rows[-1]] * (size - len(rows))])
         if fault:
             raise fault
-
-    def _job(self, image: np.ndarray, whole: bool = False) -> _Job:
-        size = image.shape[0], image.shape[1]
-        boxes = tiles.cut(size, 0 if whole else self._tile, self._overlap)
-        cells = [image[box.place] for box in boxes]
-        resized = np.stack([images.resize_image(cell, self.size) for cell in cells])
-        return _Job(size, boxes, colors.normalize(resized))
-
-    def _track(
-        self,
-        pictures: Iterator[tuple[int, Picture]],
-        prompts: Prompts,
-        memory: int,
-    ) -> Iterator[Result]:
-        fns = self._engine.track_fns(memory)
-        state = fns.start(self._params, prompts.images, prompts.targets, prompts.kind)
-        jobs: deque[_Job] = deque()
-
-        def frames():
-            for number, picture in pictures:
-                frame = self.read_image(picture, f"frame {number}")
-                jobs.append(self._job(frame, whole=True))
-                yield 1, jobs[-1].queries
-
-        def step(frame):
-            nonlocal state
-            painting, state = fns.step(self._params, state, frame, prompts.palette)
-            return painting
-
-        for _, paintings in overlapped(frames(), step):
-            yield _decode(jobs.popleft(), _in_range(paintings), prompts)
-
-
-def _given(segments: np.ndarray, prompts: Prompts) -> Result:
-    """The first frame's own segmentation as its result."""
-    present = np.setdiff1d(np.unique(segments), [0])
-    return Result(
-        segments=segments,
-        # searchsorted: labels rise
-        colors=prompts.palette[np.searchsorted(prompts.labels, segments)],
-        confidence=np.ones(segments.shape, np.float32),
-        scores=dict.fromkeys(present.tolist(), 1.0),
-        shares=_Shares(
-            prompts.labels, lambda label: (segments == label).astype(np.float32)
-        ),
-        painting=_in_range(prompts.targets[0])[0],
-        palette=prompts.colors_by_label(),
-    )
-
-
-def _decode(job: _Job, paintings: np.ndarray, prompts: Prompts) -> Result:
-    """Paintings `[t, H, W, 3]` in 0..255 of an image's tiles -> its result."""
-    shares = [colors.Memberships(painting, prompts.palette) for painting in paintings]
-    index, confidence = tiles.blend(shares, job.boxes, job.size)
-    sums = np.bincount(index.ravel(), confidence.ravel(), len(prompts.labels))
-    counts = np.bincount(index.ravel(), minlength=len(prompts.labels))
-
-    boxes, size = job.boxes, job.size  # not the job, whose pixels would be kept
-
-    def share(label: int) -> np.ndarray:
-        place = int(np.searchsorted(prompts.labels, label))
-        return tiles.averaging(boxes, size)([own[place] for own in shares])
-
-    return Result(
-        segments=prompts.labels[index],
-        colors=prompts.palette[index],
-        confidence=confidence,
-        scores={
-            int(prompts.labels[k]): float(sums[k] / counts[k])
-            for k in np.flatnonzero(counts)
-            if k
-        },
-        shares=_Shares(prompts.labels, share),
-        painting=paintings[0] if len(paintings) == 1 else paintings,
-        palette=prompts.colors_by_label(),
-    )
-
-
-def _in_range(paintings: np.ndarray) -> np.ndarray:
-    return np.clip(colors.denormalize(paintings), 0, 255)
 
 
 def _is_picture(pictures: Any) -> TypeGuard[Picture]:
@@ -502,7 +392,7 @@ def _array(pictures: Any) -> np.ndarray | None:
         return as_array(pictures)
 
 
-def _several(pictures: Any) -> Iterable[Picture]:
+def _several(pictures: Any) -> Iterable[Any]:
     """Pictures one by one; an array `[p, h, w, c]` of any library as NumPy's."""
     array = _array(pictures)
     if array is not None:
@@ -524,9 +414,3 @@ def _examples(pictures: Any, targets: Any) -> tuple[list[Picture], list[Picture]
     if stacked and not _is_picture(pictures):
         return shown, list(cast(np.ndarray, array))
     return shown, [targets] if _is_picture(targets) else list(_several(targets))
-
-
-def _first(pictures: Iterator[tuple[int, Picture]]) -> Picture:
-    for _, picture in pictures:
-        return picture
-    raise ValueError("the video has no frames")
