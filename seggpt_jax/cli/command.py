@@ -24,6 +24,7 @@ from seggpt_jax.cli import (
     prompt_args,
     serve_command,
     tune_command,
+    video_args,
 )
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Predictor
@@ -75,7 +76,6 @@ _DEFAULTED = (
     "--model BAAI/seggpt-vit-large"
 )
 _INPUTS = "image, quoted glob, or folder"
-_FRAMES = "video file, or folder of frames"
 _FORMS = f"some of {','.join(RESULTS)} (default: %(default)s)"
 _NAMES = "1=cat,2=dog, or a classes.tsv: the classes that the labels are"
 _SPLIT = "connected parts of a label are objects of their own"
@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
 
     movie = command("video", _video, "videos")
     _add_model(movie)
-    movie.add_argument("input", metavar="INPUT", help=_FRAMES)
+    video_args.add_arguments(movie)
     start = movie.add_mutually_exclusive_group(required=True)
     start.add_argument("--first", metavar="MASK", help="of the first frame")
     start.add_argument("--prompt", "--prompts", **_PROMPT)
@@ -320,55 +320,70 @@ def _identity(path: str | Path) -> list[str]:
 
 def _video(args, failed: list[Failed]) -> None:
     forms = read_forms(args.forms, ("overlay", "segments"))
-    path, out = Path(args.input), Path(args.out)
-    name = path.resolve().name if path.is_dir() else path.stem
-    movie, labels = out / f"{name}.mp4", out / name
-    inputs.check_apart([movie], [path])
-    if path.is_dir() and (others := look_into(path).others):
+    out, source = Path(args.out), video_args.read_source(args)
+    movie, labels = out / f"{source.name}.mp4", out / source.name
+    folder = Path(source.where or "")
+    if source.where and folder.is_dir() and (others := look_into(folder).others):
         print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
-    info = video.probe(path)
+    corrections = video_args.read_masks("--at", args.at)
+    additions = video_args.read_masks("--add", args.add)
     predictor = _load(args, bits=args.bits)
     files, chosen = [args.first], {}
     if args.prompt:
         given = prompt_args.read(args.prompt)
         files, chosen = given.files, prompt_args.show(predictor, given, args.kind)
-    shown: deque[np.ndarray] = deque()
+    files += [*corrections.values(), *additions.values()]
+    video_args.check_apart(source, movie, labels, files)
+    shown: deque[video.Frame] = deque()
 
-    def frames() -> Iterator[np.ndarray]:
-        for frame in video.read_frames(path):
+    def frames() -> Iterator[video.Frame]:
+        for frame in source.read(args.bits):
             shown.append(frame)
             yield frame
 
-    results = predictor.track(frames(), args.first, memory=args.memory, kind=args.kind)
-    settings = (
-        _made_by(args, ("kind", "memory", "dtype", "bits"), predictor, files) | chosen
-    )
-    settings["input"] = os.path.realpath(path)
-    prepare_workdir(out, json.dumps(settings), name=f"{name}.config.json")
+    results = predictor.track(
+        frames(), args.first, corrections=corrections, additions=additions,
+        memory=args.memory, kind=args.kind, ahead=0 if source.live else 1,
+    )  # fmt: skip
+    names = ("kind", "memory", "dtype", "bits")
+    settings = _made_by(args, names, predictor, files) | chosen
+    settings["input"] = source.identity
+    given_at = {"at": [*corrections], "add": [*additions]}
+    settings |= {name: numbers for name, numbers in given_at.items() if numbers}
+    config = out / f"{source.name}.config.json"
+    begun = config.exists()
+    prepare_workdir(out, json.dumps(settings), name=config.name)
     done = {"overlay": movie.exists(), "segments": labels.exists()}
     if all(done[form] for form in forms):
-        print(f"{path}: done already, in {out}")
+        print(f"{source.identity}: done already, in {out}")
         return
-    with contextlib.ExitStack() as stack:
-        write = save = None
-        if "overlay" in forms:
-            write = stack.enter_context(video.writer(movie, info.fps))
-        if "segments" in forms:
-            save = stack.enter_context(staging.new_folder(labels))
-        count = 0
-        try:
-            for result in tqdm(results, total=info.frames or None, unit="frame"):
-                frame = shown.popleft()
-                if write:
-                    write(overlay(frame, result.colors))
-                if save:
-                    save_labels(save / f"{count:05d}.png", result.segments,
-                                result.palette)  # fmt: skip
-                count += 1
-        except ValueError as error:  # a damaged video: the frames before are kept
-            if not count:
-                raise
-            failed.append((path, str(error)))
+    try:
+        with contextlib.ExitStack() as stack:
+            write = save = None
+            if "overlay" in forms:
+                new = video.writer(movie, source.info.fps, source.sound)
+                write = stack.enter_context(new)
+            if "segments" in forms:
+                save = stack.enter_context(staging.new_folder(labels))
+            bar = tqdm(results, total=source.info.frames or None, unit="frame")
+            count = 0
+            try:
+                for count, result in enumerate(bar, start=1):
+                    image, time = shown.popleft()
+                    if write:
+                        write(video.Frame(overlay(image, result.colors), time))
+                    if save:
+                        save_labels(save / f"{count - 1:05d}.png", result.segments,
+                                    result.palette)  # fmt: skip
+            except video.Damaged as error:  # the frames before are kept
+                failed.append((Path(source.identity), str(error)))
+            except KeyboardInterrupt:
+                if not source.live or not count:
+                    raise
+    except BaseException:
+        if not begun:  # nothing was written: another command may follow
+            config.unlink(missing_ok=True)
+        raise
 
 
 def _mask(args, failed: list[Failed]) -> None:

@@ -262,15 +262,13 @@ class Evaluator(common.Evaluator):
         Groups are painted apart, so that each has a palette of its own. A pixel goes to
         the object with the largest share of its colour there.
         """
-        best, pred = np.zeros(size, np.float32), np.zeros(size, np.int32)
+        claims = [(np.zeros(size, np.int32), np.zeros(size, np.float32))]
         for painting, group in zip(paintings, groups, strict=True):
             whole = np.clip(self.engine.fetch(painting)[0], 0, 255)
             shares = colors.Memberships(whole, group.palette)
             index, share = tiles.blend([shares], [tiles.Box(0, 0, *size)], size)
-            wins = (index > 0) & (share > best)
-            pred = np.where(wins, np.array([0, *group.objects], np.int32)[index], pred)
-            best = np.where(wins, share, best)
-        return pred
+            claims.append((np.array([0, *group.objects], np.int32)[index], share))
+        return colors.strongest(claims)[0]
 
     def _row(self, video: str, frame: _Frame) -> Row:
         group, sample, longest = frame.groups[0], frame.sample, max(self._fns)

@@ -308,7 +308,7 @@ class Predictor:
         """
         require(ahead in (0, 1), "ahead", ahead, "0 or 1")
         if isinstance(frames, (str, os.PathLike)):
-            frames = read_frames(frames)
+            frames = read_frames(frames, self._bits)
         session = self.video(first, memory=memory, kind=kind)
         return session.follow(_several(frames), corrections, additions, ahead)
 

@@ -1,6 +1,7 @@
 """The pictures in a folder of a user, and its other files."""
 
 import collections
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,10 +40,18 @@ def kinds(files: Iterable[Path]) -> str:
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Files by the numbers in their names: 1, 2, 10."""
+    """Files by the numbers in their names: 1, 2, 10. Raises ValueError where two have
+    one place, such as a picture and its mask."""
+    ordered = sorted(files, key=lambda path: (_numbered(path.stem), path.name))
+    for one, other in itertools.pairwise(ordered):
+        if _numbered(one.stem) == _numbered(other.stem):
+            raise ValueError(
+                f"{one} and {other} would both be {one.stem}: give a pattern, such as "
+                f"'{one.parent}/*{one.suffix}'"
+            )
+    return ordered
 
-    def key(path: Path) -> tuple[list[str | int], str]:
-        parts = re.split("([0-9]+)", path.name)  # a number at every second place
-        return [int(p) if k % 2 else p for k, p in enumerate(parts)], path.name
 
-    return sorted(files, key=key)
+def _numbered(name: str) -> list[str | int]:
+    parts = re.split("([0-9]+)", name)  # a number at every second place
+    return [int(p) if k % 2 else p for k, p in enumerate(parts)]

@@ -1,22 +1,27 @@
-"""Reads and writes videos, one frame at a time (PyAV). A folder of pictures is a video
-too."""
+"""Reads and writes videos, one frame at a time, with their times and sound (PyAV)."""
 
 import contextlib
+import glob
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
+from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures import images
 from seggpt_jax.pictures.listing import in_order, kinds, look_into
 from seggpt_jax.runs import staging
 
-_RATE = Fraction(25)  # frames per second, where nothing tells it
+RATE = Fraction(25)  # frames per second, of pictures that say none
 _REMEDY = "pip install 'seggpt_jax[video]'"
+_TICK = Fraction(1, 90_000)  # of times that are written: finer than any camera's
+_TIMEOUT = 30.0  # seconds that a stream may be silent
 
 
 class Frame(NamedTuple):
@@ -28,136 +33,238 @@ class Frame(NamedTuple):
 
 
 class VideoInfo(NamedTuple):
-    """fps: frames per second. frames: their number according to the file's header, 0 if
-    it gives none."""
+    """fps: frames per second, on average. frames: their number as far as it is known
+    beforehand, else 0."""
 
     fps: Fraction
     frames: int
 
 
-def probe(path: str | os.PathLike) -> VideoInfo:
-    """Reads the header of a video file, or counts the frames of a folder, which has 25
-    a second. Raises ValueError, naming the file."""
-    if Path(path).is_dir():
-        return VideoInfo(_RATE, len(_frame_files(Path(path))))
-    with _opened(path) as (container, stream):
-        fps = stream.average_rate or stream.guessed_rate or _RATE
+class Damaged(ValueError):
+    """A video whose first frames were read."""
+
+
+def is_stream(where: str | os.PathLike) -> bool:
+    """Whether this is an address, such as `rtsp://...`, and no file."""
+    return "://" in os.fspath(where)
+
+
+def is_pictures(where: str | os.PathLike) -> bool:
+    """Whether this is a folder or a pattern of pictures."""
+    return bool(_files(where))
+
+
+def probe(where: str | os.PathLike) -> VideoInfo:
+    """What is known of a video, as of `read_frames`, before it is read. Raises
+    ValueError or FileNotFoundError, naming it."""
+    if files := _files(where):
+        return VideoInfo(RATE, len(files))
+    with _opened(where) as (container, stream):
+        fps = stream.average_rate or stream.guessed_rate or RATE
         count = stream.frames
         if not count and container.duration:
             count = round(container.duration / 1_000_000 * fps)
         return VideoInfo(Fraction(fps), int(count))
 
 
-def read_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """The frames uint8 `[h, w, 3]` of a video file, decoded one at a time, upright; or
-    the pictures of a folder, by the numbers in their names: 1, 2, 10.
+def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
+    """The frames of a video, one at a time, upright.
 
-    Raises ValueError, naming the file, when it cannot be decoded.
+    where: a video file; an address, such as `rtsp://...`; a folder of pictures, or a
+    pattern such as `frames/*.jpg` or `frames/%05d.png`, in the order of the numbers in
+    their names: 1, 2, 10. Pictures have no times. bits: of pictures, as of
+    `images.read_image`. Raises ValueError, naming the file;
+    `Damaged` where there were frames before.
     """
-    if Path(path).is_dir():
-        yield from _read_folder(Path(path))
+    if files := _files(where):
+        yield from (Frame(images.read_rgb(file, bits=bits), None) for file in files)
         return
-    _require(path)
     import av
 
-    with _opened(path) as (container, stream):
+    with _opened(where) as (container, stream):
         stream.thread_type = "AUTO"
-        count = 0
+        start, count = _start(container), 0
         try:
             for frame in container.decode(stream):
                 image = frame.to_ndarray(format="rgb24")
-                yield np.rot90(image, round(frame.rotation / 90) % 4)
+                time = None if frame.pts is None else frame.pts * frame.time_base
+                yield Frame(
+                    np.rot90(image, round(frame.rotation / 90) % 4),
+                    None if time is None else float(time - start),
+                )
                 count += 1
         except av.FFmpegError as error:
-            raise ValueError(
-                f"{path} is damaged after {count} frames: {error.strerror}"
+            raise Damaged(
+                f"{where} is damaged after {count} frames: {error.strerror}"
             ) from error
         if not count:
-            raise ValueError(f"{path} has no frames")
+            raise ValueError(f"{where} has no frames")
 
 
-def _frame_files(path: Path) -> list[Path]:
-    found = look_into(path)
-    if not found.pictures:
-        there = kinds(found.others) or "nothing"
-        raise ValueError(f"{path} has no picture to be a frame; it has {there}")
-    return in_order(found.pictures)
-
-
-def _read_folder(path: Path) -> Iterator[np.ndarray]:
-    size = None
-    for file in _frame_files(path):
-        frame = images.read_rgb(file)
-        size = size or frame.shape
-        if frame.shape != size:
-            h, w = frame.shape[:2]
-            raise ValueError(
-                f"{file} is {w} x {h}, but the first frame is {size[1]} x {size[0]}"
-            )
-        yield frame
+def _files(where: str | os.PathLike) -> list[Path]:
+    """The pictures of a folder or a pattern, in their order; none of a video."""
+    text, path = os.fspath(where), Path(where)
+    if is_stream(text) or path.is_file():
+        return []
+    if path.is_dir():
+        inside = look_into(path)
+        if not inside.pictures:
+            there = kinds(inside.others) or "nothing"
+            raise ValueError(f"{where} has no picture to be a frame; it has {there}")
+        return in_order(inside.pictures)
+    if re.search("%0?[0-9]*d", path.name):
+        parts = re.split("%0?[0-9]*d", path.name, maxsplit=1)
+        name = re.compile("[0-9]+".join(map(re.escape, parts)))
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        found = [p for p in beside if name.fullmatch(p.name)]
+    elif set(text) & set("*?["):
+        found = [Path(name) for name in glob.glob(text)]
+    else:
+        return []
+    found = [p for p in found if p.is_file() and not hidden(Path(p.name))]
+    if not found:
+        raise ValueError(f"{where} matches no file")
+    return in_order(found)
 
 
 @contextlib.contextmanager
 def writer(
-    path: str | os.PathLike, fps: Fraction
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that appends frames uint8 `[h, w, 3]`, of one size, to an mp4 file.
+    path: str | os.PathLike, fps: Fraction, sound: str | os.PathLike | None = None
+) -> Iterator[Callable[[Frame], None]]:
+    """A function that appends frames of one size to an mp4 file.
 
-    The file appears when the `with` block ends without an error.
+    A frame is shown at its time. One without a time, or whose time is not after that of
+    the frame before it, comes 1 / fps after that frame. sound: a video file whose sound
+    goes into the new one, as it is where mp4 takes it, and else as AAC. The file
+    appears when the `with` block ends without an error.
     """
     _require(path)
     import av
 
-    with staging.new_file(Path(path)) as temporary:
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(staging.new_file(Path(path)))
         container = av.open(str(temporary), "w", format="mp4")
+        stack.callback(_close, container)
         stream = container.add_stream("libx264", rate=fps)
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TICK
+        packets = stack.enter_context(_sound(sound, container)) if sound else iter(())
+        waiting = next(packets, None)
+        shape: tuple[int, ...] | None = None
+        last: int | None = None
 
-        def write(frame: np.ndarray) -> None:
+        def add_sound(until: float) -> None:
+            nonlocal waiting
+            while waiting and waiting.dts * waiting.time_base <= until:
+                container.mux(waiting)
+                waiting = next(packets, None)
+
+        def write(frame: Frame) -> None:
+            nonlocal shape, last
+            image = frame.image
+            shape = shape or image.shape
+            if image.shape != shape:
+                raise ValueError(
+                    f"{path}: a frame is {image.shape[1]} x {image.shape[0]}, the "
+                    f"first one {shape[1]} x {shape[0]}: a video has frames of one size"
+                )
             # The codec takes even sides only.
-            even = frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2]
+            even = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
             if not even.size:
-                raise ValueError(f"{path}: frames of {frame.shape[:2]} are too small")
-            if not stream.codec_context.is_open:
+                raise ValueError(f"{path}: frames of {shape[:2]} are too small")
+            if last is None:
                 stream.height, stream.width = even.shape[:2]
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
+            at = None if frame.time is None else round(frame.time / _TICK)
+            if last is not None and (at is None or at <= last):
+                at = last + max(1, round(1 / fps / _TICK))
+            last = at or 0
+            picture.pts, picture.time_base = last, _TICK
+            add_sound(float(last * _TICK))
             container.mux(stream.encode(picture))
 
         try:
             yield write
-            if stream.codec_context.is_open:
+            if last is not None:
                 container.mux(stream.encode())
+                add_sound(float("inf"))
             container.close()
         except av.FFmpegError as error:
             raise OSError(f"{path} could not be written: {error.strerror}") from error
-        finally:
-            with contextlib.suppress(av.FFmpegError):
-                container.close()
+
+
+def _close(container: Any) -> None:
+    import av
+
+    with contextlib.suppress(av.FFmpegError):
+        container.close()
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike):
-    _require(path)
+def _sound(path: str | os.PathLike, target: Any) -> Iterator[Iterator[Any]]:
+    """The packets of a video file's sound, for a container that is written."""
+    with _opened(path) as (source, _):
+        streams = {}
+        for own in source.streams.audio:
+            kept = own.codec_context.name in target.supported_codecs
+            if kept:
+                new = target.add_stream_from_template(own)
+            else:
+                new = target.add_stream("aac", rate=own.codec_context.sample_rate)
+            streams[own.index] = new, kept
+        yield _packets(source, streams) if streams else iter(())
+
+
+def _packets(source: Any, streams: dict[int, tuple[Any, bool]]) -> Iterator[Any]:
+    """Copies sound, or decodes and encodes it anew. streams: index of a stream of the
+    source -> the new stream, and whether it takes packets as they are."""
     import av
 
-    if not Path(path).exists():
-        hint = "; of frames, give their folder" if set(str(path)) & set("*?%") else ""
-        raise FileNotFoundError(f"{path} does not exist{hint}")
-    if not Path(path).is_file():
-        raise ValueError(f"{path} is neither a file nor a folder of frames")
+    start = _start(source)
+    try:
+        for packet in source.demux(*source.streams.audio):
+            new, kept = streams[packet.stream.index]
+            if not kept:
+                for frame in packet.decode():
+                    yield from new.encode(frame)
+            elif packet.dts is not None:  # the last packet is empty
+                ticks = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+                packet.stream = new
+                yield packet
+    except av.FFmpegError as error:
+        logging.warning("the sound of %s ends early: %s", source.name, error.strerror)
+    for new, kept in streams.values():
+        if not kept:
+            yield from new.encode(None)
+
+
+def _start(container: Any) -> Fraction:
+    """When a container begins, in seconds: streams need not begin at 0."""
+    return Fraction(container.start_time or 0, 1_000_000)
+
+
+@contextlib.contextmanager
+def _opened(where: str | os.PathLike):
+    _require(where)
+    import av
+
+    if not is_stream(where) and not Path(where).exists():
+        raise FileNotFoundError(f"{where} does not exist")
+    if not is_stream(where) and not Path(where).is_file():
+        raise ValueError(f"{where} is neither a file nor a folder of frames")
     # From 19 on PyAV replaces what is no UTF-8 in metadata by itself.
     old = int(av.__version__.partition(".")[0]) < 19
     options: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
     try:
-        container = av.open(str(path), **options)
-    except av.FFmpegError as error:
-        raise ValueError(f"{path} is no video: {error.strerror}") from error
+        container = av.open(os.fspath(where), timeout=_TIMEOUT, **options)
+    except (av.FFmpegError, av.OSError) as error:
+        raise ValueError(f"{where} is no video: {error.strerror}") from error
     with container:
         if not container.streams.video:
-            raise ValueError(f"{path} has no pictures in it")
+            raise ValueError(f"{where} has no pictures in it")
         yield container, container.streams.video[0]
 
 
-def _require(path: str | os.PathLike) -> None:
+def _require(where: str | os.PathLike) -> None:
     if importlib.util.find_spec("av") is None:
-        raise ValueError(f"{path}: videos need PyAV: {_REMEDY}")
+        raise ValueError(f"{where}: videos need PyAV: {_REMEDY}")

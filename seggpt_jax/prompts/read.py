@@ -121,8 +121,8 @@ def read_labels(
 ) -> np.ndarray:
     """A target of an image of size (h, w) in labels `[c]` of colours `[c, 3]`, int32
     `[h, w]`. Every colour of a painting gets the label of the nearest colour. log:
-    whether remarks go to the log. Raises ValueError that names the target, also where it shows an image
-    of another shape."""
+    whether remarks go to the log. Raises ValueError that names the target, also where
+    it shows an image of another shape."""
     mask = images.read_mask(target, name)
     _check_aspect(mask.values, size, name)
     remarks = [(name, remark) for remark in mask.remarks]

@@ -15,11 +15,12 @@ from pycocotools.cocoeval import COCOeval
 from seggpt_jax import tune
 from seggpt_jax.cli import command, prompt_args, tune_command
 from seggpt_jax.inference import Predictor
-from seggpt_jax.pictures import video
+from seggpt_jax.pictures import camera, video
 from seggpt_jax.results.objects import find
 from seggpt_jax.weights import release
 from tests.results.blobs import filled
 from tests.support.models import SMALL, random_params, small
+from tests.support.videos import read_sound, read_times, write_clip
 from tests.test_inference import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
@@ -233,12 +234,20 @@ def test_options_reach_the_predictor(here, monkeypatch):
     options["batch_size"] = options.pop("batch")
     assert given == options
     given.clear()
-    with video.writer("clip.mp4", video.Fraction(5)) as write:
-        write(picture(40, 30))
+    write_clip("clip.mp4", [picture(40, 30)])
     run("video", "--model=model", "--first=mask.png", "clip.mp4", "--out=out",
-        "--memory=3", "--kind=category", "--dtype=bfloat16", "--bits=9")  # fmt: skip
-    shown = {"memory": 3, "kind": "category", "dtype": "bfloat16",
-             "attention": "auto", "bits": 9}  # fmt: skip
+        "--memory=3", "--kind=category", "--dtype=bfloat16", "--at=4:mask.png",
+        "--add=7:prompt.png", "--add=6:mask.png", "--bits=9")  # fmt: skip
+    shown = {
+        "corrections": {4: "mask.png"},
+        "ahead": 1,
+        "memory": 3,
+        "additions": {7: "prompt.png", 6: "mask.png"},
+        "kind": "category",
+        "dtype": "bfloat16",
+        "attention": "auto",
+        "bits": 9,
+    }
     assert given == shown
 
 
@@ -343,9 +352,7 @@ def test_wrong_arguments_end_in_one_line(here, capsys, argv, said):
 
 
 def test_a_video_becomes_an_overlay_and_labels(here, capsys):
-    with video.writer("clip.mp4", video.Fraction(5)) as write:
-        for i in range(4):
-            write(picture(40, 30, seed=i))
+    write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(4)])
     argv = ["video", "--model", "model", "clip.mp4", "--as", "overlay,segments"]
     assert run(*argv, "--first", "mask.png", "--out", "out", "--memory", "2") == 0
     assert video.probe("out/clip.mp4") == (5, 4)
@@ -381,7 +388,7 @@ def test_a_folder_of_frames_is_a_video(here, capsys):
     assert video.probe("out/clip.d.mp4") == (25, 3)
     assert len(list((here / "out/clip.d").iterdir())) == 3
     for frame, k in zip(video.read_frames("clip.d"), (1, 2, 10), strict=True):
-        np.testing.assert_array_equal(frame, picture(40, 30, seed=k))
+        np.testing.assert_array_equal(frame.image, picture(40, 30, seed=k))
 
 
 @pytest.mark.parametrize(
@@ -389,8 +396,8 @@ def test_a_folder_of_frames_is_a_video(here, capsys):
     [
         ("photos/more", "a.png is 40 x 32, but the first frame is 30 x 40"),
         ("empty", "empty has no picture to be a frame; it has 1 .heic"),
-        ("photos/*.jpg", "does not exist; of frames, give their folder"),
-        ("photos/%d.jpg", "does not exist; of frames, give their folder"),
+        ("photos/*.gif", "photos/*.gif matches no file"),
+        ("photos/%d.jpg", "photos/%d.jpg matches no file"),
         ("/dev/null", "/dev/null is neither a file nor a folder of frames"),
     ],
 )
@@ -439,13 +446,106 @@ def test_system_files_among_prompts(here, capsys):
     assert "raw has no picture; it has 1 .cr2" in capsys.readouterr().err
 
 
+def saved(name, mask):
+    Image.fromarray(mask.astype(np.uint8)).save(name)
+    return name
+
+
+def test_an_overlay_keeps_times_and_sound_and_takes_corrections(here):
+    """A clip of uneven times, with sound; one frame corrected, an object added."""
+    times, frames = [0, 0.1, 0.9, 1.0], [picture(40, 30, seed=i) for i in range(4)]
+    write_clip("clip.mp4", frames, times, "aac")
+    right = label_map((2, 1))
+    new = np.zeros((40, 30))
+    new[:9, :9] = 255
+    argv = ["video", "--model", "model", "--first", "mask.png", "clip.mp4", "--memory",
+            "2", "--at", f"1:{saved('right.png', right)}", "--add",
+            f"2:{saved('new.png', new)}", "--as", "overlay,segments"]  # fmt: skip
+    assert run(*argv, "--out", "out") == 0
+    np.testing.assert_allclose(read_times("out/clip.mp4"), times, atol=1e-5)
+    assert read_sound("out/clip.mp4") == read_sound("clip.mp4") != []
+    decoded = [frame.image for frame in video.read_frames("clip.mp4")]
+    results = Predictor(SMALL, PARAMS).track(
+        decoded, "mask.png", memory=2, corrections={1: right}, additions={2: "new.png"}
+    )
+    for number, result in enumerate(results):
+        with Image.open(f"out/clip/{number:05}.png") as image:
+            np.testing.assert_array_equal(np.array(image), result.segments)
+    assert run(*argv, "--out", "out") == 0  # done already
+    saved("right.png", label_map())
+    assert run(*argv, "--out", "out") == 2  # the correction is another one
+
+
+def test_frames_in_a_folder_are_a_video(here):
+    (here / "shots").mkdir()
+    for k in (1, 2, 10):
+        Image.fromarray(picture(40, 30, seed=k)).save(f"shots/{k}.png")
+    argv = ["video", "--model", "model", "--first", "mask.png", "--as",
+            "overlay,segments"]  # fmt: skip
+    assert run(*argv, "shots", "--out", "out", "--fps", "4") == 0
+    assert run(*argv, "shots/%d.png", "--out", "again") == 0
+    np.testing.assert_allclose(read_times("out/shots.mp4"), [0, 0.25, 0.5], atol=1e-5)
+    np.testing.assert_allclose(
+        read_times("again/shots.mp4"), [0, 0.04, 0.08], atol=1e-5
+    )
+    frames = [f"shots/{k}.png" for k in (1, 2, 10)]
+    for number, result in enumerate(Predictor(SMALL, PARAMS).track(frames, "mask.png")):
+        for out in ("out", "again"):
+            with Image.open(f"{out}/shots/{number:05}.png") as image:
+                np.testing.assert_array_equal(np.array(image), result.segments)
+    before = sorted(p.name for p in (here / "shots").iterdir())
+    assert run(*argv, "shots", "--out", ".") == 2  # its labels would replace them
+    assert sorted(p.name for p in (here / "shots").iterdir()) == before
+
+
+def test_a_camera_is_recorded_until_it_is_interrupted(here, monkeypatch):
+    def filmed(number):
+        assert number == 1
+        for k in range(3):
+            yield video.Frame(picture(40, 30, seed=k), [0.0, 0.3, 1.7][k])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(camera, "read_camera", filmed)
+    monkeypatch.setattr(camera, "newest", lambda frames: frames)
+    argv = ["video", "--model", "model", "--prompt", "prompt.png:mask.png", "--camera",
+            "1", "--out", "out"]  # fmt: skip
+    assert run(*argv) == 0
+    np.testing.assert_allclose(read_times("out/camera1.mp4"), [0, 0.3, 1.7], atol=1e-5)
+    assert run(*argv) == 2  # what was filmed is not filmed over
+
+
+def test_wrong_masks_of_a_video_end_in_one_line_and_leave_nothing(here, capsys):
+    write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(3)])
+    saved("five.png", label_map((5,)))
+    saved("wide.png", label_map(h=30, w=40 // 3 * 3))
+    argv = ["video", "--model", "model", "--first", "mask.png", "clip.mp4"]
+    for given, said in (
+        (["--at", "1"], "--at 1: FRAME:MASK is wanted, such as 37:m.png"),
+        (["--at=-1:mask.png"], "--at -1:mask.png: FRAME:MASK is wanted"),
+        (["--add", "1:no.png"], "--add 1:no.png: no.png does not exist"),
+        (["--at", "1:mask.png", "--at", "1:mask.png"], "frame 1 has a mask already"),
+        (
+            ["--at", "1:five.png"],
+            "five.png: label 5 is not followed; followed are 1, 2",
+        ),
+        (["--at", "1:wide.png"], "wide.png is 39 x 30, and its image 30 x 40"),
+        (["--add", "2:mask.png"], "mask.png: label 1 is followed already"),
+        (["--add", "3:five.png"], "no frame 3 for a mask: the video has frames 0 to 2"),
+        (["--camera", "0"], "give an INPUT, or --camera, and not both"),
+        (["--fps", "9"], "--fps 9 is for pictures; a video has its own times"),
+    ):
+        assert run(*argv, *given, "--out", "o") == 2, given
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert said in lines[-1] and lines[-1].startswith("error: ")
+        assert not (here / "o").exists() or not list((here / "o").iterdir())
+
+
 def test_inputs_are_never_overwritten(here, capsys):
     for out in (".", "photos"):
         argv = ["segment", "--model", "model", "--prompt", "prompt.png:mask.png"]
         assert run(*argv, "photos/b.png", "prompt.png", "--out", out) == 2
         assert "would be overwritten: choose another" in capsys.readouterr().err
-    with video.writer("clip.mp4", video.Fraction(5)) as write:
-        write(picture(40, 30))
+    write_clip("clip.mp4", [picture(40, 30)])
     before = (here / "clip.mp4").read_bytes()
     argv = ["video", "--model", "model", "--first", "mask.png", "clip.mp4"]
     assert run(*argv, "--out", ".") == 2
@@ -469,9 +569,7 @@ def test_an_edited_prompt_is_noticed(here, capsys):
 
 
 def test_a_damaged_video_keeps_what_there_is(here, capsys):
-    with video.writer("clip.mp4", video.Fraction(5)) as write:
-        for _ in range(30):
-            write(RNG.integers(0, 255, (64, 64, 3), np.uint8))
+    write_clip("clip.mp4", RNG.integers(0, 255, (30, 64, 64, 3), np.uint8))
     content = bytearray((here / "clip.mp4").read_bytes())
     half = len(content) // 2
     content[half:-2000] = bytes(len(content) - 2000 - half)

@@ -22,9 +22,14 @@ def test_pictures_other_kinds_and_what_is_not_meant(tmp_path):
 
 
 def test_order_of_numbers():
-    names = ["f10.png", "f9.png", "10.png", "9.png", "f9b.png", "f09.png"]
+    names = ["f10.png", "f9.png", "10.png", "9.png", "f9b.png"]
     found = [path.name for path in in_order(map(Path, names))]
-    assert found == ["9.png", "10.png", "f09.png", "f9.png", "f9b.png", "f10.png"]
+    assert found == ["9.png", "10.png", "f9.png", "f9b.png", "f10.png"]
+    for double in ("f09.png", "f9.jpg"):
+        with pytest.raises(
+            ValueError, match="f09?.(jpg|png) and .* would both be f0?9"
+        ):
+            in_order([*map(Path, names), Path(double)])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""The input of `seggpt video`, and the masks of its frames."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from seggpt_jax.pictures import camera, images, video
+from seggpt_jax.pictures.video import Frame
+
+_INPUT = (
+    "video file, address of a stream, folder of frames, or quoted pattern such as "
+    "'frames/*.jpg' or 'frames/%%05d.jpg'"
+)
+_CAMERA = "a camera, 0 is the first; it ends with Ctrl-C"
+_FPS = f"of frames in a folder or pattern (default: {video.RATE})"
+_AT = "the right labels of a frame, from 0; they stay a prompt (repeatable)"
+_ADD = "new objects, followed from a frame on (repeatable)"
+_WHOLE = ("http", "https", "file")  # addresses of videos that can wait
+
+
+class Source(NamedTuple):
+    """A video to be read. where: as `video.read_frames` takes it; None of a camera.
+    name: of its files of results. live: frames that are missed are gone."""
+
+    where: str | None
+    camera: int
+    name: str
+    info: video.VideoInfo
+    live: bool
+
+    @property
+    def sound(self) -> str | None:
+        """The file with its sound, if any."""
+        return self.where if self.where and Path(self.where).is_file() else None
+
+    @property
+    def identity(self) -> str:
+        """What the stored settings call it."""
+        if self.where is None:
+            return f"camera {self.camera}"
+        stream = video.is_stream(self.where)
+        return self.where if stream else os.path.realpath(self.where)
+
+    def read(self, bits: int) -> Iterator[Frame]:
+        """Its frames; of a live one the newest, whenever one is asked for. bits: as of
+        `video.read_frames`."""
+        if self.where is None:
+            return camera.newest(camera.read_camera(self.camera))
+        frames = video.read_frames(self.where, bits)
+        return camera.newest(frames) if self.live else frames
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", nargs="?", metavar="INPUT", help=_INPUT)
+    parser.add_argument("--camera", type=int, metavar="NUMBER", help=_CAMERA)
+    parser.add_argument("--fps", type=Fraction, metavar="RATE", help=_FPS)
+    for option, text in (("--at", _AT), ("--add", _ADD)):
+        parser.add_argument(
+            option, action="append", default=[], metavar="FRAME:MASK", help=text
+        )
+
+
+def read_source(args) -> Source:
+    """The video that the arguments name. Raises ValueError or FileNotFoundError."""
+    if (args.input is None) == (args.camera is None):
+        raise ValueError("give an INPUT, or --camera, and not both")
+    where, rate = args.input, args.fps
+    if rate is not None and rate <= 0:
+        raise ValueError(f"--fps {rate}: more than 0 is wanted")
+    if where is None:
+        info, name, live = video.VideoInfo(video.RATE, 0), f"camera{args.camera}", True
+    else:
+        info, name, live = video.probe(where), _stem(where), _is_live(where)
+    if rate and (where is None or not video.is_pictures(where)):
+        raise ValueError(f"--fps {rate} is for pictures; a video has its own times")
+    if live and (args.at or args.add):
+        raise ValueError("--at and --add: frames of a live video have no fixed numbers")
+    info = info._replace(fps=rate or info.fps)
+    return Source(where, args.camera or 0, name, info, live)
+
+
+def read_masks(option: str, values: Sequence[str]) -> dict[int, str]:
+    """`37:mask.png`, ... -> number of the frame -> mask."""
+    found: dict[int, str] = {}
+    for value in values:
+        number, _, mask = value.partition(":")
+        if not number.isdecimal() or not mask:
+            raise ValueError(
+                f"{option} {value}: FRAME:MASK is wanted, such as 37:m.png"
+            )
+        if int(number) in found:
+            raise ValueError(f"{option} {value}: frame {number} has a mask already")
+        if not Path(mask).is_file():
+            raise FileNotFoundError(f"{option} {value}: {mask} does not exist")
+        images.read_mask(mask)  # before hours of work
+        found[int(number)] = mask
+    return found
+
+
+def check_apart(
+    source: Source, movie: Path, labels: Path, files: Sequence[str | None]
+) -> None:
+    """Raises ValueError if a file that is read would be overwritten, or if it is
+    uncertain whether what is there belongs to a live video."""
+    used = [name for name in (source.where, *files) if name]
+    for path in (movie, labels):
+        if source.live and path.exists():
+            raise ValueError(f"{path} exists: choose another --out")
+        for name in used:
+            if Path(name).resolve().is_relative_to(path.resolve()):
+                raise ValueError(f"{name} would be overwritten: choose another --out")
+
+
+def _stem(where: str) -> str:
+    if video.is_stream(where):
+        return PurePosixPath(urlsplit(where).path).stem or "stream"
+    path = Path(where)
+    if not path.is_dir() and video.is_pictures(where):
+        path = path.parent
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _is_live(where: str) -> bool:
+    return video.is_stream(where) and urlsplit(where).scheme not in _WHOLE

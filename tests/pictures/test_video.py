@@ -1,0 +1,200 @@
+"""Videos: times, sound, folders and patterns of frames, cameras."""
+
+import itertools
+import sys
+import threading
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seggpt_jax.pictures import camera, video
+from seggpt_jax.pictures.video import Frame
+from tests.support.videos import read_sound, read_times, write_clip
+
+TIMES = [0, 0.04, 0.5, 0.51, 1.9]
+FRAMES = [np.full((32, 48, 3), 40 * k, np.uint8) for k in range(5)]
+
+
+def rewrite(path, out, **given):
+    """Reads a video and writes its frames, as an overlay is written."""
+    sound = given.pop("sound", path)
+    with video.writer(out, video.probe(path).fps, sound) as write:
+        for frame in video.read_frames(path):
+            write(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "sound"), [("x.mp4", "aac"), ("x.mkv", "aac"), ("x.mov", "pcm_s16le")]
+)
+def test_times_and_sound_are_kept(tmp_path, name, sound):
+    """Of frames at uneven times; the packets of the sound are the same bytes."""
+    path, out = tmp_path / name, tmp_path / "out.mp4"
+    write_clip(path, FRAMES, TIMES, sound)
+    assert [frame.time for frame in video.read_frames(path)] == TIMES
+    rewrite(path, out)
+    np.testing.assert_allclose(read_times(out), TIMES, atol=1e-5)
+    assert read_sound(path) and read_sound(out) == read_sound(path)
+    shades = [frame.image.mean() for frame in video.read_frames(out)]
+    np.testing.assert_allclose(shades, [40 * k for k in range(5)], atol=6)
+
+
+def test_a_video_without_sound_has_none(tmp_path):
+    write_clip(tmp_path / "x.mp4", FRAMES)
+    rewrite(tmp_path / "x.mp4", tmp_path / "out.mp4")
+    assert read_sound(tmp_path / "out.mp4") == []
+
+
+def test_sound_that_mp4_does_not_take_is_encoded_anew(tmp_path):
+    path, out = tmp_path / "x.avi", tmp_path / "out.mp4"
+    even = [k / 5 for k in range(5)]
+    write_clip(path, FRAMES, even, "pcm_u8", codec="mpeg4", tick=Fraction(1, 5))
+    rewrite(path, out)
+    np.testing.assert_allclose(read_times(out), even, atol=1e-5)
+    times = [time for time, _ in read_sound(out)]
+    assert 1.9 < times[-1] < 2.1  # two seconds, in packets of 64 ms
+
+
+def test_times_count_from_the_start_of_a_file(tmp_path):
+    """A transport stream begins anywhere; frames and sound move alike."""
+    path, out = tmp_path / "x.ts", tmp_path / "out.mp4"
+    write_clip(path, FRAMES, TIMES, "aac")
+    begun = read_sound(path)[0][0]
+    assert begun > 0.1
+    rewrite(path, out)
+    wanted = np.array(read_times(path)) - begun
+    np.testing.assert_allclose(read_times(out), wanted, atol=1e-3)
+    moved = [round(time - begun, 3) for time, _ in read_sound(path)]
+    np.testing.assert_allclose([t for t, _ in read_sound(out)], moved, atol=2e-3)
+
+
+def test_frames_without_times_or_out_of_order_come_one_by_one(tmp_path):
+    for times, wanted in (
+        ([None] * 4, [0, 0.2, 0.4, 0.6]),
+        ([0, 1, 0.5, 1.5], [0, 1, 1.2, 1.5]),
+        ([2, None, 3, 3], [2, 2.2, 3, 3.2]),
+    ):
+        with video.writer(tmp_path / "x.mp4", Fraction(5)) as write:
+            for frame, time in zip(FRAMES, times, strict=False):
+                write(Frame(frame, time))
+        np.testing.assert_allclose(read_times(tmp_path / "x.mp4"), wanted, atol=1e-5)
+
+
+def test_a_frame_of_another_size_is_refused_and_nothing_is_left(tmp_path):
+    with pytest.raises(ValueError, match=r"out.mp4: a frame is 32 x 48, the first o"):
+        with video.writer(tmp_path / "out.mp4", Fraction(5)) as write:
+            write(Frame(FRAMES[0], 0.0))
+            write(Frame(FRAMES[0].swapaxes(0, 1), 0.2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_frames_in_the_order_of_their_numbers(tmp_path):
+    for k in (0, 1, 2, 10, 11):
+        Image.fromarray(FRAMES[0] + np.uint8(k)).save(tmp_path / f"f{k}.png")
+        Image.fromarray(FRAMES[0]).save(tmp_path / f"mask_{k}.bmp")
+    (tmp_path / "._f3.png").write_bytes(b"left by a system")
+    (tmp_path / "notes.txt").write_text("no picture")
+    for pattern in ("f*.png", "f%d.png", "f[0-9]*.png"):
+        where = tmp_path / pattern
+        frames = list(video.read_frames(where))
+        assert [frame.image[0, 0, 0] for frame in frames] == [0, 1, 2, 10, 11]
+        assert {frame.time for frame in frames} == {None}
+        assert video.probe(where) == (25, 5) and video.is_pictures(where)
+    assert video.probe(tmp_path).frames == 10  # without the others
+
+
+def test_what_cannot_be_frames_is_named(tmp_path):
+    for name, said in (
+        (tmp_path, "has no picture to be a frame; it has nothing"),
+        (tmp_path / "*.jpg", "matches no file"),
+        (tmp_path / "no/%05d.jpg", "matches no file"),
+        ("rtsp://127.0.0.1:9/x", "is no video: Connection refused"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            video.probe(name)
+    for name in ("1.jpg", "01.jpg", "2.jpg"):
+        Image.fromarray(FRAMES[0]).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"01.jpg and .*/1.jpg would both be 01"):
+        video.probe(tmp_path)
+    (tmp_path / "01.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="01.jpg cannot be read"):
+        list(video.read_frames(tmp_path / "0*.jpg"))
+
+
+class Capture:
+    """OpenCV's VideoCapture of a camera that gives 100 frames, each when it is let."""
+
+    def __init__(self, number):
+        self.number, self.given, self.released = number, 0, False
+
+    def isOpened(self):
+        return self.number == 0
+
+    def read(self):
+        if self.given == 100:
+            return False, None
+        self.given += 1
+        return True, np.array([[[self.given, 0, 200]]], np.uint8)
+
+    def release(self):
+        self.released = True
+
+
+def test_a_camera_is_read_by_opencv(monkeypatch):
+    made = []
+
+    def capture(number):
+        made.append(Capture(number))
+        return made[-1]
+
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(VideoCapture=capture))
+    frames = list(itertools.islice(camera.read_camera(0), 3))
+    assert [frame.image[0, 0].tolist() for frame in frames] == [  # RGB, not BGR
+        [200, 0, k] for k in (1, 2, 3)
+    ]
+    times = [frame.time for frame in frames]
+    assert times[0] == 0 and times == sorted(times)
+    assert len(list(camera.read_camera(0))) == 100 and made[-1].released
+    with pytest.raises(ValueError, match="camera 7 cannot be opened"):
+        next(camera.read_camera(7))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ValueError, match=r"need OpenCV: pip install .*\[camera\]"):
+        next(camera.read_camera(0))
+
+
+def test_no_frame_is_late():
+    """While the caller is busy, the camera goes on; then the newest frame comes."""
+    go, gone = threading.Semaphore(0), threading.Semaphore(0)
+
+    def capture():
+        for k in range(10):
+            go.acquire()
+            yield Frame(np.full((1, 1, 3), k, np.uint8), float(k))
+            gone.release()  # asked for the next one: this one was taken over
+
+    def let(count):
+        for _ in range(count):
+            go.release()
+        for _ in range(count):
+            gone.acquire()
+
+    frames = camera.newest(capture())
+    first = threading.Timer(0, let, [1])
+    first.start()
+    assert next(frames).time == 0
+    first.join()
+    let(4)
+    assert next(frames).time == 4
+    let(5)
+    assert [frame.time for frame in frames] == [9]
+
+
+def test_errors_of_a_camera_come_through():
+    def broken():
+        yield Frame(FRAMES[0], 0.0)
+        raise ValueError("unplugged")
+
+    with pytest.raises(ValueError, match="unplugged"):
+        list(camera.newest(broken()))
