@@ -40,7 +40,7 @@ class PromptSet:
 
     prompts: Prompts
     encoded: Any
-    names: Mapping[int, str] = MappingProxyType({})
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     @property
     def palette(self) -> dict[int, tuple[int, int, int]]:
