@@ -260,9 +260,12 @@ def _opened(where: str | os.PathLike):
     except (av.FFmpegError, av.OSError) as error:
         raise ValueError(f"{where} is no video: {error.strerror}") from error
     with container:
-        if not container.streams.video:
+        stream = container.streams.best("video")  # never a cover beside a video
+        if stream is None:
             raise ValueError(f"{where} has no pictures in it")
-        yield container, container.streams.video[0]
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            raise ValueError(f"{where} is no video: it is sound with a cover")
+        yield container, stream
 
 
 def _require(where: str | os.PathLike) -> None:

@@ -6,6 +6,7 @@ import threading
 from fractions import Fraction
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,6 +89,19 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_left(tmp_path):
             write(Frame(FRAMES[0], 0.0))
             write(Frame(FRAMES[0].swapaxes(0, 1), 0.2))
     assert not list(tmp_path.iterdir())
+
+
+def test_sound_with_a_cover_is_no_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 48, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(FRAMES[1], "rgb24")
+        container.mux(cover.encode(picture))
+        container.mux(cover.encode())
+    with pytest.raises(ValueError, match="song.mp4 is no video: it is sound with a c"):
+        video.probe(path)
 
 
 def test_pictures_are_frames_in_the_order_of_their_numbers(tmp_path):
