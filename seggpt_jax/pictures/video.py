@@ -77,7 +77,7 @@ def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
     `Damaged` where there were frames before.
     """
     if files := _files(where):
-        yield from (Frame(images.read_rgb(file, bits=bits), None) for file in files)
+        yield from _pictures(files, bits)
         return
     import av
 
@@ -99,6 +99,24 @@ def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
             ) from error
         if not count:
             raise ValueError(f"{where} has no frames")
+
+
+def _pictures(files: list[Path], bits: int) -> Iterator[Frame]:
+    said: set[str] = set()
+    size: tuple[int, ...] = ()
+    for file in files:
+        shown = images.read_image(file, bits=bits)
+        for remark in shown.remarks:
+            if remark.what not in said:
+                logging.warning("%s: %s (%s)", remark.what, file, remark.detail)
+        said |= {remark.what for remark in shown.remarks}
+        h, w = shown.pixels.shape[:2]
+        size = size or (h, w)
+        if size != (h, w):
+            raise ValueError(
+                f"{file} is {w} x {h}, but the first frame is {size[1]} x {size[0]}"
+            )
+        yield Frame(shown.pixels, None)
 
 
 def _files(where: str | os.PathLike) -> list[Path]:
@@ -151,6 +169,7 @@ def writer(
         waiting = next(packets, None)
         shape: tuple[int, ...] | None = None
         last: int | None = None
+        count = 0
 
         def add_sound(until: float) -> None:
             nonlocal waiting
@@ -159,14 +178,15 @@ def writer(
                 waiting = next(packets, None)
 
         def write(frame: Frame) -> None:
-            nonlocal shape, last
+            nonlocal shape, last, count
             image = frame.image
             shape = shape or image.shape
             if image.shape != shape:
                 raise ValueError(
-                    f"{path}: a frame is {image.shape[1]} x {image.shape[0]}, the "
-                    f"first one {shape[1]} x {shape[0]}: a video has frames of one size"
+                    f"{path}: frame {count} is {image.shape[1]} x {image.shape[0]}, "
+                    f"the first one {shape[1]} x {shape[0]}: an overlay has one size"
                 )
+            count += 1
             # The codec takes even sides only.
             even = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
             if not even.size:

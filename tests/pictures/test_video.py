@@ -84,7 +84,7 @@ def test_frames_without_times_or_out_of_order_come_one_by_one(tmp_path):
 
 
 def test_a_frame_of_another_size_is_refused_and_nothing_is_left(tmp_path):
-    with pytest.raises(ValueError, match=r"out.mp4: a frame is 32 x 48, the first o"):
+    with pytest.raises(ValueError, match=r"out.mp4: frame 1 is 32 x 48, the first o"):
         with video.writer(tmp_path / "out.mp4", Fraction(5)) as write:
             write(Frame(FRAMES[0], 0.0))
             write(Frame(FRAMES[0].swapaxes(0, 1), 0.2))
@@ -117,6 +117,18 @@ def test_pictures_are_frames_in_the_order_of_their_numbers(tmp_path):
         assert {frame.time for frame in frames} == {None}
         assert video.probe(where) == (25, 5) and video.is_pictures(where)
     assert video.probe(tmp_path).frames == 10  # without the others
+
+
+def test_bits_of_pictures_are_followed_and_a_dark_video_is_said(tmp_path, caplog):
+    for k in range(3):
+        deep = np.full((4, 4), 4095, np.uint16)
+        Image.fromarray(deep).save(tmp_path / f"{k}.png")
+    bright = list(video.read_frames(tmp_path, bits=12))
+    assert {frame.image.max() for frame in bright} == {255} and not caplog.records
+    assert next(video.read_frames(tmp_path)).image.max() == 15
+    list(video.read_frames(tmp_path))
+    assert len(caplog.records) == 2  # once a reading, not once a frame
+    assert "look nearly black when read as 16 bits" in caplog.text
 
 
 def test_what_cannot_be_frames_is_named(tmp_path):
