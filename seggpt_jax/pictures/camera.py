@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from seggpt_jax.pictures.video import Frame
 
+_PATIENCE = 5.0  # seconds that a camera has to give its last frame
 _REMEDY = "pip install 'seggpt_jax[camera]'"
 
 
@@ -67,6 +68,6 @@ def newest(frames: Iterable[Frame]) -> Iterator[Frame]:
             yield frame
     finally:
         ended.set()
-        thread.join()
+        thread.join(_PATIENCE)
     if faults:
         raise faults[0]
