@@ -85,7 +85,6 @@ _VIDEO_FORMS = (
 )
 _KIND = "what the labels tell apart (default: %(default)s)"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
-_BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
 _ENSEMBLE = "how several prompts are combined (default: %(default)s)"
 _MEMORY = "number of last frames used as prompts too (default: %(default)s)"
 _PROMPT: dict[str, Any] = {
@@ -157,7 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--coco", metavar="FILE", help=_COCO)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
     segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
-    segment.add_argument("--bits", type=int, default=16, help=_BITS)
     segment.add_argument("--batch", type=int, default=0, help="images at once")
     segment.add_argument(
         "--ensemble", choices=ENSEMBLES[1:], default="feature", help=_ENSEMBLE
@@ -172,7 +170,6 @@ def _parser() -> argparse.ArgumentParser:
     movie.add_argument("--out", required=True, help="folder")
     movie.add_argument("--as", dest="forms", default="overlay", help=_VIDEO_FORMS)
     movie.add_argument("--kind", choices=KINDS, default="instance", help=_KIND)
-    movie.add_argument("--bits", type=int, default=16, help=_BITS)
     movie.add_argument("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
 
     mask = command("mask", _mask, "the mask of an example, by a box or points")
@@ -209,6 +206,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=f"{_MODEL} (default: {DEFAULT})")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--attention", choices=CHOICES, default="auto")
+    parser.add_argument("--bits", type=int, default=16, help=inputs.BITS)
 
 
 def _segment(args, failed: list[Failed]) -> None:
@@ -228,7 +226,7 @@ def _segment(args, failed: list[Failed]) -> None:
     )
     named = read_names(args.names) if args.names else {}
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
-                      ensemble=args.ensemble, bits=args.bits)  # fmt: skip
+                      ensemble=args.ensemble)  # fmt: skip
     chosen = prompt_args.show(predictor, given, args.kind)
     labels, kind, named = predictor.palette, predictor.kind, named or predictor.names
     if truth:
@@ -293,7 +291,11 @@ def _check_options(args, forms: list[str]) -> None:
 
 def _load(args, **settings) -> Predictor:
     return Predictor.from_pretrained(
-        args.model, dtype=args.dtype, attention=args.attention, **settings
+        args.model,
+        dtype=args.dtype,
+        attention=args.attention,
+        bits=args.bits,
+        **settings,
     )
 
 
@@ -327,7 +329,7 @@ def _video(args, failed: list[Failed]) -> None:
         print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
     corrections = video_args.read_masks("--at", args.at)
     additions = video_args.read_masks("--add", args.add)
-    predictor = _load(args, bits=args.bits)
+    predictor = _load(args)
     files, chosen = [args.first], {}
     if args.prompt:
         given = prompt_args.read(args.prompt)

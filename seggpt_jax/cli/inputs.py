@@ -7,6 +7,7 @@ from pathlib import Path
 from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures.listing import kinds, look_into
 
+BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
 _GLOB = "*?["
 
 

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on the object: x,y,+; on the background: x,y,-")  # fmt: skip
     add("--scribble", metavar="FILE",
         help="strokes on a layer: red for background, else object")  # fmt: skip
+    add("--bits", type=int, default=16, help=inputs.BITS)
     add("--out", required=True, metavar="FILE.png", help="the mask")
 
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     inputs.check_apart([out], [args.image, *filter(None, [args.scribble])])
     box = args.box and _numbers("--box", args.box, 4)
     points = [_point(text) for text in args.points]
-    made = clicks.example(args.image, box, points, args.scribble)
+    made = clicks.example(args.image, box, points, args.scribble, args.bits)
     palette = colors.with_black(colors.spread_palette(1)).tolist()
     out.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(out) as temporary:

@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> None:
 
 def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     """The settings that the options stand for."""
-    one = {"type": "indexed", "folder": data.name}
+    one: dict[str, Any] = {"type": "indexed", "folder": data.name}
+    if args.bits != 16:  # a run that began without the setting goes on
+        one["bits"] = args.bits
     splits = splits_in(Indexed, data)
     scored = [s for s in _HELDOUT if s in splits and s != args.split]
     classes = tuple(filter(None, (args.classes or "").split(",")))

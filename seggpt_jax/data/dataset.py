@@ -11,10 +11,10 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.config import require, shorten, suggest
+from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
-from seggpt_jax.data.decode import Remark, naming_errors, read_image
+from seggpt_jax.data.decode import Remark, check_bits, naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Layout, RawRecord, Skipped
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
 
@@ -85,7 +85,7 @@ class Dataset:
         exclude_classes: Sequence[int | str] = (),
         bits: int = 16,
     ):
-        require(bits in range(8, 17), "bits", bits, "a whole number of 8 to 16")
+        check_bits(bits)
         self.store, self.name, self.bits = store, name, bits
         self._said: set[str] = set()  # remarks that are in the log
         self.layout = store.layout.with_facts(store.catalog.facts)

@@ -5,13 +5,15 @@ import io
 import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from seggpt_jax.config import require
 from seggpt_jax.data.sample import BadRecord
 
 
@@ -206,6 +208,10 @@ def read_image(
     return shown
 
 
+def check_bits(bits: int) -> None:
+    require(bits in range(8, 17), "bits", bits, "a whole number of 8 to 16")
+
+
 def read_rgb(picture: Picture, bits: int = 16) -> Upright:
     """An image of any form, upright.
 
@@ -219,9 +225,15 @@ def read_rgb(picture: Picture, bits: int = 16) -> Upright:
             pixels = _on_ground(pixels, _to_8_bits(alpha, bits)[0])
         return Upright(np.ascontiguousarray(pixels), 1, remarks)
     with opened(picture) as image:
-        turn, deep = orientation(image), is_deep(image)
+        deep = is_deep(image)
+        turn = orientation(image)  # which loads a PNG
         image.load()
-        pixels, remarks = _of_image(image, bits, deep)
+        pixels, remarks = _of_image(image, bits)
+        if deep and bits == 16:
+            remarks = _dark(int(pixels.max()) << 8, bits)
+        elif deep:
+            lower = _lower_bytes(picture, bits)[..., :3]
+            pixels, remarks = _to_8_bits(pixels.astype(np.uint16) << 8 | lower, bits)
         alpha = opacity(image)
         if alpha is not None:
             pixels = _on_ground(pixels, alpha)
@@ -253,9 +265,7 @@ def _of_array(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return values[..., :3], values[..., 3] if channels == 4 else None
 
 
-def _of_image(
-    image: Image.Image, bits: int, deep: bool
-) -> tuple[np.ndarray, tuple[Remark, ...]]:
+def _of_image(image: Image.Image, bits: int) -> tuple[np.ndarray, tuple[Remark, ...]]:
     """The channels uint8 `[h, w, 3]` of a loaded image, without its alpha."""
     if image.mode == "F":
         raise BadRecord("has floating-point pixels; save it with 8 bits per channel")
@@ -268,14 +278,36 @@ def _of_image(
         image = image.copy()
         del image.info["transparency"]
     pixels = np.array(image.convert("RGBA" if image.mode == "PA" else "RGB"))[..., :3]
-    if not deep:
-        return pixels, ()
-    if bits < 16:
+    return pixels, ()
+
+
+def _lower_bytes(picture: Picture, bits: int) -> np.ndarray:
+    """The lower bytes uint8 `[h, w, c]` of channels of 16 bits.
+
+    Of each value Pillow keeps the byte that comes first, or last, as the order of the
+    bytes says. So a file that is decoded in the other order gives the other byte.
+    """
+    if isinstance(picture, (Image.Image, Array)):
         raise BadRecord(
-            f"has three channels of 16 bits, of which only the upper 8 can be read, "
-            f"and bits = {bits}: save it with 8 bits per channel"
+            "is open already, and of channels of 16 bits Pillow keeps the upper 8: "
+            f"give the path of its file for bits = {bits}"
         )
-    return pixels, _dark(int(pixels.max()) << 8, bits)
+    if isinstance(picture, io.BytesIO):
+        picture.seek(0)
+    with Image.open(picture) as image:
+        image.tile = [
+            tile._replace(args=_other_order(tile.args)) for tile in image.tile
+        ]
+        image.load()
+        return np.asarray(image)
+
+
+def _other_order(args: Any) -> Any:
+    if isinstance(args, tuple):
+        return _other_order(args[0]), *args[1:]
+    name, bits, order = args.rpartition(";16")
+    own = {"N": sys.byteorder[0].upper()}.get(order, order)
+    return f"{name}{bits}{'B' if own == 'L' else 'L'}"
 
 
 def _to_8_bits(values: np.ndarray, bits: int) -> tuple[np.ndarray, tuple[Remark, ...]]:

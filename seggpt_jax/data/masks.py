@@ -126,7 +126,12 @@ def read_grey(file: File) -> np.ndarray:
         mask.load()
         alpha = opacity(mask)
         mask.info.pop("transparency", None)  # Pillow warns when it is dropped
-        grey = np.array(mask.convert("L"))
+        if mask.mode in DEEP_GREY:
+            deep = np.asarray(mask)
+            grey = np.clip(deep >> (8 if deep.max() > 255 else 0), 0, 255)
+        else:
+            grey = np.asarray(mask.convert("L"))
+        grey = grey.astype(np.uint8)
     return grey if alpha is None else np.where(_hidden(alpha)[0], 0, grey)
 
 

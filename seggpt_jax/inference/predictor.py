@@ -14,7 +14,7 @@ from absl import logging
 from PIL import Image
 
 from seggpt_jax.config import require
-from seggpt_jax.data.decode import Picture, as_array, naming_errors
+from seggpt_jax.data.decode import Picture, as_array, check_bits, naming_errors
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference.result import Job, Result, in_range, make_job, read_painting
 from seggpt_jax.inference.session import Session
@@ -93,7 +93,7 @@ class Predictor:
         require(batch_size >= 0, "batch_size", batch_size, "at least 0")
         require(tile >= 0, "tile", tile, "at least 0")
         require(0 <= overlap < 1, "overlap", overlap, "in [0, 1)")
-        require(bits in range(8, 17), "bits", bits, "a whole number of 8 to 16")
+        check_bits(bits)
         self.config = config
         model = SegGPT(config)
         self._engine, self._ensemble = Engine(model), ensemble

@@ -1,5 +1,6 @@
 """Reads users' pictures, finds the colours of paintings, and draws results."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from seggpt_jax.colors import unique_colors
 from seggpt_jax.data import decode, masks
 from seggpt_jax.data.decode import File, Picture, Upright
 from seggpt_jax.data.masks import Mask
+
+logger = logging.getLogger(__name__)
 
 _REMEDY = "replace it, or save it anew as PNG"
 _FEW = 32  # a target with more colours was resized, or is a JPEG
@@ -26,13 +29,17 @@ def read_image(picture: Picture, name: str = "image", bits: int = 16) -> Upright
     is white. bits: of values of more than 8 bits, of which the upper 8 are kept. name:
     stands in errors for a picture without a path. Raises BadRecord (a ValueError).
     """
+    decode.check_bits(bits)
     with decode.naming_errors(name_of(picture, name), _REMEDY):
         return decode.read_rgb(_known(picture), bits)
 
 
 def read_rgb(picture: Picture, name: str = "image", bits: int = 16) -> np.ndarray:
-    """The pixels of `read_image`."""
-    return read_image(picture, name, bits).pixels
+    """The pixels of `read_image`. Its remarks go to the log."""
+    shown = read_image(picture, name, bits)
+    for what, detail in shown.remarks:
+        logger.warning("%s: %s (%s)", what, name_of(picture, name), detail)
+    return shown.pixels
 
 
 def read_mask(picture: Picture, name: str = "mask") -> Mask:

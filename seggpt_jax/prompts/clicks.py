@@ -36,6 +36,7 @@ def example(
     box: Sequence[int] | None = None,
     points: Sequence[Sequence[int]] = (),
     scribble: Picture | None = None,
+    bits: int = 16,
 ) -> Example:
     """An example of one object, which is marked in a picture.
 
@@ -43,12 +44,12 @@ def example(
     first that are outside. points: (x, y, inside), where inside is true on the object
     and false on the background. scribble: a picture of the same size with strokes: in
     label 1, or in any colour but red, on the object; in label 2, or in red, on the
-    background.
+    background. bits: as of `images.read_image`.
 
     Without a box the object is looked for around the marks, and only connected parts
     that hold a mark are kept. Raises ValueError that names the picture and the mark.
     """
-    image = images.read_rgb(picture, "image")
+    image = images.read_rgb(picture, "image", bits)
     name = _called(picture, "the image")
     if box is None and not len(points) and scribble is None:
         raise ValueError(f"{name}: mark the object by a box, points or a scribble")

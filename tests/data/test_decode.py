@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +55,19 @@ def test_the_upper_8_of_so_many_bits_are_kept(tmp_path, form, bits):
     image = Image.fromarray(values.astype(np.int32) if signed else values)
     image.save(tmp_path / "x" / name)
     np.testing.assert_array_equal(load().image[..., 1], DEEP >> 8)
+
+
+@pytest.mark.parametrize("bits", [16, 11, 8])
+@pytest.mark.parametrize("name", ["b.png", "b.tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_three_channels_have_all_their_bits(tmp_path, name, bits, channels):
+    """OpenCV writes them; Pillow reads one byte of each value."""
+    load = one(tmp_path / "x", name, "a_mask.png", check_files=False, bits=bits)
+    rgb = np.stack([DEEP, DEEP[::-1], DEEP[:, ::-1]], -1)
+    opaque = np.full((*SIZE, channels - 3), 65535, np.uint16)
+    written = np.dstack([rgb[..., ::-1] >> (16 - bits), opaque])
+    assert cv2.imwrite(str(tmp_path / "x" / name), written)
+    np.testing.assert_array_equal(load().image, rgb >> 8)
 
 
 def test_bits_that_look_wrong_are_said_once(tmp_path, caplog):

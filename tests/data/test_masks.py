@@ -294,6 +294,17 @@ def big_endian(ids):
     return io.BytesIO(head + data + len(tags).to_bytes(2) + lines + bytes(4))
 
 
+def test_brightness_is_that_of_any_form():
+    forms = [grey(DISC * 255), grey(DISC * 255).convert("CMYK")]
+    forms += [
+        Image.fromarray(DISC * white) for white in (True, *np.uint16([255, 65535]))
+    ]
+    forms += [Image.fromarray(rgba((255, 255, 255, 255), (255, 255, 255, 0)))]
+    for image in forms:
+        kind = "TIFF" if image.mode == "CMYK" else "PNG"
+        np.testing.assert_array_equal(masks.read_grey(stored(image, kind)), DISC * 255)
+
+
 def test_what_cannot_be_labels_is_refused():
     fractions = Image.fromarray(np.where(DISC, np.nan, 0.5).astype(np.float32))
     for given, said in (
