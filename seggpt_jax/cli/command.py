@@ -78,6 +78,7 @@ _DEFAULTED = (
 _INPUTS = "image, quoted glob, or folder"
 _FORMS = f"some of {','.join(RESULTS)} (default: %(default)s)"
 _NAMES = "1=cat,2=dog, or a classes.tsv: the classes that the labels are"
+_CLASSES = "the only classes that the prompts show, by their names (default: all)"
 _SPLIT = "connected parts of a label are objects of their own"
 _COCO = "coco.json is a list of results with the ids of this COCO file"
 _VIDEO_FORMS = (
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--as", dest="forms", default="segments,overlay", help=_FORMS)
     segment.add_argument("--names", metavar="NAMES", help=_NAMES)
+    segment.add_argument("--classes", metavar="NAME,...", help=_CLASSES)
     segment.add_argument("--split", action="store_true", help=_SPLIT)
     segment.add_argument("--coco", metavar="FILE", help=_COCO)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
@@ -216,7 +218,9 @@ def _segment(args, failed: list[Failed]) -> None:
     if others:
         print(f"left out, of kinds that cannot be read: {kinds(others)}",
               file=sys.stderr)  # fmt: skip
-    given = prompt_args.read(args.prompt)
+    wanted = list(filter(None, (args.classes or "").split(",")))
+    named = read_names(args.names) if args.names else {}
+    given = prompt_args.read(args.prompt, wanted)
     written = files(out, forms, found)
     inputs.check_apart(written, [*found.values(), *given.files])
     folder = Folder(out, forms, found)
@@ -224,11 +228,10 @@ def _segment(args, failed: list[Failed]) -> None:
     entries = (
         {name: truth.image_of(path) for name, path in found.items()} if truth else {}
     )
-    named = read_names(args.names) if args.names else {}
     predictor = _load(args, tile=args.tile, batch_size=args.batch,
                       ensemble=args.ensemble)  # fmt: skip
-    chosen = prompt_args.show(predictor, given, args.kind)
-    labels, kind, named = predictor.palette, predictor.kind, named or predictor.names
+    chosen = prompt_args.show(predictor, given, args.kind, named, wanted)
+    labels, kind, named = predictor.palette, predictor.kind, predictor.names | named
     if truth:
         classes = categories_of(truth.categories, args.coco, labels, kind, named)
     else:
@@ -282,6 +285,8 @@ def _check_options(args, forms: list[str]) -> None:
     """Refuses options that none of the forms would show."""
     for option, needing in (("names", OF_OBJECTS), ("split", OF_OBJECTS),
                             ("coco", ("coco-json",))):  # fmt: skip
+        if option == "names" and args.classes:
+            continue  # its names are those of the prompts
         if getattr(args, option) and not set(needing) & set(forms):
             raise ValueError(
                 f"--{option} is for {', '.join(needing)}, and --as {args.forms} has "
@@ -310,7 +315,8 @@ def _made_by(
     model = predictor.model_name
     if os.path.exists(model):  # a path; else a bundled name, or one of the hub
         model = os.path.realpath(model)
-    prompts = [_identity(path) for path in files]
+    identity = functools.cache(_identity)  # one COCO file may serve many images
+    prompts = [identity(path) for path in files]
     settings = {name: getattr(args, name) for name in names}
     return settings | {"model": model, "step": predictor.step, "prompts": prompts}
 

@@ -2,19 +2,23 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from seggpt_jax.config import shorten, suggest
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.prompts import search
+from seggpt_jax.prompts.annotations import Annotations
+from seggpt_jax.prompts.classes import ids_of, is_coco
 from seggpt_jax.prompts.file import SUFFIX
 
 HELP = (
     "an example; several go together. FOLDER:MASKS: all of a folder, paired by their "
-    f"names. auto:K, or auto:K:similarity: the K best of them. Or FILE{SUFFIX}, a "
+    "names. A mask, or MASKS, may be a COCO JSON file of the images. "
+    f"auto:K, or auto:K:similarity: the K best of them. Or FILE{SUFFIX}, a "
     "tuned prompt, alone"
 )
 _AUTO = "auto"
@@ -35,15 +39,21 @@ class Given:
         return [*self.images, *self.masks]
 
 
-def read(prompts: Sequence[str]) -> Given:
-    """Reads all values of `--prompt`. Raises ValueError that names the wrong one."""
+def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
+    """Reads all values of `--prompt`. classes: those that images of a COCO file must
+    show, by name. Raises ValueError that names the wrong one."""
     tuned = [p for p in prompts if ":" not in p and p.endswith(SUFFIX)]
     if tuned and len(prompts) > 1:
         raise ValueError(f"--prompt {' '.join(prompts)}: a tuned prompt goes alone")
     if tuned:
         return Given(tuned, [])
     searches = [prompt for prompt in prompts if prompt.split(":")[0] == _AUTO]
-    pairs = [p for prompt in prompts if prompt not in searches for p in _pairs(prompt)]
+    pairs = [
+        p
+        for prompt in prompts
+        if prompt not in searches
+        for p in _pairs(prompt, classes)
+    ]
     given = Given([image for image, _ in pairs], [mask for _, mask in pairs])
     if not searches:
         return given
@@ -56,23 +66,33 @@ def read(prompts: Sequence[str]) -> Given:
     return dataclasses.replace(given, count=count, by=by)
 
 
-def show(predictor: Predictor, given: Given, kind: str) -> dict[str, Any]:
-    """Sets a predictor's prompts and prints the chosen ones. Returns the settings that
-    results depend on, beside the files."""
+def show(
+    predictor: Predictor,
+    given: Given,
+    kind: str,
+    names: Mapping[int, str] = MappingProxyType({}),
+    classes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Sets a predictor's prompts and prints the chosen ones. names, classes: as of
+    `Predictor.set_prompts`. Returns the settings that results depend on, beside the
+    files."""
+    about: dict[str, Any] = {"classes": list(classes)} if classes else {}
     if not given.masks:  # a tuned prompt; its file says its kind
+        if classes:
+            raise ValueError(f"--classes: {given.images[0]} is tuned for its classes")
         predictor.load_prompt(given.images[0])
-        return {}
+        return about
     if not given.count:
-        predictor.set_prompts(given.images, given.masks, kind)
-        return {}
+        predictor.set_prompts(given.images, given.masks, kind, names, classes)
+        return about
     choice = predictor.search_prompts(
-        given.images, given.masks, given.count, given.by, kind
+        given.images, given.masks, given.count, given.by, kind, names, classes
     )
-    about: dict[str, Any] = {"by": given.by, "count": given.count}
+    searched: dict[str, Any] = {"by": given.by, "count": given.count}
     if choice:
         print(f"prompts: {describe(given, choice)}")
-        about["chosen"] = [os.path.realpath(given.images[k]) for k in choice.places]
-    return {"search": about}
+        searched["chosen"] = [os.path.realpath(given.images[k]) for k in choice.places]
+    return about | {"search": searched}
 
 
 def describe(given: Given, choice: search.Choice) -> str:
@@ -95,12 +115,21 @@ def _read_search(prompt: str) -> tuple[int, str]:
     return int(count), by
 
 
-def _pairs(prompt: str) -> Iterator[tuple[str, str]]:
+def _pairs(prompt: str, classes: Sequence[str]) -> Iterator[tuple[str, str]]:
     image, _, mask = prompt.rpartition(":")
     if not image or not mask:
         raise ValueError(f"--prompt {prompt}: IMAGE:MASK is wanted")
     if not Path(image).is_dir() and not Path(mask).is_dir():
         yield image, mask
+        return
+    if is_coco(mask):
+        file = Annotations(mask)
+        own = file.files(Path(image), ids_of(file.names, classes, mask))
+        if not own:
+            raise ValueError(
+                f"--prompt {prompt}: {mask} has objects of no image in {image}"
+            )
+        yield from ((str(path), mask) for path in own)
         return
     images, masks = _by_stem(prompt, image), _by_stem(prompt, mask)
     for found, others, what in ((images, masks, "mask"), (masks, images, "image")):

@@ -23,6 +23,7 @@ from seggpt_jax.pictures import images
 from seggpt_jax.pictures.video import Frame, read_frames
 from seggpt_jax.predict import Engine, overlapped
 from seggpt_jax.prompts import clicks, search, selection
+from seggpt_jax.prompts.classes import by_class
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts, read_prompts
 from seggpt_jax.weights.build import inference_params, load_model
@@ -156,6 +157,8 @@ class Predictor:
         pictures: Picture | Sequence[Picture],
         targets: Picture | Sequence[Picture],
         kind: str = "category",
+        names: Mapping[int, str] = MappingProxyType({}),
+        classes: Sequence[str] = (),
     ) -> None:
         """Encodes prompts, for all images that follow.
 
@@ -163,12 +166,15 @@ class Predictor:
         `[p, h, w, c]` of several. targets: a segmentation for each, as
         `images.read_mask` takes them, or an array `[p, h, w]` of label maps. Label maps
         and masks are painted in one palette of colours far apart. Paintings are used as
-        they are, and their colours get the labels 1, 2, ... by frequency. kind:
-        `category`, or `instance` where labels number instances.
+        they are, and their colours get the labels 1, 2, ... by frequency. A target that
+        is the path of a `.json` is a COCO file: the objects that it has of the picture,
+        which is a path too. kind: `category`, or `instance` where labels number
+        instances. names: label -> class, of the other targets. classes: the names of
+        the classes that are shown; without them, all are.
 
         Raises ValueError that names the prompt; the earlier prompts then stay.
         """
-        self._use(self.encode_prompts(pictures, targets, kind))
+        self._use(self.encode_prompts(pictures, targets, kind, names, classes))
 
     def encode_prompts(
         self,
@@ -176,16 +182,11 @@ class Predictor:
         targets: Picture | Sequence[Picture],
         kind: str = "category",
         names: Mapping[int, str] = MappingProxyType({}),
+        classes: Sequence[str] = (),
     ) -> PromptSet:
         """Prompts beside those that are set, for calls with them: many sets can be held
-        at once. pictures, targets, kind, errors: as of `set_prompts`. names: label ->
-        class."""
-        return self._encoded(self._read(*_examples(pictures, targets), kind), names)
-
-    def _read(
-        self, pictures: list[Picture], targets: list[Picture], kind: str
-    ) -> Prompts:
-        return read_prompts(pictures, targets, kind, self.size, self._bits)
+        at once. Arguments and errors: as of `set_prompts`."""
+        return self._encoded(*self._read(pictures, targets, kind, names, classes))
 
     def load_prompt(self, path: str | os.PathLike) -> dict[int, str]:
         """Takes the prompts of a file that `seggpt tune` or mode "tune" wrote, for all
@@ -217,6 +218,8 @@ class Predictor:
         count: int = 1,
         by: str = "score",
         kind: str = "category",
+        names: Mapping[int, str] = MappingProxyType({}),
+        classes: Sequence[str] = (),
     ) -> search.Choice | None:
         """Chooses `count` of many examples, given as `set_prompts` takes them, to be
         the prompts of all images that follow.
@@ -227,17 +230,29 @@ class Predictor:
         image, and they are the `choice` of its result. Raises ValueError; the earlier
         prompts then stay.
         """
-        pool = self._read(*_examples(pictures, targets), kind)
+        pool, named = self._read(pictures, targets, kind, names, classes)
         search.check(by, count, pool.images.shape[1])
         given = search.bind(self._engine, self._ensemble, self._params)
         if by == "score":
             scores = search.leave_one_out(given, pool, self._batch_size)
             choice = search.best(scores, count)
-            self._use(self._encoded(selection.pick(pool, choice.places)))
+            self._use(self._encoded(selection.pick(pool, choice.places), named))
             return choice
         self._nearest = selection.Nearest(pool, count, given, self._batch_size)
-        self._prompts = PromptSet(pool, None)
+        self._prompts = PromptSet(pool, None, named)
         return None
+
+    def _read(
+        self,
+        pictures: Picture | Sequence[Picture],
+        targets: Picture | Sequence[Picture],
+        kind: str,
+        names: Mapping[int, str],
+        classes: Sequence[str],
+    ) -> tuple[Prompts, dict[int, str]]:
+        shown, marks = _examples(pictures, targets)
+        marks, named = by_class(shown, marks, kind, names, classes)
+        return read_prompts(shown, marks, kind, self.size, self._bits), named
 
     def _encoded(
         self, prompts: Prompts, names: Mapping[int, str] = MappingProxyType({})

@@ -4,7 +4,6 @@ Colours inside and outside are learned from what was marked, and the border is c
 they differ most (Rother et al., "GrabCut", 2004). Equal marks give equal masks.
 """
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,7 +49,7 @@ def example(
     that hold a mark are kept. Raises ValueError that names the picture and the mark.
     """
     image = images.read_rgb(picture, "image", bits)
-    name = _called(picture, "the image")
+    name = images.name_of(picture, "the image")
     if box is None and not len(points) and scribble is None:
         raise ValueError(f"{name}: mark the object by a box, points or a scribble")
     height, width, _ = image.shape
@@ -100,10 +99,6 @@ def example(
     return Example(image, mask)
 
 
-def _called(picture: Picture, what: str) -> str:
-    return os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else what
-
-
 def _numbers(values: Sequence[int], what: str, wanted: str) -> list[int]:
     if len(values) != len(wanted.split(",")):
         raise ValueError(f"{what} {tuple(values)}: {wanted} are wanted")
@@ -113,7 +108,7 @@ def _numbers(values: Sequence[int], what: str, wanted: str) -> list[int]:
 def _strokes(scribble: Picture, image: str, size: tuple[int, int]) -> np.ndarray:
     """Marks uint8 `[h, w]` of a picture of strokes."""
     drawn = images.read_mask(scribble, "scribble").values
-    name = _called(scribble, "the scribble")
+    name = images.name_of(scribble, "the scribble")
     if drawn.shape[:2] != size:
         raise ValueError(
             f"{name} is {drawn.shape[1]} x {drawn.shape[0]}, and {image} {size[1]} x "

@@ -6,19 +6,18 @@ one it is a list of results, which pycocotools' `loadRes` reads beside that file
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from seggpt_jax.config import shorten
 from seggpt_jax.data.sources.coco_file import (
     Found,
-    Id,
     Listed,
     read_categories,
     read_images,
     read_lists,
 )
+from seggpt_jax.prompts.annotations import ByPath
 from seggpt_jax.results.categories import Categories
 from seggpt_jax.results.objects import Object
 
@@ -36,38 +35,13 @@ class Truth:
         names = read_categories(path, data["categories"], found)
         images, same = read_images(path, data["images"], found)
         self.path, self.categories = path, dict(sorted(names.items()))
-        self._images: dict[str, list[tuple[tuple[str, ...], Id, Listed]]] = {}
         again = [(key, first) for key, first in same.items() if first in images]
-        for key, first in [*zip(images, images, strict=True), *again]:
-            image = images[first]
-            for name in image.names:
-                parts = PurePath(name).parts
-                self._images.setdefault(parts[-1], []).append((parts, key, image))
+        listed = [*zip(images, images, strict=True), *again]
+        self._by_path = ByPath(path, ((key, images[first]) for key, first in listed))
 
     def image_of(self, path: Path) -> Listed:
-        """The file's entry of an image: its `file_name` is the end of the path, or the
-        path is the end of its `file_name`. Raises ValueError if there is none, or more
-        than one."""
-        given = path.parts
-        found = {
-            key: image
-            for parts, key, image in self._images.get(path.name, [])
-            if _ends_alike(parts, given)
-        }
-        if len(found) == 1:
-            return next(iter(found.values()))
-        if found:
-            names = [image.name for image in found.values()]
-            raise ValueError(
-                f"{path} may be {shorten(names, 3)} of {self.path}: give it with its "
-                "folder"
-            )
-        raise ValueError(f"{path} is not in {self.path}")
-
-
-def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    length = min(len(one), len(other))
-    return tuple(one[-length:]) == tuple(other[-length:])
+        """The file's entry of an image (`ByPath.find`)."""
+        return self._by_path.find(path)[1]
 
 
 def piece(

@@ -222,7 +222,7 @@ def test_options_reach_the_predictor(here, monkeypatch):
         return load(path, **settings)
 
     def stopped(*args, **settings):
-        given.update(settings, kind=settings.get("kind", args[-1]))
+        given.update(settings, kind=settings.get("kind") or args[3])
         raise ValueError("stopped")
 
     monkeypatch.setattr(Predictor, "from_pretrained", loaded)
@@ -593,6 +593,50 @@ def test_bad_videos_end_in_one_line(here, capsys):
         assert run(*argv) == 2
         assert said in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (here / "o").exists()
+
+
+def test_prompts_are_chosen_by_class(here, capsys):
+    """The same prompts as a label PNG with names and as a COCO file."""
+    labels = label_map(range(1, 6))
+    Image.fromarray(labels.astype(np.uint8)).save("mask.png")
+    names = {1: "ant", 2: "bee", 3: "cat", 4: "dog", 5: "elk"}
+    notes = []
+    for number in names:
+        coded = coco_mask.encode(np.asfortranarray(labels == number, np.uint8))
+        coded["counts"] = coded["counts"].decode()
+        notes.append({"id": number, "image_id": 1, "category_id": number,
+                      "segmentation": coded, "iscrowd": 0})  # fmt: skip
+    image = {"id": 1, "file_name": "prompt.png", "height": 40, "width": 30}
+    content = {"images": [image], "annotations": notes}
+    content["categories"] = [{"id": k, "name": name} for k, name in names.items()]
+    (here / "prompts.json").write_text(json.dumps(content))
+    table = ",".join(f"{k}={name}" for k, name in names.items())
+    forms = ("--as", "segments,coco-json", "--classes", "elk,bee")
+    run_ = ("segment", "--model", "model", "photos", *forms)
+    by_table = ("--prompt", "prompt.png:mask.png", "--names", table)
+    assert run(*run_, *by_table, "--out", "table") == 0
+    for out, prompt in (("file", "prompt.png:prompts.json"), ("all", ".:prompts.json")):
+        assert run(*run_, "--prompt", prompt, "--out", out) == 0
+    ours = Predictor(SMALL, PARAMS)
+    ours.set_prompts("prompt.png", np.where(np.isin(labels, [2, 5]), labels, 0))
+    for name in ("a.png", "b.png", "coco.json"):
+        assert (here / "table" / name).read_bytes() == (
+            here / "all" / name
+        ).read_bytes()
+        assert (here / "file" / name).read_bytes() == (here / "all" / name).read_bytes()
+    with Image.open("table/a.png") as found:
+        np.testing.assert_array_equal(np.array(found), ours("photos/a.jpg").segments)
+    assert json.loads((here / "all/classes.json").read_text())["classes"] == {
+        "ids": {"2": 2, "5": 5}, "names": {str(k): name for k, name in names.items()}
+    }  # fmt: skip
+    capsys.readouterr()
+    for changed, said in (
+        (("--prompt", "photos:prompts.json"), "has objects of no image in photos"),
+        (("--prompt", "prompt.png:prompts.json", "--classes", "be"), "'be' is not one"),
+        (("--prompt", "prompt.png:mask.png"), "by name, and no names are given"),
+    ):
+        assert run(*run_, *changed, "--out", "none") == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_mask_by_clicks_becomes_a_prompt(here, capsys):
