@@ -1,7 +1,10 @@
 """Scores of a config's evaluators, of checkpoints and of releases."""
 
+import functools
 import importlib
 import json
+import operator
+import re
 import types
 
 import jax
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from seggpt_jax import evaluate
+from seggpt_jax.config import plain
 from seggpt_jax.evaluators import report
 from seggpt_jax.evaluators.common import Evaluator, stack
 from seggpt_jax.evaluators.episodes import Episodes
@@ -16,12 +20,15 @@ from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.predict import Engine, make_predict_fn
 from seggpt_jax.runs import sharding
+from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.runs.writer import Writer
 from seggpt_jax.train import train
+from seggpt_jax.training.settings import read_settings
 from seggpt_jax.weights import build, checkpoint, release
 from tests import tiny
 from tests.support import blocks
 from tests.support.models import random_params
+from tests.training.test_settings import leaves
 
 
 class Fixed(Evaluator):
@@ -248,6 +255,24 @@ def test_a_training_run_is_not_evaluated_into_its_own_workdir(trained):
     with pytest.raises(ValueError, match='mode: "train" -> "evaluate"'):
         evaluate.evaluate(config, str(run))
     assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_only_words_and_places_may_change_between_evaluations(tmp_path):
+    config = tiny.config("evals", mode="evaluate")
+    config.evals.heldout.about = "words"
+    before = plain(read_settings(config))
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    for name, _ in leaves(before):
+        after = json.loads(json.dumps(before))
+        *parents, last = name.split(".")
+        functools.reduce(operator.getitem, parents, after)[last] = "another"
+        args = tmp_path, json.dumps(after), evaluate.MAY_CHANGE
+        if name.startswith("mesh.") or name in ("data_dir", "cpu_devices",
+                                                "evals.heldout.about"):  # fmt: skip
+            check_workdir(*args)
+            continue
+        with pytest.raises(ValueError, match=f"  {re.escape(name)}"):
+            check_workdir(*args)
 
 
 def test_what_mode_evaluate_needs(tmp_path):
