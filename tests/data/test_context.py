@@ -244,6 +244,18 @@ def test_cells_of_a_mix_share_the_class_and_are_cropped_at_one_scale():
     assert len(edges) > 8  # they lie anywhere, since the grid is cropped
 
 
+def test_the_query_is_in_any_cell_of_its_mix():
+    view = View((1.0, 1.0), (1.0, 1.0), flip=0.0, jitter_prob=0.0)
+    context = make_context(view, same_image=0.0, mix_prob=1.0, mix_grid=(1, 2))
+    source, rng, left = Ramps(60), np.random.default_rng(10), []
+    for k in range(60):
+        query = canvas.split(context(source, k, rng)["images"])[1][16, :, 2]
+        if query[0] != query[-1]:  # by chance the same image twice
+            assert k in (query[0], query[-1])
+            left.append(query[0] == k)
+    assert 0.25 < np.mean(left) < 0.75  # four standard deviations
+
+
 def test_small_labels_fall_back_to_whole_images():
     """The label is a corner that crops of at most 40 % of the area rarely keep."""
 

@@ -10,7 +10,8 @@ import pytest
 
 from seggpt_jax.canvas import query_half
 from seggpt_jax.models import transformer
-from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig
+from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig, init_params
+from seggpt_jax.trees import named_leaves
 from tests.support.models import SMALL, inputs, random_params, small
 
 # Unused cls position of the released table: dropped here.
@@ -154,6 +155,8 @@ def test_drop_path_rises_linearly_over_the_depth():
         # 500 rows or more: a standard deviation of 0.022 at most.
         kept = np.mean(kinds % 10 == 1), np.mean(kinds >= 10)
         np.testing.assert_allclose(kept, 1 - rate, atol=0.06)
+        # The two branches of a block are drawn apart.
+        assert np.mean(kinds == 11) == pytest.approx((1 - rate) ** 2, abs=0.07)
         x = out["merged"] if i == 0 else x
 
 
@@ -251,6 +254,40 @@ def test_remat_computes_more_of_a_block_again():
         text = str(jax.make_jaxpr(jax.grad(loss))(params))
         products.append(text.count("dot_general["))
     assert products[0] < products[1] < products[2]
+
+
+def test_initial_parameters():
+    """Xavier: uniform up to the root of 6 over inputs plus outputs of a product; q, k
+    and v are products of their own, and a convolution has nine inputs for each."""
+    c = SMALL
+    found = named_leaves(init_params(small(), jax.random.key(0)))
+    fans = {
+        "patch_embed": 3 * c.patch**2 + c.width,
+        "blocks/attn/qkv": 2 * c.width,
+        "blocks/attn/proj": 2 * c.width,
+        "blocks/mlp/fc1": 5 * c.width,
+        "blocks/mlp/fc2": 5 * c.width,
+        "decoder/embed": 2 * c.width + c.patch**2 * c.decoder_width,
+        "decoder/conv": 2 * 9 * c.decoder_width,
+        "decoder/head": c.decoder_width + 3,
+    }
+    assert {f"{name}/kernel" for name in fans} == {n for n in found if "kernel" in n}
+    for name, fan in fans.items():
+        largest = abs(np.asarray(found[f"{name}/kernel"])).max()
+        assert 0.8 < largest / np.sqrt(6 / fan) <= 1, name
+    for name, leaf in found.items():
+        if name.endswith("tokens") or name in ("mask_token", "pos_embed"):
+            assert 0.012 < np.std(leaf) < 0.028, name  # 0.02, of 24 values or more
+        elif not name.endswith("kernel"):
+            assert (np.asarray(leaf) == name.endswith("scale")).all(), name
+    assert abs(np.asarray(found["pos_embed"])).max() <= 0.04  # two deviations
+
+
+def test_norms_add_a_millionth_to_the_variance():
+    """Painter's eps: an input of deviation 0.001 has as much variance."""
+    x = 1e-3 * jnp.asarray([[1.0, -1.0, 1.0, -1.0]])
+    found = transformer.layer_norm(transformer.init_norm(4), x)
+    np.testing.assert_allclose(found, x * 1e3 / np.sqrt(2), rtol=1e-5)
 
 
 def test_norms_of_half_precision_have_statistics_in_float32():
