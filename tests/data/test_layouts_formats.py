@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
@@ -216,6 +217,57 @@ def test_damaged_parquet_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"train-00000-of-00001\.parquet"):
         raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+
+
+def test_columns_that_hold_no_pictures(tmp_path):
+    """A set for another task, or a column twice."""
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data/train-00000-of-00001.parquet"
+    for columns, names, message in (
+        ([[b"x"], [3]], ["image", "label"], "column 'label' is int64, not the feature"),
+        ([[b"x"], ["x"]], ["image", "label"], "column 'label' is string"),
+        ([[[b"x"]], [b"x"]], ["image", "label"], "column 'image' is list<"),
+        ([[b"x"], [b"x"], [b"y"]], ["image", "label", "label"], "two columns 'label'"),
+    ):
+        made = pyarrow.Table.from_arrays([*map(pyarrow.array, columns)], names)
+        pyarrow.parquet.write_table(made, path)
+        with pytest.raises(ValueError, match=f"{path.name}:? ?.*{message}"):
+            raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_files_of_damaged_bytes(tmp_path, form):
+    """Wherever they are: an error that names the file, or another value. Damaged Arrow
+    ended the process."""
+    table(tmp_path, [mask(tmp_path / "m.png", (0, 1)).read_bytes()] * 3)
+    path = tmp_path / "data/train-00000-of-00001.parquet"
+    if form == "arrow":
+        columns = pyarrow.parquet.read_table(path)
+        write_json(tmp_path / "state.json", {"_data_files": [{"filename": "x.arrow"}]})
+        path.unlink()
+        path = tmp_path / "x.arrow"
+        with pyarrow.ipc.new_stream(path, columns.schema) as stream:
+            stream.write_table(columns)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for number in range(60):
+        content = bytearray(whole)
+        for at in rng.integers(len(whole), size=rng.integers(1, 30)):
+            content[at] = rng.integers(256)
+        if number % 4 == 0:
+            del content[rng.integers(len(content)) :]
+        new = tmp_path / "new"  # what is mapped into memory must not shrink
+        new.write_bytes(content)
+        os.replace(new, path)
+        os.utime(path, (0, number + 1))
+        try:
+            source = raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+            for index in range(len(source)):
+                source[index]
+        except ValueError as error:  # a BadRecord is one
+            assert path.name in str(error) or str(tmp_path) in str(error)
+            refused += 1
+    assert refused > 20
 
 
 def test_hugging_face_files_that_are_replaced(tmp_path):

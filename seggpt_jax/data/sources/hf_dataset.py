@@ -26,6 +26,8 @@ PATTERNS = (
     "{split}-*.parquet", "{split}.parquet", "state.json",
 )  # fmt: skip
 
+# What pyarrow raises for damaged files; ArrowException alone has many kinds.
+_DAMAGED = (pyarrow.ArrowException, OSError, ValueError, RuntimeError)
 # How `datasets` names the files of a split; its older versions add a digest.
 _SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<total>\d+)(-\w+)?\.parquet")
 
@@ -67,7 +69,7 @@ class HfDataset(ById):
         path = root / file
         try:
             cell = _cell(path, (self.image, self.mask), column, int(row))
-        except pyarrow.ArrowException as error:  # of many kinds; some are no ValueError
+        except _DAMAGED as error:
             raise BadRecord(f"cannot be read: {error}; copy {file} again") from error
         given = cell if isinstance(cell, dict) else {"bytes": cell}
         if given.get("bytes"):
@@ -137,7 +139,8 @@ def _check_columns(path: Path, columns: Iterable[str]) -> None:
     if path.suffix == ".parquet":
         try:
             schema = pyarrow.parquet.read_schema(path)
-        except pyarrow.ArrowException as error:
+            _ = schema.names  # may be no UTF-8
+        except _DAMAGED as error:
             raise ValueError(f"{path}: not a Parquet file ({error})") from error
     else:
         schema = _arrow(path, _time(path)).schema
@@ -157,8 +160,7 @@ def _check_columns(path: Path, columns: Iterable[str]) -> None:
 
 def _is_image(kind: pyarrow.DataType) -> bool:
     if pyarrow.types.is_struct(kind):
-        names = {kind.field(k).name for k in range(kind.num_fields)}
-        return bool(names & {"bytes", "path"})
+        return any(kind.get_field_index(name) >= 0 for name in ("bytes", "path"))
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
@@ -184,10 +186,13 @@ def _time(path: Path) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def _arrow(path: Path, time: int) -> pyarrow.Table:
-    """A file of Arrow, mapped into memory: to open it reads the schema only."""
+    """A file of Arrow, mapped into memory: to open it reads no picture."""
     try:
-        return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
-    except pyarrow.ArrowException as error:
+        table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
+        table.validate(full=True)  # damaged places of values would end the process
+        _ = table.schema.names  # may be no UTF-8
+        return table
+    except _DAMAGED as error:
         raise ValueError(f"{path}: not a file of `datasets` ({error})") from error
 
 
