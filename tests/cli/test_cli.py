@@ -1,5 +1,6 @@
 """The `seggpt` command from end to end, on a model of random weights."""
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seggpt_jax import tune
-from seggpt_jax.cli import command, prompt_args, tune_command
+from seggpt_jax.cli import command, prompt_args, tune_command, video_args
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import camera, video
 from seggpt_jax.results.objects import find
@@ -507,11 +508,35 @@ def test_a_camera_is_recorded_until_it_is_interrupted(here, monkeypatch):
 
     monkeypatch.setattr(camera, "read_camera", filmed)
     monkeypatch.setattr(camera, "newest", lambda frames: frames)
+    track, ahead = Predictor.track, []
+
+    def tracked(*args, **settings):
+        ahead.append(settings["ahead"])
+        return track(*args, **settings)
+
+    monkeypatch.setattr(Predictor, "track", tracked)
     argv = ["video", "--model", "model", "--prompt", "prompt.png:mask.png", "--camera",
             "1", "--out", "out"]  # fmt: skip
     assert run(*argv) == 0
     np.testing.assert_allclose(read_times("out/camera1.mp4"), [0, 0.3, 1.7], atol=1e-5)
+    assert ahead == [0]  # no result waits for a frame
     assert run(*argv) == 2  # what was filmed is not filmed over
+
+
+@pytest.mark.parametrize(
+    ("where", "live", "name"),
+    [("rtsp://host/door", True, "door"), ("udp://239.0.0.1:5000", True, "stream"),
+     ("https://host/a/clip.mp4?x=1", False, "clip")],
+)  # fmt: skip
+def test_live_streams_are_known_by_their_address(monkeypatch, where, live, name):
+    monkeypatch.setattr(video, "probe", lambda where: video.VideoInfo(video.RATE, 0))
+    given = {"input": where, "camera": None, "fps": None, "at": [], "add": []}
+    source = video_args.read_source(argparse.Namespace(**given))
+    assert (source.live, source.name, source.sound) == (live, name, None)
+    if live:
+        given["at"] = ["1:mask.png"]
+        with pytest.raises(ValueError, match="live video have no fixed numbers"):
+            video_args.read_source(argparse.Namespace(**given))
 
 
 def test_wrong_masks_of_a_video_end_in_one_line_and_leave_nothing(here, capsys):

@@ -1,5 +1,7 @@
 """Videos: times, sound, folders and patterns of frames, cameras."""
 
+import functools
+import http.server
 import itertools
 import sys
 import threading
@@ -89,6 +91,24 @@ def test_a_frame_of_another_size_is_refused_and_nothing_is_left(tmp_path):
             write(Frame(FRAMES[0], 0.0))
             write(Frame(FRAMES[0].swapaxes(0, 1), 0.2))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_is_read_from_an_address(tmp_path):
+    write_clip(tmp_path / "x.mp4", FRAMES, TIMES)
+    files = functools.partial(QuietFiles, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = f"http://127.0.0.1:{server.server_port}/x.mp4"
+        assert [frame.time for frame in video.read_frames(where)] == TIMES
+        assert video.probe(where).frames == 5
+        with pytest.raises(ValueError, match="y.mp4 is no video: .*404"):
+            video.probe(where.replace("x.mp4", "y.mp4"))
+        server.shutdown()
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 def test_sound_with_a_cover_is_no_video(tmp_path):
