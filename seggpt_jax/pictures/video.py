@@ -5,20 +5,23 @@ import glob
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
+from PIL import Image
 
+from seggpt_jax.data.decode import Picture, naming_errors
 from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures import images
 from seggpt_jax.pictures.listing import in_order, kinds, look_into
 from seggpt_jax.runs import staging
 
 RATE = Fraction(25)  # frames per second, of pictures that say none
+_STACKS = ("TIFF", "WEBP")
 _REMEDY = "pip install 'seggpt_jax[video]'"
 _TICK = Fraction(1, 90_000)  # of times that are written: finer than any camera's
 _TIMEOUT = 30.0  # seconds that a stream may be silent
@@ -50,8 +53,8 @@ def is_stream(where: str | os.PathLike) -> bool:
 
 
 def is_pictures(where: str | os.PathLike) -> bool:
-    """Whether this is a folder or a pattern of pictures."""
-    return bool(_files(where))
+    """Whether these are pictures without times: a folder, a pattern, a stack."""
+    return bool(_files(where)) or _pages(where, "TIFF") > 0
 
 
 def probe(where: str | os.PathLike) -> VideoInfo:
@@ -59,6 +62,8 @@ def probe(where: str | os.PathLike) -> VideoInfo:
     ValueError or FileNotFoundError, naming it."""
     if files := _files(where):
         return VideoInfo(RATE, len(files))
+    if pages := _pages(where):
+        return VideoInfo(RATE, pages)
     with _opened(where) as (container, stream):
         fps = stream.average_rate or stream.guessed_rate or RATE
         count = stream.frames
@@ -70,14 +75,18 @@ def probe(where: str | os.PathLike) -> VideoInfo:
 def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
     """The frames of a video, one at a time, upright.
 
-    where: a video file; an address, such as `rtsp://...`; a folder of pictures, or a
-    pattern such as `frames/*.jpg` or `frames/%05d.png`, in the order of the numbers in
-    their names: 1, 2, 10. Pictures have no times. bits: of pictures, as of
+    where: a video file, an animation or a stack of pictures in a TIFF; an address, such
+    as `rtsp://...`; a folder of pictures, or a pattern such as `frames/*.jpg` or
+    `frames/%05d.png`, in the order of the numbers in their names: 1, 2, 10. Pictures
+    have no times. bits: of pictures, as of
     `images.read_image`. Raises ValueError, naming the file;
     `Damaged` where there were frames before.
     """
     if files := _files(where):
         yield from _pictures(files, bits)
+        return
+    if _pages(where):
+        yield from _stack(where, bits)
         return
     import av
 
@@ -94,6 +103,8 @@ def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
                 )
                 count += 1
         except av.FFmpegError as error:
+            if not count:
+                raise ValueError(f"{where} is no video: {error.strerror}") from error
             raise Damaged(
                 f"{where} is damaged after {count} frames: {error.strerror}"
             ) from error
@@ -101,22 +112,59 @@ def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
             raise ValueError(f"{where} has no frames")
 
 
-def _pictures(files: list[Path], bits: int) -> Iterator[Frame]:
+def _pictures(files: Iterable[Path], bits: int) -> Iterator[Frame]:
+    named = ((file, str(file), None) for file in files)
+    yield from _of_one_size(named, bits)
+
+
+def _stack(path: str | os.PathLike, bits: int) -> Iterator[Frame]:
+    """The pages of a picture file. Those of an animation say how long each is shown."""
+    with Image.open(Path(path)) as image:
+
+        def pages() -> Iterator[tuple[Picture, str, float | None]]:
+            elapsed = 0  # milliseconds
+            for number in range(getattr(image, "n_frames", 1)):
+                image.seek(number)
+                image.load()
+                shown = image.info.get("duration")
+                time = None if shown is None else elapsed / 1000
+                yield image, f"{path}, page {number}", time
+                elapsed += shown or 0
+
+        yield from _of_one_size(pages(), bits)
+
+
+def _of_one_size(
+    pictures: Iterable[tuple[Picture, str, float | None]], bits: int
+) -> Iterator[Frame]:
+    """Pictures with their names and times as frames; each remark is logged once."""
     said: set[str] = set()
     size: tuple[int, ...] = ()
-    for file in files:
-        shown = images.read_image(file, bits=bits)
+    for picture, name, time in pictures:
+        shown = images.read_image(picture, name, bits)
         for remark in shown.remarks:
             if remark.what not in said:
-                logging.warning("%s: %s (%s)", remark.what, file, remark.detail)
+                logging.warning("%s: %s (%s)", remark.what, name, remark.detail)
         said |= {remark.what for remark in shown.remarks}
         h, w = shown.pixels.shape[:2]
         size = size or (h, w)
         if size != (h, w):
             raise ValueError(
-                f"{file} is {w} x {h}, but the first frame is {size[1]} x {size[0]}"
+                f"{name} is {w} x {h}, but the first frame is {size[1]} x {size[0]}"
             )
-        yield Frame(shown.pixels, None)
+        yield Frame(shown.pixels, time)
+
+
+def _pages(where: str | os.PathLike, *formats: str) -> int:
+    """How many pages a picture file has that FFmpeg does not read, or not always; 0 for
+    other files, and for one page."""
+    path = Path(where)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if is_stream(where) or kind not in (formats or _STACKS) or not path.is_file():
+        return 0
+    with naming_errors(str(path), "replace it"), Image.open(path) as image:
+        pages = getattr(image, "n_frames", 1)
+    return pages if pages > 1 else 0
 
 
 def _files(where: str | os.PathLike) -> list[Path]:

@@ -139,6 +139,27 @@ def test_pictures_are_frames_in_the_order_of_their_numbers(tmp_path):
     assert video.probe(tmp_path).frames == 10  # without the others
 
 
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("x.tif", None), ("x.webp", [0, 0.05, 0.15]), ("x.png", [0, 0.05, 0.15]),
+     ("x.gif", [0, 0.05, 0.15])],
+)  # fmt: skip
+def test_stacks_and_animations_are_videos(tmp_path, name, times):
+    """None is its first picture alone."""
+    path = tmp_path / name
+    pages = [Image.fromarray(frame) for frame in FRAMES[1:4]]
+    how = {} if times is None else {"duration": [50, 100, 60]}
+    if name == "x.webp":
+        how["lossless"] = True
+    pages[0].save(path, save_all=True, append_images=pages[1:], **how)
+    frames = list(video.read_frames(path))
+    for frame, wanted in zip(frames, FRAMES[1:4], strict=True):
+        np.testing.assert_array_equal(frame.image, wanted)
+    assert [frame.time for frame in frames] == pytest.approx(times or [None] * 3)
+    assert video.is_pictures(path) == (times is None)
+    assert video.probe(path).frames in (0, 3)
+
+
 def test_bits_of_pictures_are_followed_and_a_dark_video_is_said(tmp_path, caplog):
     for k in range(3):
         deep = np.full((4, 4), 4095, np.uint16)
