@@ -100,5 +100,10 @@ def test_a_painting_is_read_in_the_labels_of_the_prompts():
     prompts = read_prompts([picture()], [label_map((7, 300))], "category", (16, 16))
     painting = np.repeat(prompts.palette[[2, 0, 1]].astype(int)[None], 2, 0)
     painting = np.clip(painting + 9, 0, 255).astype(np.uint8)
-    labels = read_labels(painting, prompts, (2, 3))
+    known = prompts.labels, prompts.palette
+    labels = read_labels(painting, *known, (2, 3), "painting")
     assert labels.tolist() == [[300, 0, 7]] * 2
+    with pytest.raises(ValueError, match="painting: no label has the colour"):
+        read_labels(255 - painting, *known, (2, 3), "painting")
+    with pytest.raises(ValueError, match="painting is 3 x 2, and its image 3 x 3"):
+        read_labels(painting, *known, (3, 3), "painting")
