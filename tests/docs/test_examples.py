@@ -11,7 +11,7 @@ from seggpt_jax import Predictor
 from seggpt_jax.cli import command
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.pictures import video
-from seggpt_jax.weights import pretrained
+from seggpt_jax.weights.names import bundled
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,16 +29,21 @@ def run(*argv: str) -> int:
 
 def test_every_bundled_model_has_a_card():
     folder = ROOT / "seggpt_jax/bundled"
-    for name in pretrained.bundled():
+    for name in bundled():
         assert (folder / name / "README.md").read_text().startswith(f"# {name}\n")
 
 
 def test_the_snippet_finds_what_is_asked_for(monkeypatch):
-    """The bundled model on the pictures that come with the documents: the azure lens,
-    and not the purple one."""
-    monkeypatch.chdir(ROOT)
+    """With a bundled model, on the pictures that come with the documents: the azure
+    lens, and not the purple one."""
+    monkeypatch.chdir(ROOT / "docs/examples")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (snippet,) = [b for b in blocks if "import Predictor" in b]
+    for theirs, ours in (("BAAI/seggpt-vit-large", "shapes"), ("cat.jpg", "prompt.png"),
+                         ("cat-mask.png", "prompt-mask.png"),
+                         ("photos/1.jpg", "query.png")):  # fmt: skip
+        assert f'"{theirs}"' in snippet
+        snippet = snippet.replace(f'"{theirs}"', f'"{ours}"')
     names: dict = {}
     exec(snippet, names)
     segments = names["result"].segments
