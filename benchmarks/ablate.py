@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from benchmarks.run_cost import run_of
 from configs import mini
 from seggpt_jax import evaluate
@@ -245,7 +245,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--episodes", type=int, default=20, help="of each split")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parser.parse_args()
+    args = parse(parser)
     parts = {part for name in (*args.names, args.base) for part in name.split("+")}
     unknown = parts - set(CHANGES)
     if unknown:

@@ -40,7 +40,7 @@ from benchmarks.rows import report
 from seggpt_jax.config import require, suggest
 from seggpt_jax.models.flops import painting_flops, peak_flops, training_flops
 from seggpt_jax.predict import make_predict_fn
-from seggpt_jax.runs import sharding
+from seggpt_jax.runs import paths, sharding
 from seggpt_jax.runs.partition import ROWS, ways
 from seggpt_jax.train import Loop, Whole
 from seggpt_jax.training.settings import read_settings
@@ -344,6 +344,7 @@ def main(config, topology: str, fit: bool, painted: int, out: str):
     # Without chips a program that was kept on disk cannot be loaded again.
     jax.config.update("jax_enable_compilation_cache", False)
     try:
+        paths.check("--out", out)
         require(painted >= 0, "--painted", painted, "at least 0")
         rows = measure(config, find(topology), fit, painted)
         report("benchmarks.aot", rows, pathlib.Path(out) if out else None, show)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from seggpt_jax.models.attention import IMPLEMENTATIONS, attend
 
 # name: batch, heads, rows and columns of patches, width of a head
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of all")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.attention", rows(args), args.out)
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 
 CORNERS = 24
 OPEN = """
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=118_287)
     parser.add_argument("--objects", type=int, default=860_001)
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.catalog", rows(args), args.out)
 
 

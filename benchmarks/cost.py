@@ -8,6 +8,7 @@ reading, resizing and scoring are not counted. Hours are at the stated rates.
 
 import argparse
 
+from benchmarks.rows import parse
 from seggpt_jax.models.flops import painting_flops
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.trees import table
@@ -49,7 +50,7 @@ def encoding_flops(c: SegGPTConfig, prompts: int) -> float:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    parse(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
     config = SegGPTConfig.read({"size": "l16", "canvas": (896, 448)})
     rows = []
     for name, (count, prompts) in ROWS.items():

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.inference import random_params
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from seggpt_jax import colors
 from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.data.sample import CATEGORY, INSTANCE, Sample
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.evaluators", measure(args), args.out)
 
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from seggpt_jax.models.flops import painting_flops
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="queries")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of all sides")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.inference", rows(args), args.out)
 
 

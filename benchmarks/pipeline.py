@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from configs import common
 from seggpt_jax.config import plain
 from seggpt_jax.data import pipeline
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20, help="counted per source")
     parser.add_argument("--memory_pairs", type=int, default=10_000)
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.pipeline", rows(args), args.out)
 
 

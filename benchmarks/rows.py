@@ -1,5 +1,6 @@
 """JSON rows of measurements: what was measured, where, when and by which command."""
 
+import argparse
 import datetime
 import json
 import platform
@@ -9,12 +10,26 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seggpt_jax.runs import paths
+
 
 def cpu_model() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if "model name" in line]
     return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments of a command; ends it where a path is not of this machine."""
+    args = parser.parse_args()
+    given = vars(args).items()
+    try:
+        # soak hands `arguments` on, to a command that checks them itself.
+        paths.check_all({f"--{name}": x for name, x in given}, free=["--arguments"])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    return args
 
 
 def report(

@@ -11,6 +11,7 @@ are in docs/scaling.md.
 import argparse
 import dataclasses
 
+from benchmarks.rows import parse
 from configs import vitl
 from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPTConfig
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=0.4, help="of the peak in use")
     parser.add_argument("--ema", action="store_true", help="a moving average is kept")
-    args = parser.parse_args()
+    args = parse(parser)
     config, rows = vitl.get_config(), []
     run = run_of(config)
     for name, cluster in CLUSTERS.items():

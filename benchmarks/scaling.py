@@ -22,6 +22,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+from benchmarks.rows import parse  # noqa: E402
+
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[float, ...]]]:
     """Change -> (operations, right prompt, wrong prompt) of its runs, by operations."""
@@ -51,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, help="JSON lines of benchmarks.ablate")
     parser.add_argument("--out", type=Path, required=True, help="a .png or .svg")
-    args = parser.parse_args()
+    args = parse(parser)
     draw(lines(map(json.loads, args.rows.read_text().splitlines())), args.out)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import Sample
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=8, help="queries at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parser.parse_args()
+    args = parse(parser)
     for k in args.prompts:
         candidates.check("score", args.pool, k)
     report("benchmarks.search", rows(args), args.out)

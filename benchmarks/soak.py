@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from seggpt_jax.runs.writer import history
 from seggpt_jax.weights import checkpoint
 
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="append the rows to this file")
     parser.add_argument("arguments", nargs="+", help="of the main command, after --")
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.soak", rows_of(args), args.out)
 
 

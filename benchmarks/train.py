@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import kernels
 from benchmarks.inference import random_params
-from benchmarks.rows import report
+from benchmarks.rows import parse, report
 from configs import vitl
 from seggpt_jax.canvas import query_half
 from seggpt_jax.models.flops import peak_flops, training_flops
@@ -234,7 +234,7 @@ def main() -> None:
         "--profile", action="store_true", help="where a step's time goes"
     )
     parser.add_argument("--out", type=Path, help="append the rows to this file")
-    args = parser.parse_args()
+    args = parse(parser)
     report("benchmarks.train", rows_of(args), args.out)
 
 

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
-from seggpt_jax.runs import hosts
+from seggpt_jax.runs import hosts, paths
 from seggpt_jax.runs.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training.settings import read_settings
@@ -63,6 +63,7 @@ def run(config, workdir: str | None) -> dict[str, float] | None:
     """Runs the mode of `config.mode`; returns the scores, or None after a SIGTERM."""
     if not workdir:
         raise ValueError("--workdir is missing: the folder for everything a run writes")
+    paths.check("--workdir", workdir, paths.WORKDIR)
     settings = read_settings(config)
     if settings.mode not in MODES:
         raise ValueError(
@@ -76,8 +77,8 @@ def main(argv: list[str]) -> int:
     bugs keep their traceback."""
     show = logging.get_verbosity() >= logging.DEBUG
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
-    cache_compiled()
     try:
+        cache_compiled()
         if len(argv) > 1:
             raise ValueError(
                 f"unexpected argument {argv[1]!r}: settings are --NAME=VALUE"

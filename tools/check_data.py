@@ -30,6 +30,7 @@ from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import Prepared, splits_in
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import load, open_groups, open_sources
+from seggpt_jax.runs import paths
 from seggpt_jax.training.mixture import pop_views
 from seggpt_jax.training.settings import read_settings
 
@@ -225,6 +226,7 @@ def define_flags():
 def main(argv, config):
     F = flags.FLAGS
     try:
+        paths.check_all({"--root": F.root, "--splits": F.splits, "--set": F.set})
         if config is not None:
             trained, held_out = open_configured(config)
         elif len(argv) == 2 and F.root:

@@ -18,6 +18,7 @@ from seggpt_jax.config import parse_settings
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.prepared import read_manifest
 from seggpt_jax.data.sources import make_layout
+from seggpt_jax.runs import paths
 
 
 def define_flags():
@@ -38,7 +39,10 @@ def main(argv):
     if len(argv) != 2:
         sys.exit("error: name one type of data set: prepare_data.py ade20k --root=...")
     kind = argv[1]
+    given = {f"--{name}": F[name].value for name in ("root", "out", "name", "splits",
+                                                     "set")}  # fmt: skip
     try:
+        paths.check_all(given)
         folder = prepare(
             make_layout(kind, parse_settings(F.set)),
             pathlib.Path(F.root),

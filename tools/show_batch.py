@@ -14,11 +14,13 @@ from ml_collections import config_flags
 from PIL import Image
 
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs import paths
 from seggpt_jax.training.batch_sheet import draw_batch
 
 
 def main(config, out: str, step: int, rows: int):
     try:
+        paths.check("--out", out)
         sheet = draw_batch(config, step, rows)
         Image.fromarray(sheet).save(out)
     except (ValueError, BadRecord, OSError) as error:

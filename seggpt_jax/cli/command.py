@@ -39,7 +39,7 @@ from seggpt_jax.results.folder import Folder, files
 from seggpt_jax.results.forms import FORMS as RESULTS
 from seggpt_jax.results.forms import OF_OBJECTS, Shown, read_forms
 from seggpt_jax.results.objects import find
-from seggpt_jax.runs import checksums, staging
+from seggpt_jax.runs import checksums, paths, staging
 from seggpt_jax.runs.runtime import cache_compiled
 from seggpt_jax.runs.workdir import prepare_workdir
 from seggpt_jax.weights.convert import FORMS, convert
@@ -64,6 +64,10 @@ _EXAMPLES = """examples:
   seggpt serve --host 0.0.0.0 --token SECRET
   seggpt doctor
 """
+# How arguments are given, where it is not --NAME.
+_ARGUMENTS = {"inputs": "INPUT", "video": "VIDEO", "image": "IMAGE", "forms": "--as"}
+_PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
+_NO_PATHS = ("--host", "--token", "--license")
 Failed = tuple[Path, str]  # a file, and why it was left out
 _MODEL = (
     "a path (training run, release, .pth, .safetensors, folder of transformers), a "
@@ -101,12 +105,13 @@ def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
     logging.set_stderrthreshold("info")
-    if getattr(args, "model", "") is None:
-        args.model = DEFAULT
-        print(_DEFAULTED, file=sys.stderr)
     failed: list[Failed] = []
     status = 0
     try:
+        _check_paths(args)
+        if getattr(args, "model", "") is None:
+            args.model = DEFAULT
+            print(_DEFAULTED, file=sys.stderr)
         cache_compiled()
         args.run(args, failed)
     # RuntimeError: jax has no device, or too little memory on it.
@@ -122,6 +127,12 @@ def main(argv: list[str] | None = None) -> None:
     for path, reason in failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     sys.exit(status or (1 if failed else 0))
+
+
+def _check_paths(args) -> None:
+    """Holds every option of a command against the places that it may name."""
+    given = {_ARGUMENTS.get(name, f"--{name}"): x for name, x in vars(args).items()}
+    paths.check_all(given, _PLACES, free=_NO_PATHS)
 
 
 def _parser() -> argparse.ArgumentParser:

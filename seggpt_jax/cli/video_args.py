@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", nargs="?", metavar="INPUT", help=_INPUT)
+    parser.add_argument("video", nargs="?", metavar="VIDEO", help=_INPUT)
     parser.add_argument("--camera", type=int, metavar="NUMBER", help=_CAMERA)
     parser.add_argument("--fps", type=Fraction, metavar="RATE", help=_FPS)
     for option, text in (("--at", _AT), ("--add", _ADD)):
@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_source(args) -> Source:
     """The video that the arguments name. Raises ValueError or FileNotFoundError."""
-    if (args.input is None) == (args.camera is None):
-        raise ValueError("give an INPUT, or --camera, and not both")
-    where, rate = args.input, args.fps
+    if (args.video is None) == (args.camera is None):
+        raise ValueError("give a VIDEO, or --camera, and not both")
+    where, rate = args.video, args.fps
     if rate is not None and rate <= 0:
         raise ValueError(f"--fps {rate}: more than 0 is wanted")
     if where is None:

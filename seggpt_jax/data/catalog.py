@@ -34,6 +34,7 @@ from seggpt_jax.data.layout import (
     tree_of,
 )
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs.paths import user_cache
 from seggpt_jax.runs.staging import new_folder
 
 VERSION = 3
@@ -274,8 +275,8 @@ def _parent(root: Path) -> Path:
             beside.mkdir(exist_ok=True)
             if os.access(beside, os.W_OK):
                 return beside
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "seggpt_jax" / f"{root.name}-{_digest(str(root.resolve()))[:12]}"
+    name = f"{root.name}-{_digest(str(root.resolve()))[:12]}"
+    folder = user_cache() / "seggpt_jax" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

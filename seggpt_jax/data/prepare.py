@@ -34,6 +34,7 @@ from seggpt_jax.data.dataset import Dataset, Raw
 from seggpt_jax.data.layout import Layout, RawRecord, Skipped
 from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, word
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs import paths
 from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.staging import new_file
 
@@ -128,6 +129,7 @@ def prepare(
       ValueError: for a fault of the folder, and if `out` was begun with other data or
         settings.
     """
+    paths.check_all({"root": root, "out": out})
     splits = tuple(splits or layout.splits_in(root))
     if not splits:
         raise ValueError("splits: this layout has none of its own; name them")

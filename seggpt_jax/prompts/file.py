@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from seggpt_jax.data.sample import CATEGORY, INSTANCE
 from seggpt_jax.prompts.read import Prompts
-from seggpt_jax.runs import staging
+from seggpt_jax.runs import paths, staging
 
 SUFFIX = ".safetensors"
 _FORMAT = "seggpt_jax prompt 1"
@@ -55,6 +55,7 @@ def save_prompts(path: str | os.PathLike, content: PromptFile) -> None:
     metadata = {
         _FORMAT: json.dumps(about | {"size": content.prompts.images.shape[2:4]})
     }
+    paths.check("prompt file", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(path) as new:
         try:

@@ -1,11 +1,11 @@
 """Settings that jax needs before it starts, and the memory that it has used."""
 
-import os
-import pathlib
 import sys
 from resource import RUSAGE_SELF, getrusage
 
 import jax
+
+from seggpt_jax.runs import paths
 
 # Flags of XLA for NVIDIA GPUs that change speed or order of sums; benchmarks/train.py
 # measures each.
@@ -39,6 +39,6 @@ def cache_compiled() -> str:
     """Keeps compiled programs on disk: in jax's own setting of a folder, or else in the
     user's cache. Returns the folder."""
     if not jax.config.values["jax_compilation_cache_dir"]:
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(home / "seggpt_jax/xla"))
+        folder = str(paths.user_cache() / "seggpt_jax/xla")
+        jax.config.update("jax_compilation_cache_dir", folder)
     return jax.config.values["jax_compilation_cache_dir"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seggpt_jax.runs import staging
+from seggpt_jax.runs import paths, staging
 
 CONFIG = "config.json"
 _ABSENT = object()
@@ -44,8 +44,10 @@ def check_workdir(
     A workdir with a file `name` belongs to a run already: ValueError lists the settings
     that differ. may_change: shell patterns of the dotted names of settings that may
     differ on resume, such as `log_every` or `mesh.*`. complete: adds the defaults that
-    a stored config leaves out. Raises OSError when the folder cannot be written.
+    a stored config leaves out. Raises ValueError for a bucket, and
+    OSError when the folder cannot be written.
     """
+    paths.check("workdir", workdir, paths.WORKDIR)
     _check_writable(Path(workdir))
     path = Path(workdir) / name
     if path.exists():

@@ -24,9 +24,14 @@ from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import ContextSettings
 from seggpt_jax.data.masking import Masking
 from seggpt_jax.data.recolor import Recolor
+from seggpt_jax.runs import paths
 from seggpt_jax.training.optim import OptimSettings
 from seggpt_jax.training.train_step import Stage
 
+_PLACES = {
+    "checkpoint": paths.MODEL, "init_from": paths.MODEL, "checkpoints": paths.BUCKET
+}  # fmt: skip
+_NO_PATHS = ("about", "trainable")  # words, and a regex
 INITS = ("example", "noise")
 PALETTES = ("spread", "painter", "locations")
 
@@ -173,6 +178,7 @@ def read_settings(config: Any) -> RunSettings:
         return config
     given = plain(config)
     require(isinstance(given, Mapping), "config", given, "settings by name")
+    paths.check_all(given, _PLACES, free=_NO_PATHS, prefix="setting ")
     fields = {field.name: field.type for field in dataclasses.fields(RunSettings)}
     check_names("", given, fields)
     check_types("", given, RunSettings)

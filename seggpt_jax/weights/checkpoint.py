@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from seggpt_jax.runs import checksums, hosts
+from seggpt_jax.runs import checksums, hosts, paths
 from seggpt_jax.trees import named_leaves
 
 # Orbax writes these two after the sums, while it commits; restoring needs neither.
@@ -247,7 +247,8 @@ def restore_params(
 
 
 def _folder(path: str | os.PathLike) -> epath.Path:
-    """A folder here, or in a bucket (gs://, s3://)."""
+    """A folder here, or in a bucket (gs://). ValueError for any other place."""
+    paths.check("checkpoint folder", path, paths.BUCKET)
     path = epath.Path(path)
     return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
 

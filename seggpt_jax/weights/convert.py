@@ -15,6 +15,7 @@ from seggpt_jax.config import suggest
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPTConfig, quarters
 from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.runs import paths
 from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.weights import pretrained, release, torch_bridge
 from seggpt_jax.weights.build import build_model
@@ -45,6 +46,7 @@ def convert(
         raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
     if license and to != _HUB:
         raise ValueError(f"--license={license} is for a model card: --to={_HUB}")
+    paths.check("output", output)
     output = Path(output)
     weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params

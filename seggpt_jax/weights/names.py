@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seggpt_jax.config import shorten
-from seggpt_jax.runs import hosts
+from seggpt_jax.runs import hosts, paths
 from seggpt_jax.weights import hub
 
 DEFAULT = "mini"  # the bundled model for photographs
@@ -56,9 +56,10 @@ def resolve(name: str | os.PathLike) -> Model:
 
     name: a path that exists; else a bundled name; else, of a text, `owner/name` or
     `owner/name@revision` on the hub. Raises FileNotFoundError where it is none of them,
-    and what `hub.fetch` raises.
+    ValueError for a bucket or an address, and what `hub.fetch` raises.
     """
     text = os.fspath(name)
+    paths.check("model", text, paths.MODEL)
     if os.path.exists(text):
         return Model(Path(text), text)
     if text in bundled():

@@ -556,7 +556,7 @@ def test_wrong_masks_of_a_video_end_in_one_line_and_leave_nothing(here, capsys):
         (["--at", "1:wide.png"], "wide.png is 39 x 30, and its image 30 x 40"),
         (["--add", "2:mask.png"], "mask.png: label 1 is followed already"),
         (["--add", "3:five.png"], "no frame 3 for a mask: the video has frames 0 to 2"),
-        (["--camera", "0"], "give an INPUT, or --camera, and not both"),
+        (["--camera", "0"], "give a VIDEO, or --camera, and not both"),
         (["--fps", "9"], "--fps 9 is for pictures; a video has its own times"),
     ):
         assert run(*argv, *given, "--out", "o") == 2, given

@@ -38,7 +38,7 @@ def test_a_path_comes_first_then_the_package_then_the_hub(asked):
 
 @pytest.mark.parametrize(
     "name",
-    ["gs://bucket/model", "http://host/model", "me/model/more", "model", "", "/me/m",
+    ["me/model/more", "model", "", "/me/m",
      "./model", "../model", "~/model", "me/", "me/my model", "me/model@", "me/m.pth",
      "me/model.safetensors", Path("me/model")],
 )  # fmt: skip
@@ -46,5 +46,13 @@ def test_what_is_no_name_of_the_hub_is_not_asked_for(asked, name):
     with pytest.raises(
         FileNotFoundError, match="nor of the form owner/name of the hub"
     ):
+        resolve(name)
+    assert not asked
+
+
+@pytest.mark.parametrize("name", ["gs://bucket/model", "http://host/model", "gs:/b"])
+def test_a_bucket_or_an_address_is_no_name(asked, name):
+    Path(name).mkdir(parents=True)  # what earlier versions made of it
+    with pytest.raises(ValueError, match=f"model {name}: must be a path on this mach"):
         resolve(name)
     assert not asked

@@ -1,0 +1,221 @@
+"""Every option and setting that may name a file refuses buckets and addresses.
+
+The options are read from the parsers: a new one is tried without being listed here.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from absl import flags
+
+from benchmarks import aot, rows
+from configs import vitl
+from seggpt_jax import main
+from seggpt_jax.cli import command
+from seggpt_jax.training.settings import RunSettings, read_settings
+from tests.conftest import REPOSITORY
+from tools import check_data, prepare_data, show_batch
+
+ELSEWHERE = ("gs://b/x", "gs:/b/x", "s3://b/x", "https://h/x.png", "file:///x.png")
+NO_PATHS = {"--host", "--token", "--license"}  # of the command
+NO_PATH_SETTINGS = {"evals.*.about", "optim.trainable"}
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path, monkeypatch):
+    """An empty current folder, which stays empty."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert os.listdir(tmp_path) == []
+
+
+def _commands():
+    parser = command._parser()
+    (commands,) = [
+        a for a in parser._actions if isinstance(a, argparse._SubParsersAction)
+    ]
+    return commands.choices
+
+
+def _takes_text(action) -> bool:
+    return action.nargs != 0 and action.type is None and not action.choices
+
+
+def _options():
+    for name, parser in _commands().items():
+        for action in parser._actions:
+            if _takes_text(action) and not NO_PATHS & {*action.option_strings}:
+                yield name, action
+
+
+def _given(action, value: str) -> list[str]:
+    return [*action.option_strings[:1], value]
+
+
+@pytest.mark.parametrize("name, dest", [(name, a.dest) for name, a in _options()])
+def test_options_of_the_command(name, dest, capsys, monkeypatch):
+    monkeypatch.setattr(command, "cache_compiled", lambda: 1 / 0)
+    parser = _commands()[name]
+    (action,) = [a for a in parser._actions if a.dest == dest]
+    groups = [{*g._group_actions} for g in parser._mutually_exclusive_groups]
+    others = {a for a in parser._actions if a.required and a is not action}
+    for group in groups:
+        if action not in group:
+            others.add(min(group, key=lambda a: a.dest))
+    for value in ELSEWHERE[:3] if dest == "video" else ELSEWHERE:
+        argv = []
+        for other in sorted(others, key=lambda a: bool(a.option_strings)):
+            argv += _given(other, "local")
+        argv += _given(action, value)
+        with pytest.raises(SystemExit) as stopped:
+            command.main([name, *argv])
+        lines = capsys.readouterr().err.splitlines()
+        shown = (action.option_strings or [action.metavar])[0]
+        assert stopped.value.code == 2 and len(lines) == 1, lines
+        assert lines[0].startswith(f"error: {shown} {value}: must be a path on this")
+
+
+def test_the_options_are_found():
+    found = {f"{name} {action.dest}" for name, action in _options()}
+    assert found >= {
+        "segment inputs", "segment prompt", "segment out", "segment model",
+        "segment names", "segment coco", "video video", "video first", "video out",
+        "mask image", "mask scribble", "mask out", "tune data", "tune out",
+        "serve model", "convert input", "convert output",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["https://h/x.mp4", "file:///x", "rtsp://h/x"])
+def test_a_video_may_be_a_stream(value):
+    command._check_paths(argparse.Namespace(video=value))
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_a_prompt_of_two_files(value, capsys):
+    for pair in (f"{value}:mask.png", f"image.png:{value}", f"{value}:{value}"):
+        with pytest.raises(SystemExit):
+            command.main(["segment", "x.png", "--out", "o", "--prompt", pair])
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"--prompt {pair}: must be a path" in lines[0]
+
+
+def _changed(name: str, value: str):
+    """A config with one setting changed, by its dotted name."""
+    config = vitl.get_config("tiny").to_dict()
+    *groups, last = name.split(".")
+    group = functools.reduce(lambda at, key: at[key], groups, config)
+    group[last] = value
+    return config
+
+
+TEXTS = [f.name for f in dataclasses.fields(RunSettings) if f.type is str]
+NESTED = ["sources.shapes.folder", "evals.heldout.sources.shapes.folder", "model.size",
+          "tune.init", "evals.heldout.export"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *NESTED])
+def test_settings_of_a_config(name):
+    for value in ELSEWHERE:
+        if name == "checkpoints" and value.startswith("gs://"):
+            continue
+        said = rf"^setting {name} {re.escape(value)}: must be a path on this machine"
+        with pytest.raises(ValueError, match=said):
+            main.run(_changed(name, value), "workdir")
+
+
+def test_words_and_patterns_of_a_config_are_free():
+    config = _changed("evals.heldout.about", "https://h/paper")
+    config["optim"]["trainable"] = "a:gs://"
+    assert read_settings(config).optim.trainable == "a:gs://"
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_the_workdir(value):
+    said = rf"^--workdir {re.escape(value)}: must be .*; only the setting checkpoints"
+    with pytest.raises(ValueError, match=said):
+        main.run(vitl.get_config("tiny"), value)
+
+
+# Of the tools; `beam_flags` are Apache Beam's, which has buckets.
+@pytest.mark.parametrize(
+    "tool, call",
+    [
+        (prepare_data, lambda: prepare_data.main(["x", "voc"])),
+        (check_data, lambda: check_data.main(["x", "voc"], None)),
+    ],
+    ids=["prepare_data", "check_data"],
+)
+def test_flags_of_the_tools(tool, call, monkeypatch):
+    values = flags.FlagValues()
+    kinds = ("string", "list", "multi_string", "integer", "bool")
+    own = {
+        f"DEFINE_{kind}": functools.partial(
+            getattr(flags, f"DEFINE_{kind}"), flag_values=values
+        )
+        for kind in kinds
+    }
+    monkeypatch.setattr(tool, "flags", SimpleNamespace(FLAGS=values, **own))
+    monkeypatch.setattr(
+        "ml_collections.config_flags.DEFINE_config_file", lambda *args: None
+    )
+    tool.define_flags()
+    texts = [n for n in values if not isinstance(values[n].default, (int, bool))]
+    assert {"root", "splits", "set"} <= {*texts}
+    for name in {*texts} - {"beam_flags"}:
+        for value in ELSEWHERE:
+            argv = {"root": "local", "out": "local"}
+            argv = {n: x for n, x in argv.items() if n in values} | {name: value}
+            values.unparse_flags()
+            values(["tool", *(f"--{n}={x}" for n, x in argv.items())])
+            with pytest.raises(SystemExit, match=f"^error: --{name} {value}: must be"):
+                call()
+            values[name].unparse()
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_pictures_and_rows_of_the_tools(value, monkeypatch):
+    config = vitl.get_config("tiny")
+    said = f"^error: --out {value}: must be a path on this machine$"
+    with pytest.raises(SystemExit, match=said):
+        show_batch.main(config, value, 0, 1)
+    monkeypatch.setattr(aot.jax.config, "update", lambda *args: None)
+    with pytest.raises(SystemExit, match=said):
+        aot.main(config, "v5e:4x4", False, 0, value)
+
+
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_options_of_the_benchmarks(value, monkeypatch):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("arguments", nargs="*")
+    monkeypatch.setattr(sys, "argv", ["x", "--out", value])
+    said = f"^error: --out {Path(value)}: must be a path on this machine$"
+    with pytest.raises(SystemExit, match=said):
+        rows.parse(parser)
+    monkeypatch.setattr(sys, "argv", ["x", "--", "--config.checkpoints=gs://b/x"])
+    assert rows.parse(parser).arguments == ["--config.checkpoints=gs://b/x"]
+
+
+def test_every_command_line_is_read_by_a_function_that_checks_it():
+    folders = ("seggpt_jax", "tools", "benchmarks")
+    readers = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in folders
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if ".parse_args(" in path.read_text()
+    }
+    assert readers == {"seggpt_jax/cli/command.py", "benchmarks/rows.py"}
+    for folder in folders:  # flags of absl: those of the tests above, and no paths
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            texts = re.findall(r"DEFINE_(?:string|list|multi_\w+)\(\s*\"(\w+)\"",
+                               path.read_text())  # fmt: skip
+            known = {"workdir", "coordinator", "topology", "out"}
+            tried = path.name in ("prepare_data.py", "check_data.py")
+            assert tried or known >= {*texts}, path
