@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from seggpt_jax.data.files import hidden
 from seggpt_jax.runs import checksums
 from seggpt_jax.runs.workdir import CONFIG
 
@@ -21,7 +22,7 @@ def model_files(names: Iterable[str]) -> list[str]:
     index alone (`shards` names the rest); its one file; a `.pth`. Raises ValueError
     where there are several `.pth`.
     """
-    found = set(names)
+    found = {name for name in names if not hidden(Path(name))}
     if {checksums.SUMS, CONFIG, MODEL} <= found:
         return [checksums.SUMS, CONFIG, MODEL]
     settings = [CONFIG] if CONFIG in found else []
