@@ -209,12 +209,12 @@ def read_images(
 def id_of(value: object) -> Id | None:
     """An id: a whole number or text; None for anything else. The text of a number is
     that number, because files mix the two."""
+    if type(value) is int:  # nearly all
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     return text_of(value)
 
 
@@ -271,9 +271,9 @@ def _read_note(
         return None, Note(f"annotation entry {number}", None, False, "", {})
     key = id_of(row.get("id"))
     name = f"annotation entry {number}" if key is None else f"annotation {key}"
-    category, crowd = category_of(row, names), bool(crowd_of(row))
-    wrong = what_is_wrong(row, names)
-    return id_of(row.get("image_id")), Note(name, category, crowd, wrong, row)
+    category, crowd = category_of(row, names), crowd_of(row)
+    wrong = what_is_wrong(row, names) if None in (category, crowd) else ""
+    return id_of(row.get("image_id")), Note(name, category, bool(crowd), wrong, row)
 
 
 def _read_image(row: Any) -> Listed | None:
