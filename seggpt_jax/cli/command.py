@@ -27,7 +27,7 @@ from seggpt_jax.cli import (
     video_args,
 )
 from seggpt_jax.data.sample import KINDS
-from seggpt_jax.inference import Predictor
+from seggpt_jax.inference import Predictor, Result
 from seggpt_jax.models.attention import CHOICES, choose
 from seggpt_jax.pictures import video
 from seggpt_jax.pictures.images import overlay, save_labels
@@ -367,42 +367,53 @@ def _video(args, failed: list[Failed]) -> None:
     names = ("kind", "memory", "dtype", "bits")
     settings = _made_by(args, names, predictor, files) | chosen
     settings["input"] = source.identity
-    given_at = {"at": [*corrections], "add": [*additions]}
-    settings |= {name: numbers for name, numbers in given_at.items() if numbers}
+    more = {"at": [*corrections], "add": [*additions], "fps": str(args.fps or "")}
+    settings |= {name: value for name, value in more.items() if value}
     config = out / f"{source.name}.config.json"
     begun = config.exists()
     prepare_workdir(out, json.dumps(settings), name=config.name)
-    done = {"overlay": movie.exists(), "segments": labels.exists()}
-    if all(done[form] for form in forms):
+    places = {form: movie if form == "overlay" else labels for form in forms}
+    if all(place.exists() for place in places.values()):
         print(f"{source.identity}: done already, in {out}")
         return
     try:
-        with contextlib.ExitStack() as stack:
-            write = save = None
-            if "overlay" in forms:
-                new = video.writer(movie, source.info.fps, source.sound)
-                write = stack.enter_context(new)
-            if "segments" in forms:
-                save = stack.enter_context(staging.new_folder(labels))
-            bar = tqdm(results, total=source.info.frames or None, unit="frame")
-            count = 0
-            try:
-                for count, result in enumerate(bar, start=1):
-                    image, time = shown.popleft()
-                    if write:
-                        write(video.Frame(overlay(image, result.colors), time))
-                    if save:
-                        save_labels(save / f"{count - 1:05d}.png", result.segments,
-                                    result.palette)  # fmt: skip
-            except video.Damaged as error:  # the frames before are kept
-                failed.append((Path(source.identity), str(error)))
-            except KeyboardInterrupt:
-                if not source.live or not count:
-                    raise
+        _write_video(source, results, shown, places, failed)
     except BaseException:
         if not begun:  # nothing was written: another command may follow
             config.unlink(missing_ok=True)
         raise
+
+
+def _write_video(
+    source: video_args.Source,
+    results: Iterable[Result],
+    shown: deque[video.Frame],
+    places: dict[str, Path],
+    failed: list[Failed],
+) -> None:
+    """Writes the forms of a video to their places; `shown` are the results' frames."""
+    with contextlib.ExitStack() as stack:
+        write = save = None
+        if "overlay" in places:
+            new = video.writer(places["overlay"], source.info.fps, source.sound)
+            write = stack.enter_context(new)
+        if "segments" in places:
+            save = stack.enter_context(staging.new_folder(places["segments"]))
+        bar = tqdm(results, total=source.info.frames or None, unit="frame")
+        count = 0
+        try:
+            for count, result in enumerate(bar, start=1):
+                image, time = shown.popleft()
+                if write:
+                    write(video.Frame(overlay(image, result.colors), time))
+                if save:
+                    save_labels(save / f"{count - 1:05d}.png", result.segments,
+                                result.palette)  # fmt: skip
+        except video.Damaged as error:  # the frames before are kept
+            failed.append((Path(source.identity), str(error)))
+        except KeyboardInterrupt:
+            if not source.live or not count:
+                raise
 
 
 def _mask(args, failed: list[Failed]) -> None:
