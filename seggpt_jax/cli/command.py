@@ -61,6 +61,7 @@ _EXAMPLES = """examples:
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
   seggpt convert --input runs/mini --output weights/mini --to hub-folder
   seggpt models
+  seggpt demo
   seggpt serve --host 0.0.0.0 --token SECRET
   seggpt doctor
 """
@@ -192,9 +193,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(tuned)
     tune_command.add_arguments(tuned)
 
-    served = command("serve", _serve, "an HTTP server")
-    _add_model(served)
-    serve_command.add_arguments(served)
+    for name, run, help in (
+        ("serve", _serve, "an HTTP server, with a page to draw on"),
+        ("demo", _demo, "the same, and the page is opened"),
+    ):
+        served = command(name, run, help)
+        _add_model(served)
+        serve_command.add_arguments(served)
 
     weights = command("convert", _convert, "weights")
     weights.add_argument("--input", required=True, metavar="MODEL", help=_MODEL)
@@ -425,7 +430,11 @@ def _tune(args, failed: list[Failed]) -> None:
 
 
 def _serve(args, failed: list[Failed]) -> None:
-    serve_command.run(args, functools.partial(_load, args))
+    serve_command.run(args, functools.partial(_load, args), browser=False)
+
+
+def _demo(args, failed: list[Failed]) -> None:
+    serve_command.run(args, functools.partial(_load, args), browser=True)
 
 
 def _convert(args, failed: list[Failed]) -> None:

@@ -1,8 +1,10 @@
-"""What `seggpt serve` does: options, the model, the server."""
+"""What `seggpt serve` and `seggpt demo` do: options, the model, the server."""
 
 import argparse
 import importlib.util
 import os
+import threading
+import webbrowser
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +16,7 @@ _TOKEN = "SEGGPT_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command beside the model."""
+    """The options of both commands beside the model."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address (default: %(default)s)")
     add("--port", type=int, default=8765, help="0: any free one (default: %(default)s)")
@@ -31,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sets of prompts that are kept (default: %(default)s)")  # fmt: skip
 
 
-def run(args: argparse.Namespace, load: Callable[[], Predictor]) -> None:
-    """Serves until a signal."""
+def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) -> None:
+    """Serves until a signal. browser: opens the page in one."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor]) -> None:
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         taken.listen()  # whoever comes from here on is answered
         print(f"{url} (stop: Ctrl-C)", flush=True)
+        if browser:
+            threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         serve(make_app(predictor, args.model, limits, args.token), taken)
 
 

@@ -1,5 +1,6 @@
 """Reads users' pictures, finds the colours of paintings, and draws results."""
 
+import io
 import logging
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.colors import unique_colors
+from seggpt_jax.colors import spread_palette, unique_colors, with_black
 from seggpt_jax.data import decode, masks
 from seggpt_jax.data.decode import File, Picture, Upright
 from seggpt_jax.data.masks import Mask
@@ -123,6 +124,13 @@ def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
     mixed = image * np.float32(0.4) + colors * np.float32(0.6)
     labelled = colors.any(-1, keepdims=True)
     return np.where(labelled, mixed, image).round().astype(np.uint8)
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask bool `[h, w]` as a PNG of labels 0 and 1, in the first colour."""
+    file, palette = io.BytesIO(), with_black(spread_palette(1)).tolist()
+    save_labels(file, mask, dict(enumerate(map(tuple, palette))))
+    return file.getvalue()
 
 
 def save_labels(file: File, segments: np.ndarray, palette: dict[int, tuple]) -> None:

@@ -19,6 +19,7 @@ _ROUNDS = 5  # after which the cut moves no more
 _REACH = 1 / 4  # of the longer side: so far from a mark its object is looked for
 _RADIUS = 1 / 100  # of the longer side: of a point
 _UNSEEN, _OBJECT, _BACKGROUND = 0, 1, 2  # what marks say of a pixel
+_SIGNS = {"+": 1, "-": 0}
 _FULL = 0.5  # a picture with more strokes is no layer of strokes
 
 
@@ -97,6 +98,29 @@ def example(
             "the box closer"
         )
     return Example(image, mask)
+
+
+def read_box(text: str, name: str = "box") -> list[int]:
+    """`10,20,200,180` -> left, top, right, bottom. name: stands in errors."""
+    return _read_numbers(name, text, 4)
+
+
+def read_point(text: str, name: str = "points") -> list[int]:
+    """`x,y,+` or `x,y,-` -> x, y, inside. name: stands in errors."""
+    place, _, sign = text.rpartition(",")
+    if sign not in _SIGNS:
+        raise ValueError(f"{name} {text}: x,y,+ or x,y,- is wanted")
+    return [*_read_numbers(name, place, 2), _SIGNS[sign]]
+
+
+def _read_numbers(name: str, text: str, count: int) -> list[int]:
+    numbers = text.split(",")
+    try:
+        if len(numbers) == count:
+            return [int(number) for number in numbers]
+    except ValueError:
+        pass
+    raise ValueError(f"{name} {text}: {count} whole numbers are wanted, in pixels")
 
 
 def _numbers(values: Sequence[int], what: str, wanted: str) -> list[int]:

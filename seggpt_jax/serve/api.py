@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, Json, PositiveInt
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from seggpt_jax.pictures.images import mask_png
 from seggpt_jax.results import coco
 from seggpt_jax.results.forms import FORMS, Shown, as_json
 from seggpt_jax.serve.service import Example, Known, Service
@@ -161,6 +162,35 @@ async def segment(
     shown = await service.segment(upload, known, split)
     write = _data_set if kind_of_answer == _JSON else FORMS["segments"].content
     return Response(await run_in_threadpool(write, shown), media_type=kind_of_answer)
+
+
+@router.post(
+    "/api/mask",
+    response_class=Response,
+    responses=FAULTS | {200: {"description": "A mask", "content": {_PNG: {}}}},
+)
+async def mask(
+    service: Serving,
+    image: Annotated[UploadFile, File(description="the image that shows the object")],
+    box: Annotated[
+        str | None, Form(description="left,top,right,bottom around it, in pixels")
+    ] = None,
+    points: Annotated[
+        list[str] | None,
+        Form(description="x,y,+ on the object; x,y,- on the background"),
+    ] = None,
+    scribble: Annotated[
+        UploadFile | None,
+        File(description="strokes on a layer: red for background, else object"),
+    ] = None,
+) -> Response:
+    """The mask of one object that is marked by a box, points or strokes: a PNG with
+    labels 0 and 1."""
+    uploads = [await _upload(image, "image")]
+    if scribble is not None:
+        uploads.append(await _upload(scribble, "scribble"))
+    made = await service.mask(uploads, box, points or [])
+    return Response(await run_in_threadpool(mask_png, made), media_type=_PNG)
 
 
 async def _known(

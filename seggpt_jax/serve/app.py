@@ -1,16 +1,20 @@
-"""The server's application: routes, the gate before them, and errors."""
+"""The server's application: routes, the gate before them, and errors, and the page."""
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.responses import JSONResponse
+from starlette.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
 
 from seggpt_jax.inference import Predictor
 from seggpt_jax.serve import api
 from seggpt_jax.serve.gate import Gate, Limits
 from seggpt_jax.serve.service import Service
+
+PAGE = Path(__file__).parent / "page"
 
 
 def make_app(
@@ -25,7 +29,7 @@ def make_app(
         yield
         service.close()
 
-    app = FastAPI(title="seggpt", lifespan=lifespan)
+    app = FastAPI(title="seggpt", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.model = model
     app.include_router(api.router)
     app.add_exception_handler(RequestValidationError, _say_what_is_missing)
@@ -33,7 +37,13 @@ def make_app(
     app.add_middleware(
         Gate, limits=limits, token=token, pace=lambda: app.state.service.worker.pace
     )
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
+
+
+async def _docs() -> FileResponse:
+    return FileResponse(PAGE / "docs.html")
 
 
 async def _say_what_is_missing(request: Request, error: Exception) -> JSONResponse:

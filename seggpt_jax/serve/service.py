@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
 from seggpt_jax.inference import Predictor, PromptSet
+from seggpt_jax.prompts import clicks
 from seggpt_jax.results.categories import Categories, categories
 from seggpt_jax.results.forms import Shown
 from seggpt_jax.results.objects import find
@@ -100,6 +102,26 @@ class Service:
         result = await asyncio.wrap_future(self.worker.segment(image, known.prompts))
         objects = await run_in_threadpool(find, result, split)
         return Shown(name, image, result, objects, known.categories)
+
+    async def mask(
+        self,
+        uploads: Sequence[Upload],
+        box: str | None,
+        points: Sequence[str],
+    ) -> np.ndarray:
+        """The mask bool `[h, w]` of an object that is marked in the first picture, by
+        `clicks.read_box` and `clicks.read_point`; the second picture, if there is one,
+        has strokes. Raises HTTPException for marks that cannot be used."""
+
+        def find():
+            image, *strokes = open_pictures(uploads, self.limits.megapixels)
+            corners = box and clicks.read_box(box)
+            marks = [clicks.read_point(text) for text in points]
+            shown = self.predictor.read_image(image, uploads[0][0])
+            return clicks.example(shown, corners, marks, *strokes).target
+
+        with _naming_faults():
+            return await run_in_threadpool(find)
 
     def close(self) -> None:
         self.worker.close()

@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from seggpt_jax.inference import Predictor
+from seggpt_jax.prompts import clicks
 from seggpt_jax.results.categories import categories
 from seggpt_jax.results.forms import FORMS, Shown
 from seggpt_jax.results.objects import find
@@ -39,6 +40,8 @@ def png(values, **options):
 
 
 PROMPT = png(picture(seed=1))
+RED = np.full((40, 30, 3), (40, 90, 50), np.uint8)
+RED[10:32, 8:22] = (220, 30, 20)
 MASK = png(label_map().astype(np.uint8))
 EXAMPLE = [("image", ("prompt.png", PROMPT)), ("mask", ("mask.png", MASK))]
 
@@ -124,6 +127,42 @@ def test_json_is_a_coco_data_set_with_labels(client, split):
     ours = Predictor(SMALL, PARAMS)
     ours.set_prompts(picture(seed=1), label_map())
     assert len(found["annotations"]) == len(find(ours(IMAGES[0]), split))
+
+
+def test_marks_make_the_mask_that_the_command_line_makes(client):
+    files = [("image", ("red.png", png(RED)))]
+    answer = client.post("/api/mask", files=files, data={
+        "box": "4,6,25,36", "points": ["14,20,+", "2,2,-"]})  # fmt: skip
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert image.mode == "P"
+        made = np.array(image)
+    wanted = clicks.example(RED, (4, 6, 25, 36), [(14, 20, 1), (2, 2, 0)]).target
+    np.testing.assert_array_equal(made, wanted)
+    strokes = np.zeros((40, 30), np.uint8)
+    strokes[20, 10:20], strokes[2, 2:20] = 1, 2
+    answer = client.post(
+        "/api/mask", files=[*files, ("scribble", ("s.png", png(strokes)))]
+    )
+    with Image.open(io.BytesIO(answer.content)) as image:
+        wanted = clicks.example(RED, scribble=strokes).target
+        np.testing.assert_array_equal(np.array(image), wanted)
+
+
+@pytest.mark.parametrize(
+    "data, text",
+    [
+        ({}, "the image: mark the object by a box, points or a scribble"),
+        ({"box": "1,2,3"}, "box 1,2,3: 4 whole numbers are wanted, in pixels"),
+        ({"points": "3,4"}, "points 3,4: x,y,+ or x,y,- is wanted"),
+        ({"points": "99,4,+"},
+         "point 99,4 is outside of the image, which is 30 x 40"),
+    ],
+)  # fmt: skip
+def test_marks_that_cannot_be_used_are_named(client, data, text):
+    answer = client.post(
+        "/api/mask", files=[("image", ("red.png", png(RED)))], data=data
+    )
+    refused(answer, 422, text)
 
 
 def test_instances_keep_their_labels(client):
@@ -243,7 +282,7 @@ def test_a_full_queue_says_when_to_come_again():
 )
 def test_a_token_is_asked_for(headers, status):
     with serving(token="secret") as client:
-        for path in ("/api/model", "/openapi.json"):
+        for path in ("/api/model", "/", "/main.js", "/docs", "/openapi.json"):
             answer = client.get(path, headers=headers)
             assert answer.status_code == status
             if status == 401:

@@ -1,0 +1,297 @@
+"""The page in a real browser: what is drawn there is what the command line segments."""
+
+import io
+import shutil
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from pycocotools.coco import COCO
+
+from seggpt_jax.cli import command
+from seggpt_jax.inference import Predictor
+from seggpt_jax.serve.app import make_app
+from seggpt_jax.serve.gate import Limits
+from seggpt_jax.serve.run import bind
+from tests.conftest import REPOSITORY
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+EXAMPLES = REPOSITORY / "docs/examples"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu",
+         "--disable-background-networking"]  # fmt: skip
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is missing: apt-get install chromium"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def app():
+    return make_app(Predictor.from_pretrained("shapes"), "shapes", Limits())
+
+
+@pytest.fixture(scope="module")
+def url(app):
+    with bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=[[taken]])
+        thread.start()
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, url):
+    """The open page. It loads nothing from elsewhere, and nothing in it fails."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    faults, addresses = [], []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda line: faults.append(line.text))
+    opened.on("request", lambda request: addresses.append(request.url))
+    opened.goto(url)
+    opened.wait_for_function("document.getElementById('model').textContent")
+    yield opened
+    opened.close()
+    assert not faults
+    assert all(each.startswith((url, "blob:", "data:")) for each in addresses)
+
+
+def drag(page, start, end):
+    """From one place of the picture to another; places are shares of its sides."""
+    box = page.locator("#stage").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"])
+              for x, y in (start, end)]  # fmt: skip
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*places[1], steps=8)
+    page.mouse.up()
+
+
+def show(page, name="prompt.png"):
+    page.set_input_files("#examples-input", EXAMPLES / name)
+    page.wait_for_selector("#editor:not([hidden])")
+
+
+@pytest.fixture
+def masks(app, monkeypatch):
+    """The masks that the page sends as examples."""
+    sent, service = [], app.state.service
+    remember = service.remember
+
+    def listening(example):
+        sent.extend(content for _, content in example.masks)
+        return remember(example)
+
+    monkeypatch.setattr(service, "remember", listening)
+    return sent
+
+
+def run(page, count):
+    page.click("#run")
+    page.wait_for_selector(f"#status:text-is('{count} segmented')")
+
+
+def download(page, button):
+    """name -> bytes of the files of a zip."""
+    with page.expect_download() as saved:
+        page.click(button)
+    with zipfile.ZipFile(saved.value.path()) as content:
+        assert content.testzip() is None
+        return {name: content.read(name) for name in content.namelist()}
+
+
+def opened(content):
+    with Image.open(io.BytesIO(content)) as image:
+        return np.array(image), image.getpalette()
+
+
+def by_command(folder, mask, monkeypatch):
+    """What the command line makes of the same example and the query."""
+    monkeypatch.setattr(command, "cache_compiled", lambda: "elsewhere")
+    (folder / "drawn.png").write_bytes(mask)
+    with pytest.raises(SystemExit) as stop:
+        command.main([
+            "segment", "--model", "shapes", str(EXAMPLES / "query.png"), "--prompt",
+            f"{EXAMPLES / 'prompt.png'}:{folder / 'drawn.png'}", "--out",
+            str(folder / "out"),
+        ])  # fmt: skip
+    assert stop.value.code == 0
+    return opened((folder / "out/query.png").read_bytes())
+
+
+def test_a_drawn_mask_segments_as_the_command_line_does(
+    page, masks, tmp_path, monkeypatch
+):
+    show(page)
+    page.locator("#size").fill("30")
+    drag(page, (0.55, 0.43), (0.8, 0.5))  # the azure lens
+    drag(page, (0.1, 0.9), (0.2, 0.9))
+    page.check("[value=eraser]")
+    drag(page, (0.02, 0.9), (0.3, 0.9))
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    run(page, 1)
+    (mask,) = masks
+    drawn, _ = opened(mask)
+    assert set(np.unique(drawn)) == {0, 1} and drawn[90, 125] == 1
+    assert not drawn[165:180].any()  # erased
+    found = download(page, "#masks")
+    assert list(found) == ["query.png"]
+    labels, palette = opened(found["query.png"])
+    wanted, colors = by_command(tmp_path, mask, monkeypatch)
+    np.testing.assert_array_equal(labels, wanted)
+    assert palette[:6] == colors[:6] and set(np.unique(labels)) == {0, 1}
+
+
+def test_boxes_and_points_find_objects_and_labels_have_names(page, masks, tmp_path):
+    """Two labels; COCO JSON that pycocotools reads has the pixels of the PNGs."""
+    show(page)
+    page.fill("[aria-label='Name of label 1']", "azure lens")
+    page.check("[value=box]")
+    with page.expect_response("**/api/mask"):
+        drag(page, (0.42, 0.32), (0.9, 0.62))
+    page.click("#add-label")
+    page.fill("[aria-label='Name of label 2']", "rose lens")
+    page.check("[value=object]")
+    with page.expect_response("**/api/mask"):
+        drag(page, (0.7, 0.72), (0.7, 0.72))
+    page.check("[value=background]")
+    with page.expect_response("**/api/mask"):
+        drag(page, (0.05, 0.05), (0.05, 0.05))
+    page.wait_for_selector("#status:text-is('')", state="attached")
+    page.set_input_files(
+        "#images-input", [EXAMPLES / "query.png", EXAMPLES / "prompt.png"]
+    )
+    run(page, 2)
+    (mask,) = masks
+    drawn, _ = opened(mask)
+    truth, _ = opened((EXAMPLES / "prompt-mask.png").read_bytes())
+    with Image.open(EXAMPLES / "prompt.png") as image:
+        red, green, blue = (
+            np.asarray(image.convert("RGB")).astype(int).transpose(2, 0, 1)
+        )
+    rose = (red > 150) & (green < 150)
+    for label, there in ((1, truth > 0), (2, rose)):
+        own = drawn == label
+        # The box cuts at edges of colour, the truth at edges that were drawn.
+        assert (own & there).sum() / (own | there).sum() > 0.8
+    files = download(page, "#masks")
+    (tmp_path / "coco.json").write_bytes(download(page, "#coco")["coco.json"])
+    coco = COCO(tmp_path / "coco.json")
+    assert [c["name"] for c in coco.cats.values()] == ["azure lens", "rose lens"]
+    for image in coco.imgs.values():
+        painted = np.zeros((image["height"], image["width"]), np.uint8)
+        for note in coco.imgToAnns[image["id"]]:
+            painted[coco.annToMask(note) > 0] = note["category_id"]
+            assert note["area"] == coco.annToMask(note).sum() and note["score"] > 0
+        labels, _ = opened(files[image["file_name"]])
+        np.testing.assert_array_equal(painted, labels)
+        assert labels.any()
+
+
+def test_a_correction_stays_and_becomes_an_example(page, masks, tmp_path):
+    """By keyboard alone, but for the files."""
+    show(page)
+    page.keyboard.press("x")
+    for key, times in (("ArrowUp", 4), ("ArrowLeft", 2), ("", 1), ("ArrowRight", 10),
+                       ("ArrowDown", 7)):  # fmt: skip
+        for _ in range(times):
+            page.keyboard.press(f"Shift+{key}" if key else "Space")
+    with page.expect_response("**/api/mask"):
+        page.keyboard.press("Enter")
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    run(page, 1)
+    before, _ = opened(download(page, "#masks")["query.png"])
+    page.locator("#images button", has_text="Correct").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("b")
+    for _ in range(40):
+        page.keyboard.press("]")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#images p:text-is('query.png (corrected)')")
+    after, _ = opened(download(page, "#masks")["query.png"])
+    assert after[96, 96] == 1 and (after != before).any()
+    assert (after >= before).all()
+    (tmp_path / "coco.json").write_bytes(download(page, "#coco")["coco.json"])
+    (note,) = COCO(tmp_path / "coco.json").anns.values()
+    assert "score" not in note  # nobody measured one
+    assert note["area"] == after.sum()
+    np.testing.assert_array_equal(COCO(tmp_path / "coco.json").annToMask(note), after)
+    ys, xs = np.nonzero(after)
+    assert note["bbox"] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+    page.click("#images >> text=Make it an example")
+    page.click("#run")
+    page.wait_for_selector("#run:enabled")
+    assert len(masks) == 3  # of one example, then of two
+    np.testing.assert_array_equal(opened(masks[2])[0], after)
+    stays, _ = opened(download(page, "#masks")["query.png"])
+    np.testing.assert_array_equal(stays, after)
+
+
+def test_what_cannot_be_shown_is_said(page):
+    page.set_input_files(
+        "#examples-input",
+        files={"name": "x.txt", "mimeType": "text/plain", "buffer": b"no picture"},
+    )
+    page.wait_for_selector(
+        "#status.fault:text-is('x.txt is no picture that this browser can show')"
+    )
+
+
+def test_dropped_prompts_are_sent_again_and_a_full_server_is_waited_for(
+    browser, url, app, masks
+):
+    page = browser.new_page()
+    page.goto(url)
+    show(page)
+    drag(page, (0.55, 0.43), (0.8, 0.5))
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    run(page, 1)
+    app.state.service._sets.clear()
+    full = {"status": 429, "headers": {"Retry-After": "0"}, "body": "{}"}
+    page.route("**/api/segment", lambda route: route.fulfill(**full), times=1)
+    run(page, 1)
+    assert len(masks) == 2 and masks[0] == masks[1]
+    assert list(download(page, "#masks")) == ["query.png"]
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_narrow_window_and_both_schemes(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 740})
+    show(page)
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    page.wait_for_selector("#images li")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    back, text = page.evaluate(
+        "(({backgroundColor, color}) => [backgroundColor, color])"
+        "(getComputedStyle(document.body))"
+    )
+    dark = [sum(map(int, c[4:-1].split(","))) < 384 for c in (back, text)]
+    assert dark == ([True, False] if scheme == "dark" else [False, True])
+    small = page.locator("#stage").bounding_box()
+    assert 300 < small["width"] <= 360
+
+
+def test_the_interface_is_described(page, url):
+    page.goto(f"{url}docs")
+    page.wait_for_selector("h2:text-is('POST /api/segment')")
+    text = page.inner_text("main")
+    assert "left,top,right,bottom around it, in pixels" in text
+    assert "Too many requests wait" in text
