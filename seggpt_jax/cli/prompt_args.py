@@ -76,7 +76,9 @@ def show(
     """Sets a predictor's prompts and prints the chosen ones. names, classes: as of
     `Predictor.set_prompts`. Returns the settings that results depend on, beside the
     files."""
-    about: dict[str, Any] = {"classes": list(classes)} if classes else {}
+    about: dict[str, Any] = {}
+    if classes:
+        about = {"classes": list(classes), "names": dict(names)}
     if not given.masks:  # a tuned prompt; its file says its kind
         if classes:
             raise ValueError(f"--classes: {given.images[0]} is tuned for its classes")

@@ -68,14 +68,15 @@ def is_coco(target: Picture) -> TypeGuard[str | os.PathLike]:
 
 
 def ids_of(names: Mapping[int, str], classes: Collection[str], where: str) -> list[int]:
-    """The ids of classes, by their names; all where none is chosen."""
-    known = {name: number for number, name in names.items()}
+    """The ids of classes, by their names; all where none is chosen. Several ids may
+    have one name, as objects of one class."""
+    known = set(names.values())
     for name in classes:
         if name not in known:
             raise ValueError(
                 f"class {name!r} is not one of {where}{suggest(name, known)}"
             )
-    return [known[name] for name in classes] or list(names)
+    return [number for number, name in names.items() if name in (classes or known)]
 
 
 def _of_labels(

@@ -654,7 +654,10 @@ def test_prompts_are_chosen_by_class(here, capsys):
     assert json.loads((here / "all/classes.json").read_text())["classes"] == {
         "ids": {"2": 2, "5": 5}, "names": {str(k): name for k, name in names.items()}
     }  # fmt: skip
-    capsys.readouterr()
+    other = ("--names", "5=bee,2=ant,1=elk,3=cat,4=dog")
+    assert run(*run_[:4], "--classes", "elk,bee", *by_table[:2], *other, "--out",
+               "table") == 2  # fmt: skip
+    assert "holds a run of another config" in capsys.readouterr().err
     for changed, said in (
         (("--prompt", "photos:prompts.json"), "has objects of no image in photos"),
         (("--prompt", "prompt.png:prompts.json", "--classes", "be"), "'be' is not one"),

@@ -94,6 +94,12 @@ def test_labels_are_chosen_by_name(tmp_path):
         assert same is target
 
 
+def test_objects_of_one_class_are_chosen_together():
+    names = {1: "cat", 2: "dog", 7: "cat"}
+    (found,), _ = by_class(["x"], [LABELS], "instance", names, ["cat"])
+    np.testing.assert_array_equal(found, np.where(np.isin(LABELS, [1, 7]), LABELS, 0))
+
+
 def test_images_of_a_folder_are_those_with_objects(coco):
     folder, file = coco.parent / "set", Annotations(coco)
     assert file.files(folder, [20, 30]) == [folder / "a.jpg", folder / "more/b.jpg"]
