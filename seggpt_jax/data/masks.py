@@ -23,11 +23,12 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
 
 EVERY = range(MAX_VALUE + 1)
 _LOW, _HIGH = 16, 240  # values below and from which on a smooth mask is at its ends
-_MOST_BETWEEN = 0.25  # of the pixels of a smooth mask; an outline has few
-_NOISE = 0.05  # of the pixels: at most, where it has few values
+_MOST_BETWEEN = 0.4  # of the pixels of a smooth mask; an outline has few
+_NOISE = 0.05  # of the pixels, at most, where noise has few values
 _FEW = 3  # values between the ends: a drawn mask may have as many classes
 _BLENDS = 5  # values of blends; fewer may be thin classes
-_BETWEEN = 0.8  # of the pixels of a blend, at least, lie at edges
+_BETWEEN = 0.8  # of the pixels between the ends, at least, are blends
+_SLOPE = 0.6  # of the pixels of a value that is a blend only, at least, are steps
 _INEXACT = ("JPEG", "MPO")
 _SMOOTH = "smooth masks are cut at half: 128 and more is inside"
 
@@ -270,8 +271,8 @@ def _hardened(
         return np.repeat(values[..., None], 3, -1), ()
     if len(found) > _BLENDS:
         counts = np.bincount(values.ravel())[found]
-        blends = np.bincount(values.ravel(), _blends(values).ravel())[found]
-        count = np.count_nonzero(blends > _BETWEEN * counts)
+        blends = np.bincount(values.ravel(), _steps(values)[0].ravel())[found]
+        count = np.count_nonzero(blends > _SLOPE * counts)
         if count >= max(_BLENDS, len(found) / 2):
             raise BadRecord(
                 f"has {len(found)} values, and {count} of them only in edges between "
@@ -295,19 +296,20 @@ def _is_smooth(values: np.ndarray, exact: bool = True) -> bool:
     if not exact:
         return True
     if len(np.unique(values[between])) >= _FEW:
-        return bool(_blends(values)[between].mean() > _BETWEEN)
+        steps, alone = _steps(values)
+        return bool((steps | alone)[between].mean() > _BETWEEN)
     # Noise of a JPEG of high quality, which was saved anew.
     ends = np.unique(values[~between])
-    noise = min(
-        ((ends > 0) & (ends < _LOW)).sum(), ((ends >= _HIGH) & (ends < 255)).sum()
-    )
+    low = np.count_nonzero((ends > 0) & (ends < _LOW))
+    high = np.count_nonzero((ends >= _HIGH) & (ends < 255))
     rare = (values % 255 > 0).mean() < _NOISE
-    return bool(between.mean() < 0.01 and noise >= (1 if rare else _FEW))
+    noise = low and high and (rare or low + high >= _BLENDS)
+    return bool(between.mean() < 0.01 and noise)
 
 
-def _blends(values: np.ndarray) -> np.ndarray:
-    """Pixels that lie between a lower and a higher neighbour, or equal none of their
-    eight neighbours, as at a smooth edge: bool `[h, w]`."""
+def _steps(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels that lie between a lower and a higher one of their eight neighbours, as at
+    a smooth edge, and those that equal none, as on a thin line: bool `[h, w]`."""
     values = values.astype(np.int32)
     lower, higher, same = (np.zeros(values.shape, bool) for _ in range(3))
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -316,7 +318,7 @@ def _blends(values: np.ndarray) -> np.ndarray:
             lower[a] |= values[b] < values[a]
             higher[a] |= values[b] > values[a]
             same[a] |= values[b] == values[a]
-    return (lower & higher) | ~same
+    return lower & higher, ~same
 
 
 def _shifted(shape: tuple[int, ...], down: int, right: int):

@@ -84,6 +84,7 @@ def test_what_a_jpeg_left_of_a_mask_is_that_mask(quality, kind):
         np.where(DISC, 255, np.where(COLUMN > 30, 128, 0)),  # three levels
         np.where(CELLS % 7, 0, CELLS * 8 + 15),  # far from each other
         np.where((ROW % 4 < 2) & (COLUMN % 4 < 2), ROW // 4 * 11 + COLUMN // 4 + 1, 0),
+        np.where(ROW * COLUMN % 13 == 1, ROW + COLUMN, 0),  # single pixels
         np.where(DISC, CELLS % 16, 255),  # many classes near 0, void around
     ],
 )
