@@ -506,7 +506,8 @@ def intact(text, kind):
 
     def of(data, name, field, number):
         rows = (row for row in data[name] if isinstance(row, dict))
-        return [row for row in rows if str(number) in str(row.get(field))]
+        own = [row for row in rows if str(number) in str(row.get(field))]
+        return json.dumps(own)  # true is not 1
 
     return {
         str(k)

@@ -256,6 +256,15 @@ def test_the_full_ade20k_is_named(tmp_path, name):
         raw("ade20k", tmp_path, "train")
 
 
+def test_maps_of_stuff_alone_are_named(tmp_path):
+    photo(tmp_path / "train2017/1.jpg")
+    mask(tmp_path / "annotations/stuff_train2017_pixelmaps/1.png", (0, 92))
+    with pytest.raises(
+        ValueError, match="stuff_train2017_pixelmaps has maps of stuff a"
+    ):
+        raw("coco_stuff", tmp_path, "train")
+
+
 # VOC.
 
 

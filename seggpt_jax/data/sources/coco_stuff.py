@@ -52,4 +52,10 @@ class CocoStuff(Folders):
     def places(self, root: Path, split: str) -> Iterable[tuple[Path, Path]]:
         name = f"{split}2017"
         maps = first_folder(root, f"stuffthingmaps/{name}", f"annotations/{name}")
+        alone = f"stuff_{name}_pixelmaps"
+        if not maps.is_dir() and next(root.glob(f"**/{alone}"), None):
+            raise ValueError(
+                f"{root}: {alone} has maps of stuff alone, in other numbers; "
+                f"stuffthingmaps_trainval2017.zip is wanted (docs/data.md)"
+            )
         yield first_folder(root, name, f"images/{name}"), maps
