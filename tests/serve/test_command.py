@@ -4,16 +4,19 @@ import contextlib
 import importlib.util
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import webbrowser
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
 
 from seggpt_jax.cli import command
+from seggpt_jax.serve import run
 from seggpt_jax.serve.run import bind
 from seggpt_jax.weights import release
 from tests.conftest import REPOSITORY
@@ -77,6 +80,23 @@ def test_addresses_of_both_families_are_bound():
     if socket.has_ipv6:
         with bind("::1", 0) as six:
             assert six.family == socket.AF_INET6
+
+
+@pytest.mark.parametrize("name", ["serve", "demo"])
+def test_the_demo_opens_the_page(tmp_path, monkeypatch, capsys, name):
+    opened, served = queue.Queue(), []
+    monkeypatch.setattr(webbrowser, "open", opened.put)
+    monkeypatch.setattr(run, "serve", lambda *given: served.append(given))
+    monkeypatch.setattr(command, "cache_compiled", lambda: "elsewhere")
+    release.export_params(str(tmp_path / "model"), PARAMS, {**SMALL.__dict__})
+    with pytest.raises(SystemExit) as stop:
+        command.main([name, "--model", str(tmp_path / "model"), "--port", "0"])
+    assert stop.value.code == 0 and len(served) == 1
+    url = capsys.readouterr().out.split()[0]
+    assert url.startswith("http://127.0.0.1:") and url.endswith("/")
+    if name == "demo":
+        assert opened.get(timeout=20) == url
+    assert opened.empty()
 
 
 def form(*files):
