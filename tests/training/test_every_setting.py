@@ -256,6 +256,10 @@ def test_a_setting_changes_what_its_row_says_and_nothing_else(name, reached, bas
     assert differ == set(parts.split())
 
 
+def test_every_stage_is_told_where_it_begins(reached):
+    assert [how["start"] for *_, how in reached(unchanged())["steps"]] == [0, 6]
+
+
 def test_every_row_has_a_value():
     rows = re.findall(r"^\| `([\w.*]+)` \| .* \| (?:paper|Painter|ours|run) \|",
                       DOCUMENT.read_text(), re.MULTILINE)  # fmt: skip
