@@ -78,5 +78,16 @@ def test_devices_are_known_by_the_longest_name(kind, name):
     assert peak_flops(kind) == PEAK_FLOPS[name]
 
 
+def test_peaks_are_those_of_the_makers():
+    """Dense bfloat16 in TFLOP/s: NVIDIA's data sheets without sparsity, and the system
+    pages of Cloud TPU."""
+    stated = {
+        "NVIDIA A100": 312, "NVIDIA H100 PCIe": 756, "NVIDIA H100": 989,
+        "NVIDIA H200": 989, "TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459,
+        "TPU v6 lite": 918,
+    }  # fmt: skip
+    assert {name: peak / 1e12 for name, peak in PEAK_FLOPS.items()} == stated
+
+
 def test_a_cpu_has_no_stated_peak():
     assert peak_flops(jax.devices()[0].device_kind) is None
