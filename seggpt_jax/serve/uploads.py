@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from seggpt_jax.data.decode import BROKEN, check_pages
+from seggpt_jax.data.decode import BROKEN, MAX_PIXELS, check_pages
 from seggpt_jax.data.sample import BadRecord
 
 FORMATS = {
@@ -29,13 +29,20 @@ def open_pictures(uploads: Sequence[Upload], megapixels: int) -> list[Image.Imag
     opened = [_open(name, content) for name, content in uploads]
     pixels = 0
     for (name, _), image in zip(uploads, opened, strict=True):
-        pixels += image.width * image.height
+        own = image.width * image.height
+        pixels += own
         if pixels > megapixels * 1_000_000:
             before = "" if image is opened[0] else " with the pictures before it"
             raise HTTPException(
                 413,
                 f"{name} ({image.width} x {image.height}){before} has more than "
                 f"{megapixels} megapixels, this server's limit",
+            )
+        if own > MAX_PIXELS:  # the library takes no larger one
+            raise HTTPException(
+                413,
+                f"{name} has {image.width} x {image.height} pixels, more than "
+                f"{MAX_PIXELS}; scale it down",
             )
     return opened
 

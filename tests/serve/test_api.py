@@ -393,6 +393,12 @@ def test_bad_requests_are_refused_in_one_sentence(files, data, status, text):
         assert post_prompts(client)["id"]
 
 
+def test_a_picture_that_the_library_does_not_take_has_too_many_pixels(client):
+    id = post_prompts(client)["id"]
+    text = "query.png has 9000 x 9000 pixels, more than 67108864; scale it down"
+    refused(segment(client, head_of(9_000), id), 413, text)
+
+
 def test_what_is_asked_for_must_be_known(client):
     id = post_prompts(client)["id"]
     refused(segment(client, png(IMAGES[0]), id, "text/html"), 406,
