@@ -89,6 +89,16 @@ def test_numbers_of_classes(data):
         assert not {0, IGNORE} & names.keys() and "" not in names.values()
 
 
+def test_all_folders_of_a_split_are_listed(data):
+    rural, urban = (
+        [f"{area}/{n}" for n in numbers]
+        for area, numbers in (("Rural", (0, 1)), ("Urban", (2, 3)))
+    )
+    assert [*shown(open_one(data, "loveda"))] == rural + urban
+    cities = {name.split("/")[0] for name in shown(open_one(data, "cityscapes"))}
+    assert cities == {"aachen", "zürich"}
+
+
 def test_splits(data):
     assert len(open_one(data, "ade20k", "val")) == 3
     with pytest.raises(ValueError, match="Val/Rural/images_png: no such file or"):
