@@ -18,6 +18,7 @@ from seggpt_jax.metrics import (
     PanopticQuality,
     VideoScores,
     episode_iou,
+    resample,
 )
 
 CATEGORIES = [{"id": k, "isthing": k % 2} for k in (1, 2, 3)]
@@ -224,3 +225,11 @@ def test_the_documented_example(capsys):
     exec(example, {})
     shown = re.findall(r"print\(.*\)  # (.*)", example)
     assert shown and capsys.readouterr().out.splitlines() == shown
+
+
+def test_each_replicate_draws_as_many_cases_as_there_are():
+    """Fewer would make intervals too wide."""
+    draws = resample(7, replicates=400)
+    assert draws.shape == (400, 7) and (draws.sum(1) == 7).all()
+    # A count has a variance of 6 / 7: four standard deviations of the mean.
+    np.testing.assert_allclose(draws.mean(0), 1, atol=0.19)
