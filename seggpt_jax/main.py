@@ -104,6 +104,10 @@ def main(argv: list[str]) -> int:
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, and the config file with it."""
     try:
+        for text in argv:
+            # Parsing the flag would load the file. Its argument may be any text.
+            if re.match(r"--config=\w+:/", text):
+                paths.check("--config", text.removeprefix("--config="))
         rest = flags.FLAGS(argv)
         _CONFIG.value.items  # noqa: B018  a config file that failed to load raises here
     except (

@@ -143,6 +143,25 @@ def test_the_workdir(value):
         main.run(vitl.get_config("tiny"), value)
 
 
+@pytest.mark.parametrize("value", ELSEWHERE)
+def test_the_config_file(value, capsys):
+    with pytest.raises(SystemExit):
+        main.parse_flags(["main", f"--config={value}:tiny", "--workdir=w"])
+    said = f"error: --config {value}:tiny: must be a path on this machine"
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
+def test_the_argument_of_a_config_is_its_own(monkeypatch, capsys):
+    def parse(argv):
+        raise ValueError("is parsed")
+
+    monkeypatch.setattr(main.flags, "FLAGS", parse)
+    for value in ELSEWHERE:
+        with pytest.raises(SystemExit):
+            main.parse_flags(["main", f"--config=none.py:at={value}"])
+        assert capsys.readouterr().err == "error: is parsed\n"
+
+
 # Of the tools; `beam_flags` are Apache Beam's, which has buckets.
 @pytest.mark.parametrize(
     "tool, call",
