@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
         print(f"{url} (stop: Ctrl-C)", flush=True)
         if browser:
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
-        serve(make_app(predictor, args.model, limits, args.token), taken)
+        serve(make_app(predictor, predictor.model_name, limits, args.token), taken)
 
 
 def _warm(predictor: Predictor) -> None:

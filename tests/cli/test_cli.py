@@ -530,7 +530,7 @@ def test_a_camera_is_recorded_until_it_is_interrupted(here, monkeypatch):
 )  # fmt: skip
 def test_live_streams_are_known_by_their_address(monkeypatch, where, live, name):
     monkeypatch.setattr(video, "probe", lambda where: video.VideoInfo(video.RATE, 0))
-    given = {"input": where, "camera": None, "fps": None, "at": [], "add": []}
+    given = {"video": where, "camera": None, "fps": None, "at": [], "add": []}
     source = video_args.read_source(argparse.Namespace(**given))
     assert (source.live, source.name, source.sound) == (live, name, None)
     if live:
