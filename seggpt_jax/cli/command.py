@@ -91,6 +91,9 @@ _VIDEO_FORMS = (
 )
 _KIND = "what the labels tell apart (default: %(default)s)"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
+_BATCH = "images at once (default: 1 on a CPU, else 8)"
+_DTYPE = "of the computation; bfloat16 is for GPUs and TPUs (default: %(default)s)"
+_ATTENTION = "how attention is computed (default: the best one for the device)"
 _ENSEMBLE = "how several prompts are combined (default: %(default)s)"
 _MEMORY = "number of last frames used as prompts too (default: %(default)s)"
 _PROMPT: dict[str, Any] = {
@@ -170,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--coco", metavar="FILE", help=_COCO)
     segment.add_argument("--kind", choices=KINDS, default="category", help=_KIND)
     segment.add_argument("--tile", type=int, default=0, metavar="PIXELS", help=_TILE)
-    segment.add_argument("--batch", type=int, default=0, help="images at once")
+    segment.add_argument("--batch", type=int, default=0, help=_BATCH)
     segment.add_argument(
         "--ensemble", choices=ENSEMBLES[1:], default="feature", help=_ENSEMBLE
     )
@@ -222,8 +225,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=f"{_MODEL} (default: {DEFAULT})")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--attention", choices=CHOICES, default="auto")
+    types = "float32", "bfloat16"
+    parser.add_argument("--dtype", choices=types, default=types[0], help=_DTYPE)
+    parser.add_argument("--attention", choices=CHOICES, default="auto", help=_ATTENTION)
     parser.add_argument("--bits", type=int, default=16, help=inputs.BITS)
 
 
