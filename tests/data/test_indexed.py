@@ -139,7 +139,7 @@ def test_opens_a_large_index_fast(tmp_path):
     root = write(tmp_path / "coco", rows, classes)
     start = time.process_time()  # the machine is shared: other work does not count
     source = indexed(root, "train", check_files=False)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 4  # it takes 1 s
     assert source.by_class[7].tolist() == np.flatnonzero((ids == 7).any(1)).tolist()
 
 
