@@ -9,6 +9,7 @@ from seggpt_jax.pictures.listing import kinds, look_into
 
 BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
 _GLOB = "*?["
+Failed = tuple[Path, str]  # a file, and why it was left out
 
 
 def find_inputs(inputs: Sequence[str], out: Path) -> tuple[dict[str, Path], list[Path]]:

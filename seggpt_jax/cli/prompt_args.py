@@ -21,6 +21,12 @@ HELP = (
     f"auto:K, or auto:K:similarity: the K best of them. Or FILE{SUFFIX}, a "
     "tuned prompt, alone"
 )
+KIND = "what the labels tell apart (default: %(default)s)"
+OPTION: dict[str, Any] = {
+    "action": "append",
+    "metavar": "IMAGE:MASK",
+    "help": HELP,
+}
 _AUTO = "auto"
 
 

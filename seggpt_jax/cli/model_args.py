@@ -1,0 +1,64 @@
+"""The model of a command: its options, and what is stored of it beside results."""
+
+import argparse
+import functools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from seggpt_jax.cli import inputs
+from seggpt_jax.inference import Predictor
+from seggpt_jax.models.attention import CHOICES
+from seggpt_jax.runs import checksums
+from seggpt_jax.weights.names import DEFAULT
+
+MODEL = (
+    "a path (training run, release, .pth, .safetensors, folder of transformers), a "
+    "bundled name, or OWNER/NAME[@REVISION] of the Hugging Face hub; `seggpt models` "
+    "lists some"
+)
+_DTYPE = "of the computation; bfloat16 is for GPUs and TPUs (default: %(default)s)"
+_ATTENTION = "how attention is computed (default: the best one for the device)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of all commands that use a model."""
+    parser.add_argument("--model", help=f"{MODEL} (default: {DEFAULT})")
+    types = "float32", "bfloat16"
+    parser.add_argument("--dtype", choices=types, default=types[0], help=_DTYPE)
+    parser.add_argument("--attention", choices=CHOICES, default="auto", help=_ATTENTION)
+    parser.add_argument("--bits", type=int, default=16, help=inputs.BITS)
+
+
+def load(args, **settings) -> Predictor:
+    """The model of these options."""
+    return Predictor.from_pretrained(
+        args.model,
+        dtype=args.dtype,
+        attention=args.attention,
+        bits=args.bits,
+        **settings,
+    )
+
+
+def made_by(
+    args, names: Iterable[str], predictor: Predictor, files: Iterable[str | Path]
+) -> dict[str, Any]:
+    """The settings that results depend on, stored beside them.
+
+    A later run into the same folder with other settings is refused: its results would
+    pass for those of this run.
+    """
+    model = predictor.model_name
+    if os.path.exists(model):  # a path; else a bundled name, or one of the hub
+        model = os.path.realpath(model)
+    known = functools.cache(identity)  # one COCO file may serve many images
+    prompts = [known(path) for path in files]
+    settings = {name: getattr(args, name) for name in names}
+    return settings | {"model": model, "step": predictor.step, "prompts": prompts}
+
+
+def identity(path: str | Path) -> list[str]:
+    """What a file is known by: its place and its content."""
+    return [os.path.realpath(path), checksums.sha256(Path(path))]

@@ -1,0 +1,117 @@
+"""What `seggpt video` does: options, and the frames one after the other."""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seggpt_jax.cli import inputs, model_args, prompt_args, video_args
+from seggpt_jax.data.sample import KINDS
+from seggpt_jax.inference import Result
+from seggpt_jax.pictures import video
+from seggpt_jax.pictures.images import overlay, save_labels
+from seggpt_jax.pictures.listing import kinds, look_into
+from seggpt_jax.results.forms import read_forms
+from seggpt_jax.runs import staging
+from seggpt_jax.runs.workdir import prepare_workdir
+
+_FORMS = "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
+_MEMORY = "number of last frames used as prompts too (default: %(default)s)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options beside those of the model."""
+    add = parser.add_argument
+    video_args.add_arguments(parser)
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--first", metavar="MASK", help="of the first frame")
+    start.add_argument("--prompt", "--prompts", **prompt_args.OPTION)
+    add("--out", required=True, help="folder")
+    add("--as", dest="forms", default="overlay", help=_FORMS)
+    add("--kind", choices=KINDS, default="instance", help=prompt_args.KIND)
+    add("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
+
+
+def run(args, failed: list[inputs.Failed]) -> None:
+    """Segments a video. If it is damaged, it is added to `failed`."""
+    forms = read_forms(args.forms, ("overlay", "segments"))
+    out, source = Path(args.out), video_args.read_source(args)
+    movie, labels = out / f"{source.name}.mp4", out / source.name
+    folder = Path(source.where or "")
+    if source.where and folder.is_dir() and (others := look_into(folder).others):
+        print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
+    corrections = video_args.read_masks("--at", args.at)
+    additions = video_args.read_masks("--add", args.add)
+    predictor = model_args.load(args)
+    files, chosen = [args.first], {}
+    if args.prompt:
+        given = prompt_args.read(args.prompt)
+        files, chosen = given.files, prompt_args.show(predictor, given, args.kind)
+    files += [*corrections.values(), *additions.values()]
+    video_args.check_apart(source, movie, labels, files)
+    shown: deque[video.Frame] = deque()
+
+    def frames() -> Iterator[video.Frame]:
+        for frame in source.read(args.bits):
+            shown.append(frame)
+            yield frame
+
+    results = predictor.track(
+        frames(), args.first, corrections=corrections, additions=additions,
+        memory=args.memory, kind=args.kind, ahead=0 if source.live else 1,
+    )  # fmt: skip
+    names = ("kind", "memory", "dtype", "bits")
+    settings = model_args.made_by(args, names, predictor, files) | chosen
+    settings["input"] = source.identity
+    more = {"at": [*corrections], "add": [*additions], "fps": str(args.fps or "")}
+    settings |= {name: value for name, value in more.items() if value}
+    config = out / f"{source.name}.config.json"
+    begun = config.exists()
+    prepare_workdir(out, json.dumps(settings), name=config.name)
+    places = {form: movie if form == "overlay" else labels for form in forms}
+    if all(place.exists() for place in places.values()):
+        print(f"{source.identity}: done already, in {out}")
+        return
+    try:
+        _write(source, results, shown, places, failed)
+    except BaseException:
+        if not begun:  # nothing was written: another command may follow
+            config.unlink(missing_ok=True)
+        raise
+
+
+def _write(
+    source: video_args.Source,
+    results: Iterable[Result],
+    shown: deque[video.Frame],
+    places: dict[str, Path],
+    failed: list[inputs.Failed],
+) -> None:
+    """Writes the forms of a video to their places; `shown` are the results' frames."""
+    with contextlib.ExitStack() as stack:
+        write = save = None
+        if "overlay" in places:
+            new = video.writer(places["overlay"], source.info.fps, source.sound)
+            write = stack.enter_context(new)
+        if "segments" in places:
+            save = stack.enter_context(staging.new_folder(places["segments"]))
+        bar = tqdm(results, total=source.info.frames or None, unit="frame")
+        count = 0
+        try:
+            for count, result in enumerate(bar, start=1):
+                image, time = shown.popleft()
+                if write:
+                    write(video.Frame(overlay(image, result.colors), time))
+                if save:
+                    save_labels(save / f"{count - 1:05d}.png", result.segments,
+                                result.palette)  # fmt: skip
+        except video.Damaged as error:  # the frames before are kept
+            failed.append((Path(source.identity), str(error)))
+        except KeyboardInterrupt:
+            if not source.live or not count:
+                raise
