@@ -265,6 +265,16 @@ def _of_array(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return values[..., :3], values[..., 3] if channels == 4 else None
 
 
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """The colours uint8 `[h, w, 3]` of a loaded image, without its alpha."""
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if "transparency" in image.info:  # Pillow warns when it is dropped
+        image = image.copy()
+        del image.info["transparency"]
+    return np.array(image.convert("RGBA" if image.mode == "PA" else "RGB"))[..., :3]
+
+
 def _of_image(image: Image.Image, bits: int) -> tuple[np.ndarray, tuple[Remark, ...]]:
     """The channels uint8 `[h, w, 3]` of a loaded image, without its alpha."""
     if image.mode == "F":
@@ -272,13 +282,7 @@ def _of_image(image: Image.Image, bits: int) -> tuple[np.ndarray, tuple[Remark, 
     if image.mode in DEEP_GREY:
         pixels, remarks = _to_8_bits(np.asarray(image), bits)
         return np.repeat(pixels[..., None], 3, -1), remarks
-    if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    if "transparency" in image.info:  # Pillow warns when it is dropped
-        image = image.copy()
-        del image.info["transparency"]
-    pixels = np.array(image.convert("RGBA" if image.mode == "PA" else "RGB"))[..., :3]
-    return pixels, ()
+    return rgb_of(image), ()
 
 
 def _lower_bytes(picture: Picture, bits: int) -> np.ndarray:

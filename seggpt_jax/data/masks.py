@@ -17,6 +17,7 @@ from seggpt_jax.data.decode import (
     opacity,
     opened,
     orientation,
+    rgb_of,
     turned,
 )
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
@@ -185,12 +186,7 @@ def _of_image(
         return np.array(image), ()
     if image.mode == "P":
         return _of_palette(image, alpha)
-    if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    if "transparency" in image.info:  # Pillow warns when it is dropped
-        image = image.copy()
-        del image.info["transparency"]
-    return np.array(image.convert("RGBA" if image.mode == "PA" else "RGB"))[..., :3], ()
+    return rgb_of(image), ()
 
 
 def _of_palette(
@@ -260,7 +256,8 @@ def _hardened(
         return values, ()
     if not exact and any(v not in (BACKGROUND, IGNORE) for v in listed):
         return np.repeat(values[..., None], 3, -1), ()
-    found = np.flatnonzero(np.bincount(values.ravel()))
+    counts = np.bincount(values.ravel())
+    found = np.flatnonzero(counts)
     if exact and all(v in listed or v in (BACKGROUND, IGNORE) for v in found.tolist()):
         return values, ()
     eight = values >> 8 if found[-1] >> 15 else values  # of 16 bits the upper 8
@@ -270,9 +267,8 @@ def _hardened(
     if not exact:
         return np.repeat(values[..., None], 3, -1), ()
     if len(found) > _BLENDS:
-        counts = np.bincount(values.ravel())[found]
         blends = np.bincount(values.ravel(), _steps(values)[0].ravel())[found]
-        count = np.count_nonzero(blends > _SLOPE * counts)
+        count = np.count_nonzero(blends > _SLOPE * counts[found])
         if count >= max(_BLENDS, len(found) / 2):
             raise BadRecord(
                 f"has {len(found)} values, and {count} of them only in edges between "

@@ -51,7 +51,6 @@ class CocoFile(NamedTuple):
     """names: category id -> name. images: in the order of their ids. notes: image id ->
     its annotations. found: what is wrong so far."""
 
-    path: Path
     names: dict[int, str]
     images: dict[Id, Listed]
     notes: dict[Id, list[Note]]
@@ -115,7 +114,7 @@ def read_coco(path: Path) -> CocoFile:
             notes.setdefault(image, []).append(note)
     for image in sorted(notes.keys() - images.keys(), key=_order):
         found.append(Skipped(f"image {image}", "has objects, but is not listed"))
-    return CocoFile(path, names, images, notes, found)
+    return CocoFile(names, images, notes, found)
 
 
 def read_lists(

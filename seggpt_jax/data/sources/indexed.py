@@ -20,10 +20,9 @@ from seggpt_jax.data.layout import (
     Layout,
     Listing,
     labels_of,
-    looked_up_in,
     lookup,
 )
-from seggpt_jax.data.masks import read_ids
+from seggpt_jax.data.masks import read_ids, unlisted
 from seggpt_jax.data.prepared import VERSION, is_prepared, read_manifest
 from seggpt_jax.data.sample import (
     BACKGROUND,
@@ -128,10 +127,11 @@ class _Opened(Indexed):
         return lookup({IGNORE: IGNORE} | self.labels)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
+        values, remarks = read_ids(io.BytesIO(mask), self.labels)
         if self.strict:
-            values, _ = read_ids(io.BytesIO(mask), self.labels)
             _check_strict(json.loads(annotation), values, self.labels)
-        return looked_up_in(mask, self.labels, self.table, CLASSES)
+        remarks += unlisted(values, self.labels, CLASSES)
+        return Decoded(self.table[values], remarks=remarks)
 
 
 def class_table(root: str | os.PathLike[str]) -> dict[int, str]:
