@@ -4,7 +4,7 @@ from pathlib import Path
 
 from seggpt_jax.trees import table
 from seggpt_jax.weights import hub
-from seggpt_jax.weights.names import KNOWN, Known, bundled, resolve
+from seggpt_jax.weights.names import KNOWN, Known, bundled
 
 _HEADINGS = ("model", "size", "licence", "where", "good for")
 _UNKNOWN = Known(0, "see its card", "")
@@ -13,7 +13,7 @@ _UNKNOWN = Known(0, "see its card", "")
 def run() -> None:
     """Prints bundled models, those in the hub's cache, and known ones to fetch."""
     cached = hub.cached()
-    rows = [_row(name, _bytes(resolve(name).path), "bundled") for name in bundled()]
+    rows = [_row(name, _bytes(path), "bundled") for name, path in bundled().items()]
     rows += [
         _row(one.shortest, one.size, f"cached, {one.commit[:7]}") for one in cached
     ]

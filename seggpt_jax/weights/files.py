@@ -35,6 +35,18 @@ def model_files(names: Iterable[str]) -> list[str]:
     return [*settings, *single] if single else []
 
 
+def parts(folder: Path) -> list[Path]:
+    """The files of the model in a folder, also those that an index misses. Raises
+    ValueError where there are several `.pth`."""
+    try:
+        found = model_files(path.name for path in folder.iterdir())
+    except ValueError as error:
+        raise ValueError(f"{folder} holds {error}") from error
+    if INDEX in found:
+        found += shards(folder / INDEX)
+    return [folder / name for name in found]
+
+
 def shards(index: Path) -> list[str]:
     """The files that hold the tensors, by the index of transformers."""
     where = read_json(index).get("weight_map")

@@ -21,6 +21,7 @@ from seggpt_jax.weights.files import (
     SUFFIXES,
     TORCH,
     model_files,
+    parts,
     read_json,
     shards,
 )
@@ -96,7 +97,7 @@ def _check(folder: Path) -> None:
     The cache names large files by their sha256, and keeps links to them. Where a file
     system has no links, nothing can be checked.
     """
-    for path in _parts(folder):
+    for path in parts(folder):
         wanted = path.readlink().name if path.is_symlink() else ""
         if _SHA256.fullmatch(wanted) and checksums.sha256(path) != wanted:
             raise ValueError(
@@ -131,19 +132,11 @@ def _kept(repository: str, revision: str) -> Cached | None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        parts = _parts(folder)
-        foreign = folder / CONFIG in parts and _foreign(folder / CONFIG)
+        found = parts(folder)
+        foreign = folder / CONFIG in found and _foreign(folder / CONFIG)
     except (ValueError, OSError):
         return False
-    return bool(parts) and not foreign and all(path.exists() for path in parts)
-
-
-def _parts(folder: Path) -> list[Path]:
-    """The files of the model in a folder, also those that an index misses."""
-    files = model_files(path.name for path in folder.iterdir())
-    if INDEX in files:
-        files += shards(folder / INDEX)
-    return [folder / file for file in files]
+    return bool(found) and not foreign and all(path.exists() for path in found)
 
 
 def _foreign(config: Path) -> str:

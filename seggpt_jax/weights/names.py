@@ -46,9 +46,10 @@ KNOWN = {
 }
 
 
-def bundled() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(p.name for p in _BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
+def bundled() -> dict[str, Path]:
+    """Name -> folder of the models that come with the package."""
+    found = sorted(_BUNDLED.iterdir()) if _BUNDLED.is_dir() else []
+    return {path.name: path for path in found}
 
 
 def resolve(name: str | os.PathLike) -> Model:
@@ -63,7 +64,7 @@ def resolve(name: str | os.PathLike) -> Model:
     if os.path.exists(text):
         return Model(Path(text), text)
     if text in bundled():
-        return Model(_BUNDLED / text, text)
+        return Model(bundled()[text], text)
     if isinstance(name, str) and hub.is_name(name):
         return Model(*hub.fetch(name))
     raise FileNotFoundError(

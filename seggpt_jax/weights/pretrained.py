@@ -18,9 +18,8 @@ from seggpt_jax.weights.files import (
     INDEX,
     SUFFIXES,
     TORCH,
-    model_files,
+    parts,
     read_json,
-    shards,
 )
 from seggpt_jax.weights.names import resolve
 from seggpt_jax.weights.origins import complete
@@ -67,7 +66,7 @@ def _load(path: Path, raw: bool) -> Weights:
         return Weights(SegGPTConfig.read(settings), params)
     if _is_run(path):
         return _load_run(path, raw)
-    if found := _torch_files(path):
+    if found := [p for p in parts(path) if p.name not in (CONFIG, INDEX)]:
         return _load_torch(path, found)
     raise FileNotFoundError(
         f"{path} holds no model: neither a release nor a training run (with {CONFIG} "
@@ -140,17 +139,6 @@ def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
     if cls is not None and np.any(cls[0, 0]):
         notes.append("the unused position of the cls token was dropped")
     return Weights(config, params, notes=tuple(notes))
-
-
-def _torch_files(path: Path) -> list[Path]:
-    """The files with tensors in a folder: transformers' files, or one `.pth`."""
-    try:
-        found = model_files(p.name for p in path.iterdir())
-    except ValueError as error:
-        raise ValueError(f"{path} holds {error}") from error
-    if INDEX in found:
-        found = shards(path / INDEX)
-    return [path / name for name in found if name != CONFIG]
 
 
 def _merge(files: list[Path]) -> dict[str, np.ndarray]:
