@@ -58,6 +58,14 @@ def random_palette(
     return np.array(chosen[len(apart_from) :], np.uint8).reshape(count, 3)
 
 
+def by_label(
+    labels: np.ndarray, palette: np.ndarray
+) -> dict[int, tuple[int, int, int]]:
+    """Label -> colour, in plain numbers, of labels `[c]` and colours `[c, 3]`."""
+    rows = zip(labels.tolist(), palette.tolist(), strict=True)
+    return {label: (r, g, b) for label, (r, g, b) in rows}
+
+
 @functools.cache
 def spread_palette(
     count: int, apart_from: tuple[tuple[int, int, int], ...] = (BLACK,)

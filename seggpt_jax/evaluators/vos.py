@@ -286,10 +286,11 @@ class Evaluator(common.Evaluator):
             small(group.sample.image), small(group.target), small(sample.image),
             small(truth), self.engine.fetch(painting)[0], small(painted(pred)),
         )  # fmt: skip
+        scored = self._scored(frame)
         values = [
             region_similarity(pred == n, sample.segments == n)
             for n in group.objects
-            if n in self._scored(frame)
+            if n in scored
         ]
         score = f"J {np.mean(values):.2f} in this frame" if values else "not annotated"
         return Row(cells, f"{video}   {score}")

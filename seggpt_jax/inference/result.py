@@ -117,7 +117,6 @@ def make_result(
     found, confidence, share = decoded
     sums = np.bincount(found.ravel(), confidence.ravel(), len(labels))
     counts = np.bincount(found.ravel(), minlength=len(labels))
-    rows = zip(labels.tolist(), palette.tolist(), strict=True)
     return Result(
         segments=labels[found],
         colors=palette[found],
@@ -129,7 +128,7 @@ def make_result(
         },
         shares=Shares(labels, lambda label: share(int(np.searchsorted(labels, label)))),
         painting=painting,
-        palette={label: (r, g, b) for label, (r, g, b) in rows},
+        palette=colors.by_label(labels, palette),
         time=time,
     )
 

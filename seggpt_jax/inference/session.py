@@ -232,14 +232,16 @@ class Session:
         """Starts the device on a frame."""
         if not self._groups:
             return _known(self._open(read))
+        labels, palette = self._legend()
         painted = []
         for group in self._groups:
+            # Among all labels that are followed; 0 for those that are dropped.
+            places = np.where(group.live, np.searchsorted(labels, group.labels), 0)
             painting, group.memory = self._fns.step(
                 self._params, group.memory, read.job.queries, group.palette
             )
-            painted.append((painting, group.palette, self._places(group)))
-        legend = self._legend()
-        finish = functools.cache(lambda: _finish(read, painted, *legend))
+            painted.append((painting, group.palette, places))
+        finish = functools.cache(lambda: _finish(read, painted, labels, palette))
         self._shown = read, finish
         return finish
 
@@ -308,11 +310,6 @@ class Session:
         labels = np.sort(np.concatenate([[0], *followed])).astype(np.int32)
         palette = [self._colors[label] for label in labels.tolist()]
         return labels, np.array(palette, np.uint8)
-
-    def _places(self, group: _Group) -> np.ndarray:
-        """The places of a group's labels among all that are followed; 0 for others."""
-        labels, _ = self._legend()
-        return np.where(group.live, np.searchsorted(labels, group.labels), 0)
 
     def _new_colors(self, labels: np.ndarray) -> np.ndarray:
         """Colours of labels, 0 first: as they were, or far from all others."""

@@ -44,7 +44,7 @@ def by_class(
             )
         file = files[path] = files.get(path) or Annotations(path)
         kept = ids_of(file.names, classes, path)
-        shape = images.read_rgb(picture).shape
+        shape = images.read_image(picture).pixels.shape
         first = count if kind == "instance" else None
         found, shown = file.segments(Path(picture), shape[:2], kept, first)
         chosen.append(found)

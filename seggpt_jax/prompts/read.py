@@ -46,8 +46,7 @@ class Prompts(NamedTuple):
 
     def colors_by_label(self) -> dict[int, tuple[int, int, int]]:
         """Label -> colour, in plain numbers."""
-        rows = zip(self.labels.tolist(), self.palette.tolist(), strict=True)
-        return {label: (r, g, b) for label, (r, g, b) in rows}
+        return colors.by_label(self.labels, self.palette)
 
 
 def read_prompts(
