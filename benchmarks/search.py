@@ -159,7 +159,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--checkpoint", required=True, help="a model's name (docs/inference.md)"
+        "--checkpoint", required=True, help="a model's name (docs/models.md)"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of sets")
     parser.add_argument("--splits", nargs="+", default=["val", "test"])

@@ -5,7 +5,7 @@
 
 The model is the checkpoint's. `--config.model.dtype=float32` changes its dtype, and so
 on for all settings that are not geometry. Data sets are expected in the folders of
-their types (docs/data.md).
+their types (docs/datasets.md).
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
     python -m seggpt_jax.main --config=configs/vitl.py --workdir=DIR \
         --config.data_dir=DATA --config.init_from=PAINTER
 
-9,000 steps of 2,048 canvases of 896 x 448: about 8.7e19 FLOP. docs/data.md tells how
-to get each data set. Smaller forms of the same program:
+9,000 steps of 2,048 canvases of 896 x 448: about 8.7e19 FLOP. docs/datasets.md tells
+how to get each data set. Smaller forms of the same program:
 
     configs/vitl.py:tiny      runs anywhere in minutes, on procedural scenes
     configs/vitl.py:overfit   memorises 8 fixed pairs: if it cannot, something is broken

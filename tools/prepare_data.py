@@ -4,7 +4,7 @@
 
 Writes DATA/ade20k/1.0.0. Training takes it instead of the owners' files, and
 tensorflow-datasets reads it too. After a stop, run the command again: it goes on where
-it stopped. docs/data.md lists the sets and the folders they need.
+it stopped. docs/datasets.md lists the sets and the folders they need.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The forward pass in two parts, prompts and query: the same function, at less cost.
 
 For p prompts the plain model runs p whole canvases and repeats much of its work. Here
-every part is computed once (docs/design.md section 6):
+every part is computed once (docs/speed.md):
 
 * Before the merge the target stream reads no pixel of the query, whose target is
   hidden. So this stream depends on the prompts alone: `encode` and `join` compute it

@@ -124,8 +124,8 @@ def open_groups(
     if missing and (not skip_missing or len(missing) == len(calls)):
         listed = ", ".join(f"{call.name} (folder {call.root})" for call in missing)
         raise ValueError(
-            f"data is missing for: {listed}. docs/data.md tells how to get each data "
-            f"set, and how to bring any as an indexed folder; skip_missing=True leaves "
+            f"data is missing for: {listed}. docs/datasets.md tells how to get each "
+            f"data set, docs/data.md how to bring your own; skip_missing=True leaves "
             f"out what is not there"
         )
     groups: dict[str, dict[str, Any]] = {group: {} for group in specs}

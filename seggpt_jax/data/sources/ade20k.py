@@ -48,7 +48,7 @@ class Ade20k(Folders):
             raise ValueError(
                 f"{root}: this is the full ADE20K, its masks *_seg.png of thousands "
                 f"of classes; SceneParse150 is wanted, ADEChallengeData2016.zip "
-                f"(docs/data.md)"
+                f"(docs/datasets.md)"
             )
         yield ade / "images" / FOLDERS[split], ade / "annotations" / FOLDERS[split]
 

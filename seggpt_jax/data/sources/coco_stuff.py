@@ -56,6 +56,6 @@ class CocoStuff(Folders):
         if not maps.is_dir() and next(root.glob(f"**/{alone}"), None):
             raise ValueError(
                 f"{root}: {alone} has maps of stuff alone, in other numbers; "
-                f"stuffthingmaps_trainval2017.zip is wanted (docs/data.md)"
+                f"stuffthingmaps_trainval2017.zip is wanted (docs/datasets.md)"
             )
         yield first_folder(root, name, f"images/{name}"), maps
