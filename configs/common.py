@@ -87,6 +87,7 @@ def base() -> ConfigDict:
             "vertical_flip": 0.0,
             "jitter": (0.4, 0.4, 0.2, 0.1),
             "jitter_prob": 0.8,
+            "swap_sides": True,
         }
     )
     c.context = ConfigDict(

@@ -31,6 +31,11 @@ class Window(NamedTuple):
     flip_x: bool = False
     flip_y: bool = False
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether left and right change places; two flips are a half turn."""
+        return self.flip_x != self.flip_y
+
     def part(self, x0: float, y0: float, x1: float, y1: float) -> "Window":
         """The window of a part of the view; x0 ... y1 are shares of the view, 0..1."""
         # What is on the left of a flipped view comes from the right of the image.
@@ -53,6 +58,8 @@ class View:
     crop_scale: share of the image's area. crop_ratio: width / height of the crop.
     flip, vertical_flip: probabilities. jitter: strengths of brightness, contrast,
     saturation (factor 1 +- strength) and hue (turn by +- strength of a circle).
+    swap_sides: in a mirrored view, labels of left and right parts (`Sample.sides`)
+    change places: a mirrored left arm is a right arm.
     """
 
     crop_scale: tuple[float, float] = (0.3, 1.0)
@@ -61,6 +68,7 @@ class View:
     vertical_flip: float = 0.0
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
     jitter_prob: float = 0.8
+    swap_sides: bool = True
 
     def __post_init__(self):
         low, high = self.crop_scale
@@ -83,6 +91,18 @@ class View:
         flip_x, flip_y = (rng.random(2) < (self.flip, self.vertical_flip)).tolist()
         left, top, width, height = map(float, box)
         return Window(left, top, width, height, flip_x, flip_y)
+
+    def cut_segments(
+        self, sample: Sample, window: Window, size: tuple[int, int]
+    ) -> np.ndarray:
+        """The window of a sample's segments int32 `[h, w]` at `size`."""
+        segments = cut_segments(sample.segments, window, size)
+        if self.swap_sides and window.mirrored and sample.sides:
+            swapped = segments.copy()
+            for label, other in sample.sides.items():
+                swapped[segments == label] = other
+            return swapped
+        return segments
 
     def cut_image(
         self,

@@ -263,10 +263,10 @@ class Context:
         """Draws a window for every tile and cuts the segments."""
         windows, frame = [], np.empty(self.size, np.int32)
         for tile in tiles:
-            segments = tile.sample.segments
-            window = self.view.window(segments.shape, rng).part(*tile.part)
+            shape = tile.sample.segments.shape
+            window = self.view.window(shape, rng).part(*tile.part)
             place = frame[tile.rows, tile.cols]
-            place[:] = augment.cut_segments(segments, window, place.shape)
+            place[:] = self.view.cut_segments(tile.sample, window, place.shape)
             windows.append(window)
         classes = augment.visible(frame, self.settings.min_share)
         return Side(tiles, windows, frame, classes)

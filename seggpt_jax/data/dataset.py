@@ -16,7 +16,14 @@ from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
 from seggpt_jax.data.decode import Remark, check_bits, naming_errors, read_image
 from seggpt_jax.data.layout import Decoded, Layout, RawRecord, Skipped
-from seggpt_jax.data.sample import BACKGROUND, IGNORE, Sample, kind_of
+from seggpt_jax.data.sample import (
+    BACKGROUND,
+    CATEGORY,
+    IGNORE,
+    Sample,
+    kind_of,
+    sides_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +108,8 @@ class Dataset:
             raise ValueError(
                 f"{name}: classes and exclude_classes both have {shorten(both)}"
             )
+        by_name = self.kind == CATEGORY and not self.same_image_only
+        self._sides = sides_of(self.class_names) if by_name else {}
         self._check_shown(chosen=classes is not None)
         self._log_unused()
 
@@ -184,7 +193,9 @@ class Dataset:
         elif segments.shape != image.shape[:2]:
             mask = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
             segments = np.asarray(mask)
-        sample = Sample(image, segments, self.kind, visible(segments), beside)
+        sample = Sample(
+            image, segments, self.kind, visible(segments), beside, self._sides
+        )
         return sample, remarks
 
     def record_id(self, index: int) -> str:

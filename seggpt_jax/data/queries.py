@@ -119,7 +119,7 @@ class Queries:
     ) -> tuple[Window, np.ndarray]:
         for _ in range(self.settings.tries):
             window = self.view.window(sample.segments.shape, rng)
-            segments = augment.cut_segments(sample.segments, window, self.size)
+            segments = self.view.cut_segments(sample, window, self.size)
             seen = augment.visible(segments, self.settings.min_share)
             if task.shows(seen):
                 return window, segments

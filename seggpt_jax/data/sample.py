@@ -1,6 +1,7 @@
 """Samples, the sources that yield them, and the error for a bad record."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +11,9 @@ from seggpt_jax.config import shorten
 
 CATEGORY, INSTANCE = 0, 1  # `kind`: which type embedding the model adds
 BACKGROUND, IGNORE = 0, 255  # the two reserved labels of `segments`
+
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 
 KINDS = {"category": CATEGORY, "instance": INSTANCE}
 
@@ -34,7 +38,8 @@ class Sample:
     labels in `classes`. kind: `CATEGORY`, where classes are ids of categories, or
     `INSTANCE`, where they are numbers of instances. classes: the labels in sight.
     beside: of a record that stands for one class, the other classes that its mask
-    shows; they are background in `segments`.
+    shows; they are background in `segments`. sides: labels that a mirror image
+    exchanges (`sides_of`).
     """
 
     image: np.ndarray
@@ -42,6 +47,19 @@ class Sample:
     kind: int
     classes: tuple[int, ...]
     beside: tuple[int, ...] = ()
+    sides: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+
+def sides_of(names: Mapping[int, str]) -> dict[int, int]:
+    """Label -> the label that a mirror image shows in its place, of classes whose names
+    differ in the word left or right alone, such as left-arm and right-arm."""
+    labels = {name.lower(): label for label, name in names.items()}
+    found = {}
+    for name, label in labels.items():
+        other = _SIDE.sub(lambda word: _OTHER_SIDE[word[0]], name)
+        if other != name and other in labels:
+            found[label] = labels[other]
+    return found
 
 
 @runtime_checkable

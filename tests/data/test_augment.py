@@ -6,8 +6,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from seggpt_jax.data import augment
-from seggpt_jax.data.augment import View, Window
-from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, Sample
+from seggpt_jax.data.augment import View, Window, whole
+from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, Sample, sides_of
 
 STILL = View(jitter_prob=0.0)
 
@@ -15,7 +15,7 @@ STILL = View(jitter_prob=0.0)
 def show(view, sample, rng, size=(48, 48)) -> Sample:
     """One view of a sample, cut as `data.context` cuts it."""
     window = view.window(sample.segments.shape, rng)
-    segments = augment.cut_segments(sample.segments, window, size)
+    segments = view.cut_segments(sample, window, size)
     image = view.cut_image(sample.image, window, size, rng)
     return Sample(image, segments, sample.kind, augment.visible(segments))
 
@@ -133,6 +133,29 @@ def test_images_are_cut_as_pillow_cuts_them(flip):
     )
     theirs = np.asarray(theirs)
     np.testing.assert_array_equal(ours, theirs[:, ::-1] if flip else theirs)
+
+
+@pytest.mark.parametrize("flips", [(0, 0), (1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_mirrored_left_part_is_a_right_part(flips, swap):
+    """One mirror exchanges the sides; two are a half turn, which does not."""
+    segments = np.zeros((8, 10), np.int32)
+    segments[1:3, :3], segments[5:7, 6:9], segments[4, :] = 1, 2, 3
+    sides = sides_of({1: "Left_arm", 2: "right_arm", 3: "left"})
+    sample = Sample(
+        np.zeros((8, 10, 3), np.uint8), segments, CATEGORY, (1, 2, 3), sides=sides
+    )
+    view = View(swap_sides=swap)
+    window = whole((8, 10))._replace(flip_x=bool(flips[0]), flip_y=bool(flips[1]))
+    expected = segments[:: 1 - 2 * flips[1], :: 1 - 2 * flips[0]]
+    if swap and sum(flips) == 1:
+        expected = np.choose(expected, [0, 2, 1, 3])
+    np.testing.assert_array_equal(view.cut_segments(sample, window, (8, 10)), expected)
+
+
+def test_sides_differ_in_one_word_alone():
+    names = {1: "left-arm", 2: "right-arm", 3: "left-leg", 4: "bright arm", 5: "arm"}
+    assert sides_of(names) == {1: 2, 2: 1}
 
 
 def test_flips_happen_as_often_as_asked():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.dataset import Dataset, Raw
 from seggpt_jax.data.sample import IGNORE, BadRecord
-from seggpt_jax.data.sources import isaid
+from seggpt_jax.data.sources import isaid, make_layout
 from tests.support import miniatures
 from tests.support.layouts import (
     agrees,
@@ -118,6 +118,15 @@ def test_names_of_many_kinds(tmp_path):
     agrees(source)
     assert shown(source) == {"b": ["glove"], "très petit": ["glove"]}
     assert [s.id for s in source.store.catalog.skipped] == ["c"]
+
+
+def test_sides_of_lip_are_those_of_kept_classes(data):
+    pairs = {14: 15, 16: 17, 18: 19}
+    sides = pairs | {right: left for left, right in pairs.items()}
+    assert raw("lip", data / "lip", "train")[0].sides == sides
+    store = Raw(make_layout("lip", {}), data / "lip", "train")
+    kept = Dataset(store, "lip", classes=["right-shoe", "glove"])
+    assert kept[0].sides == {} == raw("loveda", data / "loveda", "train")[0].sides
 
 
 def test_images_and_masks_of_many_modes(tmp_path):

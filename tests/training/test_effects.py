@@ -28,7 +28,8 @@ STILL = {
 
 class Ramps:
     """Red says where a pixel is from left to right, green from top to bottom, and blue
-    of which record it is. Class 1 to 4 in the middle, 5 and 6 in two corners."""
+    of which record it is. Class 1 to 4 in the middle, 5 and 6 in two corners;
+    1 and 2 are a left and a right part, as are 3 and 4."""
 
     class_names = {c: str(c) for c in range(1, 7)}
     same_image_only = False
@@ -49,7 +50,8 @@ class Ramps:
         segments = np.zeros((64, 64), np.int32)
         segments[16:48, 16:48] = 1 + index % 4
         segments[:20, :16], segments[-20:, -16:] = 5, 6
-        return Sample(image, segments, CATEGORY, (1 + index % 4, 5, 6))
+        sides = {1: 2, 2: 1, 3: 4, 4: 3}
+        return Sample(image, segments, CATEGORY, (1 + index % 4, 5, 6), sides=sides)
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ ROWS = {
     "view.vertical_flip": (1.0, "pairs"),
     "view.jitter": ((0.1, 0.1, 0.1, 0.1), "pairs"),
     "view.jitter_prob": (0.0, "pairs"),
+    "view.swap_sides": (False, "pairs"),
     "recolor.max_colors": (1, "pairs"),
     "recolor.all_prob": (1.0, "pairs"),
     "recolor.min_distance": (250.0, "pairs"),

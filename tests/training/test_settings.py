@@ -37,6 +37,7 @@ PAPER = {
     "view.vertical_flip": 0.0,
     "view.jitter": (0.4, 0.4, 0.2, 0.1),
     "view.jitter_prob": 0.8,
+    "view.swap_sides": True,
     "recolor.fixed": False,
     "masking.share": 784 / 1568,
     "masking.half_prob": 0.1,
