@@ -1,11 +1,13 @@
 """SegGPT ViT-L/16 as the paper trains it, on all its data sets.
 
     python -m seggpt_jax.main --config=configs/vitl.py --workdir=DIR \
-        --config.data_dir=DATA --config.init_from=PAINTER
+        --config.data_dir=DATA --config.init_from=BAAI/Painter
 
 9,000 steps of 2,048 canvases of 896 x 448: about 8.7e19 FLOP. docs/datasets.md tells
-how to get each data set. Smaller forms of the same program:
+how to get each data set. Other forms of the same program:
 
+    configs/vitl.py:vitb      ViT-B, the smaller model of Table S3
+    configs/vitl.py:scratch   from random parameters instead of Painter's
     configs/vitl.py:tiny      runs anywhere in minutes, on procedural scenes
     configs/vitl.py:overfit   memorises 8 fixed pairs: if it cannot, something is broken
 """
@@ -13,17 +15,55 @@ how to get each data set. Smaller forms of the same program:
 from configs import common
 from seggpt_jax.config import parse_argument
 
+HELD_OUT = ("ade20k", "cityscapes", "lip", "voc")  # training sets with a val split
+
 
 def get_config(argument=None):
-    """`:tiny` and `:overfit`, or nothing for the paper's run."""
-    arg = parse_argument(argument, tiny=False, overfit=False)
+    """`:tiny`, `:overfit`, or the paper's run; `:vitb` and `:scratch` change that."""
+    arg = parse_argument(argument, tiny=False, overfit=False, vitb=False, scratch=False)
     c = common.base()
     c.sources = common.paper_sources()
     if arg["tiny"] or arg["overfit"]:
         _shrink(c)
+    else:
+        _watch(c)
     if arg["overfit"]:
         _overfit(c)
+    if arg["vitb"]:
+        c.model.size = "b16"
+    if arg["scratch"]:
+        _from_scratch(c)
     return c
+
+
+def _watch(c):
+    """Few-shot episodes of validation images, every 1,000 steps. They show whether the
+    run learns; the paper's rows are those of configs/eval.py."""
+    c.evals = common.ordered(
+        heldout={
+            "type": "fewshot",
+            "sources": {
+                name: {"type": name, "folder": name, "split": "val"}
+                for name in HELD_OUT
+            },
+            "episodes": 200,
+            "batch_size": 64,
+            "shots": (1,),
+        }
+    )
+    c.best = "heldout/mean/1shot/miou"
+
+
+def _from_scratch(c):
+    """A first stage that learns to paint (docs/train.md, "From scratch"), then the
+    paper's. It was tried on small models only, never at this size."""
+    c.optim.layer_decay = 1.0
+    c.masking.half_prob = 0.5
+    find = common.stage(
+        steps=9000, lr=1e-4, warmup=1800, loss="l2",
+        max_foreground_weight=12.0, background_prob=0.7,
+    )  # fmt: skip
+    c.stages = common.ordered(find=find, paint=c.stages.paint)
 
 
 def _shrink(c):

@@ -133,7 +133,21 @@ def train(config, workdir: str) -> dict[str, float] | None:
     """`config.mode = "train"`: trains to the end of the last stage, from the newest
     intact checkpoint in `workdir` if there is one. Returns what `follow` does."""
     settings = read_settings(config)
+    check_start(settings)
     return follow(Loop(settings, Path(workdir), Whole(settings)))
+
+
+def check_start(settings: RunSettings):
+    """Refuses to train random parameters by settings for pre-trained ones: layer-wise
+    decay would leave the first layers as they are drawn."""
+    decay = settings.optim.layer_decay
+    if not settings.init_from and decay < 1:
+        raise ValueError(
+            f"setting init_from is empty, but optim.layer_decay={decay} is for "
+            "pre-trained parameters: give weights to start from, a path or a name of "
+            "the hub (the paper's run starts from BAAI/Painter), or train from random "
+            "parameters with optim.layer_decay=1 (configs/vitl.py:scratch)"
+        )
 
 
 def follow(loop: "Loop") -> dict[str, float] | None:

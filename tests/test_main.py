@@ -12,6 +12,8 @@ from PIL import Image
 from configs import vitl
 from seggpt_jax import main
 from seggpt_jax.runs import runtime
+from seggpt_jax.train import check_start
+from seggpt_jax.training.settings import read_settings
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -144,8 +146,20 @@ def test_wrong_settings(tmp_path, settings, message):
         assert message in refused(tiny.config("batch=8", **settings), workdir)
 
 
+def test_forms_of_the_papers_run():
+    config = vitl.get_config("scratch,vitb")
+    assert config.model.size == "b16" and config.optim.layer_decay == 1
+    assert [*config.stages] == ["find", "paint"] and config.stages.find.loss == "l2"
+    check_start(read_settings(config))
+    assert config.stages.paint == vitl.get_config().stages.paint
+
+
 def test_paper_config_lists_the_data_that_is_missing(tmp_path):
-    message = refused(vitl.get_config(), tmp_path / "run")
+    config = vitl.get_config()
+    message = refused(config, tmp_path / "run")
+    assert "init_from is empty" in message and "BAAI/Painter" in message
+    config.init_from = "shapes"
+    message = refused(config, tmp_path / "run")
     assert "coco_instance" in message and "stare" in message
     assert "docs/data.md" in message
 

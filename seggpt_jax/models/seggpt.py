@@ -203,8 +203,9 @@ def _init_tokens(key, *shape: int):
     return 0.02 * jax.random.normal(key, shape)
 
 
-# Initialisers as MAE and the released code: Xavier kernels, zero biases and relative
-# positions, tokens and positions of standard deviation 0.02.
+# Initialisers as MAE: Xavier kernels, zero biases and relative positions, tokens and
+# positions of standard deviation 0.02. The released code draws its linear layers from a
+# truncated normal of 0.02 instead, which matters to runs from random parameters only.
 INITIALIZERS = {
     "patch_embed": _init_patch_embed,
     "pos_embed": lambda key, c: 0.02 * jax.random.truncated_normal(

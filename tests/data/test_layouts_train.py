@@ -125,7 +125,7 @@ def test_sides_of_lip_are_those_of_kept_classes(data):
     sides = pairs | {right: left for left, right in pairs.items()}
     assert raw("lip", data / "lip", "train")[0].sides == sides
     store = Raw(make_layout("lip", {}), data / "lip", "train")
-    kept = Dataset(store, "lip", classes=["right-shoe", "glove"])
+    kept = Dataset(store, "lip", classes=["right-shoe", "face"])
     assert kept[0].sides == {} == raw("loveda", data / "loveda", "train")[0].sides
 
 

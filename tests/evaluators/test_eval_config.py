@@ -19,6 +19,18 @@ def test_rows_load(name):
     assert config.evals[name].type in evaluate.EVALUATORS
 
 
+def test_a_row_takes_arguments():
+    row = eval_config.get_config("fss1000,shots=4,ensemble=spatial").evals.fss1000
+    assert row.shots == (4,) and row.ensemble == "spatial"
+    row = eval_config.get_config("lvis92i,shots=5").evals.lvis92i
+    assert {spec.shots for spec in row.sources.values()} == {*row.shots} == {5}
+    for name in ("davis16", "davis17", "ytvos18", "mose"):
+        row = eval_config.get_config(f"{name},memory=7").evals[name]
+        assert row.memories == (7,)
+    with pytest.raises(ValueError, match="'k' is unknown; choices: memory"):
+        eval_config.get_config("davis17,k=7")
+
+
 def test_unknown_rows_are_named():
     with pytest.raises(ValueError, match="eval.py:davis15; did you mean 'davis1"):
         eval_config.get_config("davis15")

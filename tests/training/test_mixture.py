@@ -183,7 +183,8 @@ def test_weights_of_stages_are_checked(weights, message):
 
 
 def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
-    """configs/vitl.py, as it is, but for the size of the model and of the batch."""
+    """configs/vitl.py, as it is, but for the size of the model and of the batch, random
+    parameters, and the split of its episodes. It has the score that `best` names."""
     c = vitl.get_config()
     c.data_dir = str(data)
     c.model = {
@@ -197,6 +198,10 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
     }
     c.loader = {"batch_size": 16, "threads": 2, "workers": 0, "prefetch": 2}
     c.stages.paint.steps, c.stages.paint.warmup, c.log_every = 3, 1, 1
+    c.optim.layer_decay = 1.0
+    c.evals.heldout.episodes, c.evals.heldout.batch_size = 2, 2
+    for spec in c.evals.heldout.sources.values():
+        spec.split = "train"
     tiny.one_device(monkeypatch)
     train.train(c, str(tmp_path / "run"))
     rows = [
@@ -205,6 +210,7 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
     ]
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == 3 and np.isfinite(losses).all()
+    assert 0 <= rows[-1][c.best] <= 1
 
 
 def test_episodes_of_layouts(data):
