@@ -8,31 +8,25 @@ The same command resumes a run that was stopped. Exit status: 0 when the run is 
 error in the input, which one `error:` line names (--verbosity=1 adds the traceback).
 """
 
-import re
 import sys
 import traceback
 from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runs import hosts, paths
 from seggpt_jax.runs.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
+from seggpt_jax.training import config_file
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.tune import tune
 
 MODES = {"train": train, "evaluate": evaluate, "tune": tune}
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None,
-    "Configuration file, with an optional :argument. --config.NAME=VALUE changes one "
-    "setting of it.",
-    lock_config=True,
-)  # fmt: skip
+_CONFIG = config_file.define_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything a run writes.")
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"],
@@ -105,27 +99,13 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, and the config file with it."""
     try:
         for text in argv:
-            # Parsing the flag would load the file. Its argument may be any text.
-            if re.match(r"--config=\w+:/", text):
-                paths.check("--config", text.removeprefix("--config="))
+            if text.startswith("--config="):  # parsing the flag would load the file
+                config_file.check_place(text.removeprefix("--config="))
         rest = flags.FLAGS(argv)
         _CONFIG.value.items  # noqa: B018  a config file that failed to load raises here
-    except (
-        flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError
-    ) as error:  # fmt: skip
-        _fail(_first_cause(error), "--verbosity=1" in argv)
+    except config_file.ERRORS as error:
+        _fail(config_file.first_cause(error), "--verbosity=1" in argv)
     return rest
-
-
-def _first_cause(error: Exception) -> str:
-    """The message of the innermost error: ml_collections nests errors."""
-    while error.args and isinstance(error.args[0], Exception):
-        error = error.args[0]
-    text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
-    if isinstance(error, KeyError):
-        return "unknown setting " + text.replace("\n", ". ")
-    # The last line of a traceback, or of the places that were searched for the file.
-    return re.sub(r"^(\w+Error: |\[Errno \d+\] )", "", text.splitlines()[-1].strip())
 
 
 def _fail(message: str, show_traceback: bool) -> NoReturn:

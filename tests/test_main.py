@@ -13,6 +13,7 @@ from configs import vitl
 from seggpt_jax import main
 from seggpt_jax.runs import runtime
 from seggpt_jax.train import check_start
+from seggpt_jax.training import config_file
 from seggpt_jax.training.settings import read_settings
 from tests import tiny
 from tests.conftest import REPOSITORY
@@ -80,7 +81,7 @@ CAUSES = [
 
 @pytest.mark.parametrize("error, cause", CAUSES)
 def test_first_cause_is_one_line(error, cause):
-    text = main._first_cause(error)
+    text = config_file.first_cause(error)
     assert text.startswith(cause) and "\n" not in text
 
 

@@ -10,18 +10,23 @@ import jax
 from absl import logging
 
 from seggpt_jax.cli import (
+    check_command,
+    config_args,
     inputs,
     mask_command,
     model_args,
     models_command,
+    prepare_command,
     segment_command,
     serve_command,
+    show_command,
     tune_command,
     video_command,
 )
 from seggpt_jax.models.attention import choose
 from seggpt_jax.runs import paths
 from seggpt_jax.runs.runtime import cache_compiled
+from seggpt_jax.training import config_file
 from seggpt_jax.weights.convert import FORMS, convert
 from seggpt_jax.weights.names import DEFAULT, bundled
 
@@ -36,6 +41,10 @@ _EXAMPLES = """examples:
       photos/ --out results
   seggpt mask cat.jpg --box 10,20,200,180 --out cat-mask.png
   seggpt video --model runs/mini --first first-frame-mask.png clip.mp4 --out results
+  seggpt check indexed --root my-data
+  seggpt check --config configs/vitl.py --config.data_dir=DATA
+  seggpt show --config configs/vitl.py:tiny --out batch.png
+  seggpt prepare ade20k --root ADEChallengeData2016 --out DATA
   seggpt tune --model runs/mini --data my-data --out prompt.safetensors
   seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
@@ -46,9 +55,11 @@ _EXAMPLES = """examples:
   seggpt doctor
 """
 # How arguments are given, where it is not --NAME.
-_ARGUMENTS = {"inputs": "INPUT", "video": "VIDEO", "image": "IMAGE", "forms": "--as"}
+_ARGUMENTS = {"inputs": "INPUT", "video": "VIDEO", "image": "IMAGE", "type": "TYPE",
+              "forms": "--as"}  # fmt: skip
 _PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
-_NO_PATHS = ("--host", "--token", "--license")
+_NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam_flags", "--config",
+             "--changes")  # fmt: skip
 _DEFAULTED = (
     f"no --model given: taking {DEFAULT}, a small bundled model, for trials "
     "and research only (its data's licences); for real work give the authors' weights: "
@@ -57,9 +68,9 @@ _DEFAULTED = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs a command. Exit status: 0 done; 1 done, except for the files listed; 2
-    stopped, with one `error:` line; 130 interrupted."""
-    args = _parser().parse_args(argv)
+    """Runs a command. Exit status: 0 done; 1 done, except for the files listed, or
+    faults were found; 2 stopped, with one `error:` line; 130 interrupted."""
+    args = _read(argv)
     logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
     logging.set_stderrthreshold("info")
     failed: list[inputs.Failed] = []
@@ -70,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
             args.model = DEFAULT
             print(_DEFAULTED, file=sys.stderr)
         cache_compiled()
-        args.run(args, failed)
+        status = args.run(args, failed) or 0
     # RuntimeError: jax has no device, or too little memory on it.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if args.verbose:
@@ -86,8 +97,19 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(status or (1 if failed else 0))
 
 
+def _read(argv: list[str] | None) -> argparse.Namespace:
+    """The options; changed settings of a config are known only to the config."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest := config_args.take_changes(args, rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
 def _check_paths(args) -> None:
     """Holds every option of a command against the places that it may name."""
+    if config := getattr(args, "config", None):
+        config_file.check_place(config)
     given = {_ARGUMENTS.get(name, f"--{name}"): x for name, x in vars(args).items()}
     paths.check_all(given, _PLACES, free=_NO_PATHS)
 
@@ -127,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
     model_args.add_arguments(tuned)
     tune_command.add_arguments(tuned)
 
+    checked = command("check", _check, "data sets, read to the last record")
+    check_command.add_arguments(checked)
+
+    shown = command("show", _show, "a picture of what training sees")
+    show_command.add_arguments(shown)
+
+    prepared = command("prepare", _prepare, "a data set as files that are fast to read")
+    prepare_command.add_arguments(prepared)
+
     for name, run, help in (
         ("serve", _serve, "an HTTP server, with a page to draw on"),
         ("demo", _demo, "the same, and the page is opened"),
@@ -162,6 +193,18 @@ def _mask(args, failed: list[inputs.Failed]) -> None:
 
 def _tune(args, failed: list[inputs.Failed]) -> None:
     tune_command.run(args)
+
+
+def _check(args, failed: list[inputs.Failed]) -> int:
+    return 0 if check_command.run(args) else 1
+
+
+def _show(args, failed: list[inputs.Failed]) -> None:
+    show_command.run(args)
+
+
+def _prepare(args, failed: list[inputs.Failed]) -> None:
+    prepare_command.run(args)
 
 
 def _serve(args, failed: list[inputs.Failed]) -> None:

@@ -168,7 +168,7 @@ class Dataset:
             if remark.what not in self._said:
                 self._said.add(remark.what)
                 logger.warning(
-                    "%s: %s; first in %s: %s (tools/check_data.py lists all)",
+                    "%s: %s; first in %s: %s (seggpt check lists all)",
                     self.name, remark.what, name, remark.detail,
                 )  # fmt: skip
         return sample

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seggpt_jax.data import check
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.prepared import Prepared
 from seggpt_jax.data.sources import make_layout
 from tests.data.test_layouts_eval import write_pickle
 from tests.support.layouts import mask, photo, raw, save, write_json, write_lines
-from tools import check_data
 
 
 def video(root, name, frames, masks, below=""):
@@ -176,9 +176,7 @@ def test_what_a_list_names_and_is_not_there_is_named(kind, tmp_path, capsys):
     split, settings, lost = KINDS[kind](root)
     source = raw(kind, root, split, **settings)
     assert sorted(item.id for item in source.lost) == lost
-    assert not check_data.run(
-        *check_data.open_named(kind, str(root), [split], settings)
-    )
+    assert not check.run(*check.open_named(kind, str(root), [split], settings))
     out = capsys.readouterr().out
     assert all(name in out for name in lost)
     # Prepared, the same are lost: no evaluation takes the rest for the whole.

@@ -1,4 +1,4 @@
-"""tools/check_data.py finds what is wrong, and nothing else."""
+"""`seggpt check` finds what is wrong, and nothing else."""
 
 import shutil
 import subprocess
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from seggpt_jax.cli import check_command
+from seggpt_jax.data import check as data_check
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.sources import make_layout, open_sources
 from tests import tiny
 from tests.support import miniatures
 from tests.support.folders import write
 from tests.support.layouts import mask, photo
-from tools import check_data
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ def voc(tmp_path):
 
 
 def check(kind, root, *splits, **settings):
-    return check_data.run(*check_data.open_named(kind, str(root), [*splits], settings))
+    return data_check.run(*data_check.open_named(kind, str(root), [*splits], settings))
 
 
 def test_nothing_is_wrong(voc, capsys):
@@ -96,7 +97,7 @@ def test_ones_own_data(tmp_path, capsys):
     assert check("indexed", tmp_path / "pets", "train")
     assert not check("indexed", tmp_path / "pets", "train", strict=True)
     with pytest.raises(ValueError, match="has no splits of its own; name --splits"):
-        check_data.open_named("png_folders", str(tmp_path), [], {"ids": {"cat": 1}})
+        data_check.open_named("png_folders", str(tmp_path), [], {"ids": {"cat": 1}})
 
 
 def test_a_config(voc, capsys):
@@ -107,7 +108,7 @@ def test_a_config(voc, capsys):
     voc, scenes = {"type": "voc", "split": "val"}, {"type": "shapes", "length": 9}
     heldout = {"both": {"members": {"voc": voc, "scenes": scenes}}}
     c.evals.few = {"type": "fewshot", "sources": heldout, "episodes": 1}
-    assert check_data.run(*check_data.open_configured(c))
+    assert data_check.run(*check_command.open_configured(c))
     out = capsys.readouterr().out
     assert "mine: 2 records" in out and "voc: 1 records" in out
 
@@ -123,17 +124,17 @@ def test_the_command(voc):
     (voc / "JPEGImages/2007_000002.jpg").write_bytes(b"")
     assert run("voc", f"--root={voc.parent}", "--splits=val").returncode == 1
     wrong = run("vok", f"--root={voc.parent}")
-    assert wrong.returncode == 1 and "Traceback" not in wrong.stderr
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
     assert "there is no 'vok'; did you mean 'voc'?" in wrong.stderr
 
 
 def test_what_is_not_there(voc):
     with pytest.raises(ValueError, match="data is missing for: voc train"):
-        check_data.open_named("voc", str(voc / "no"), ["train"], {})
+        data_check.open_named("voc", str(voc / "no"), ["train"], {})
 
 
 def test_every_miniature_of_the_paper_is_fine(tmp_path):
     data = miniatures.write_all(tmp_path / "data")
     for kind in miniatures.SETS:
         source = open_sources({"x": {"type": kind, "split": "train"}}, data)
-        assert check_data.run(source, {}), kind
+        assert data_check.run(source, {}), kind

@@ -1,0 +1,93 @@
+"""The commands about data: configs with changed settings, and what they write."""
+
+import runpy
+import sys
+
+import pytest
+from PIL import Image
+
+from seggpt_jax.cli import command
+from tests.conftest import REPOSITORY
+from tests.support.folders import write
+
+# ml_collections loads config files so.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+TINY = f"--config={REPOSITORY / 'configs/vitl.py'}:tiny"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the command in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "cache_compiled", lambda: "")
+
+    def run(*argv):
+        with pytest.raises(SystemExit) as stopped:
+            command.main([*map(str, argv)])
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def test_a_batch_is_shown(run, tmp_path):
+    code, out, _ = run("show", TINY, "--out", "new/b.png", "--rows", 2, "--step", 7)
+    assert code == 0 and out == "new/b.png: rows 0 to 1 of the batch of step 7\n"
+    assert run("show", TINY, "--out", "new/c.png", "--rows", 4)[0] == 0
+    with Image.open("new/b.png") as two, Image.open("new/c.png") as four:
+        assert 1.5 * two.height < four.height
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["--step=99999"], "setting --step = 99999: must be in [0, "),
+        (["--config.sead=1"], "unknown setting 'sead'. Did you mean"),
+        (["--config.seed=x"], "flag --config.seed=x: invalid literal for int()"),
+        (["--config.loader.batch_size=4"], "setting --rows = 8: must be in [1, 4]"),
+        (["--config=nothere.py"], "nothere.py"),
+        (["--out=b.jpg"], "--out b.jpg: give a name that ends in .png"),
+    ],
+)
+def test_what_cannot_be_shown(run, tmp_path, argv, said):
+    code, out, err = run("show", TINY, *argv)
+    assert (code, out) == (2, "") and err.startswith("error: ") and said in err
+    assert err.count("\n") == 1 and not [*tmp_path.iterdir()]
+
+
+def test_options_that_there_are_not_are_refused(run):
+    """Settings are for commands that have a config, and need one."""
+    for argv in (["show", TINY, "--rwos=1"], ["show", TINY, "--config.seed"],
+                 ["show", "--config.seed=1"],
+                 ["models", "--config.seed=1"]):  # fmt: skip
+        code, _, err = run(*argv)
+        assert code == 2 and "unrecognized arguments: --" in err
+
+
+def test_check_takes_a_type_or_a_config(run, tmp_path):
+    write(tmp_path / "pets")
+    code, out, _ = run("check", "indexed", "--root=pets", "--splits=train")
+    assert code == 0 and out.endswith("nothing is wrong\n")
+    code, out, _ = run("check", "indexed", "--root=pets", "--set=strict=True")
+    assert code == 1 and "\nwrong: " in out
+    assert run("check", TINY)[:2] == (0, "nothing is wrong\n")  # scenes are drawn
+    for argv in ([], ["indexed"], ["--root=pets"], ["indexed", "--root=pets", TINY]):
+        code, _, err = run("check", *argv)
+        assert code == 2 and err.startswith("error: give ")
+
+
+def test_a_set_is_prepared(run, tmp_path):
+    write(tmp_path / "pets")
+    argv = ["indexed", "--root=pets", "--out=data", "--name=all", "--workers=0"]
+    code, out, _ = run("prepare", *argv, "--splits=train", "--shard-records=1")
+    assert code == 0 and "data/all/1.0.0: train has 2 records in 2 files" in out
+    assert run("check", "indexed", "--root=data/all")[0] == 0
+
+
+@pytest.mark.parametrize("path", [*REPOSITORY.glob("tools/*.py")], ids=lambda p: p.name)
+def test_a_tool_is_the_command(path, monkeypatch):
+    called = []
+    monkeypatch.setattr(command, "main", called.append)
+    monkeypatch.setattr(sys, "argv", [str(path), "--out=x"])
+    runpy.run_path(str(path), run_name="__main__")
+    ((name, *rest),) = called
+    assert rest == ["--out=x"] and f"`seggpt {name}`" in path.read_text()
