@@ -12,6 +12,7 @@ from absl import logging
 from seggpt_jax.cli import (
     check_command,
     config_args,
+    index_command,
     inputs,
     mask_command,
     model_args,
@@ -144,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
 
     mask = command("mask", _mask, "the mask of an example, by a box or points")
     mask_command.add_arguments(mask)
+
+    tables = command("index", index_command.run, "tables of your images and masks")
+    index_command.add_arguments(tables)
 
     tuned = command("tune", _tune, "a prompt learned from an indexed folder")
     model_args.add_arguments(tuned)

@@ -1,0 +1,112 @@
+"""Which mask belongs to which image, and which images are held out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from seggpt_jax.config import shorten
+from seggpt_jax.pictures.listing import kinds, look_into
+
+_SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_EVERY = 5  # one image of so many is held out
+_LEAST = 4  # images of a class, of which two are held out: a query and its prompt
+
+
+class Pairs(NamedTuple):
+    """files: path below the folder of images, without its ending -> image, mask. notes:
+    for the user, what was left out."""
+
+    files: dict[str, tuple[Path, Path]]
+    notes: list[str]
+
+
+def pair(images: Path, masks: Path) -> Pairs:
+    """Pairs the pictures of two folders, and of the folders in them, by their paths
+    without endings. Where no two are equal, what all names of a folder begin and end
+    with does not count: `a_photo.jpg` goes with `gt_a.png`.
+
+    Raises ValueError where nothing fits together.
+    """
+    ours, theirs = _by_stem(images), _by_stem(masks)
+    if not ours.keys() & theirs.keys():
+        ours, theirs = _varying(ours), _varying(theirs)
+    both = {stem: (path, theirs[stem]) for stem, path in ours.items() if stem in theirs}
+    if not both:
+        one, other = next(iter(ours.values())), next(iter(theirs.values()))
+        raise ValueError(
+            f"no image of {images} and mask of {masks} have the same name, apart from "
+            f"what all names of a folder begin or end with: {one.name}, {other.name}"
+        )
+    notes = []
+    for found, what in ((ours, "images without a mask"), (theirs, "masks without one")):
+        alone = [path for stem, path in found.items() if stem not in both]
+        if alone:
+            notes.append(f"left out: {len(alone)} {what}: {shorten(alone, 3)}")
+    return Pairs(both, notes)
+
+
+def splits_of(names: Sequence[str], shown: Mapping[str, Sequence[int]]) -> list[str]:
+    """The split of every image. names: paths without endings. shown: name -> classes.
+
+    Where the first folder in all paths is `train`, `val` or `test`, that one. Else a
+    fifth of the images of each class, rarest first, is `val`: two or more of four or
+    more, one of two or three. They are spread evenly over the images by name.
+    """
+    folders = [name.split("/")[0].lower() for name in names]
+    if all("/" in name for name in names) and set(folders) <= set(_SPLITS):
+        return [_SPLITS[folder] for folder in folders]
+    members: dict[int | None, list[str]] = {}
+    for name in sorted(names):
+        for label in shown[name] or (None,):
+            members.setdefault(label, []).append(name)
+    held: set[str] = set()
+    rarest = sorted(members.items(), key=lambda x: (len(x[1]), str(x[0])))
+    for label, own in rarest:
+        wanted = max(2 if len(own) >= _LEAST else 1, round(len(own) / _EVERY))
+        if len(own) < (_EVERY if label is None else 2):
+            continue
+        taken = sum(name in held for name in own)
+        free = [n for n in own if n not in held and not _half(members, held, shown[n])]
+        more = min(max(0, wanted - taken), len(free))
+        held |= {free[(2 * k + 1) * len(free) // (2 * more)] for k in range(more)}
+    return ["val" if name in held else "train" for name in names]
+
+
+def _half(
+    members: Mapping[int | None, list[str]], held: set[str], labels: Sequence[int]
+) -> bool:
+    """Whether half of the images of one of the labels are held out already."""
+    return any(
+        2 * (1 + sum(name in held for name in members[label])) > len(members[label])
+        for label in labels
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    inside = look_into(folder, deep=True)
+    found: dict[str, Path] = {}
+    for path in inside.pictures:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise ValueError(f"{found[stem]} and {path} have the same name")
+        found[stem] = path
+    if not found:
+        there = kinds(inside.others) or "nothing"
+        raise ValueError(f"{folder} has no picture; it has {there}")
+    return found
+
+
+def _varying(found: Mapping[str, Path]) -> dict[str, Path]:
+    """The names without what all begin and end with."""
+    stems = [*found]
+    start = len(os.path.commonprefix(stems))
+    end = len(os.path.commonprefix([stem[start:][::-1] for stem in stems]))
+    cut = {stem[start : len(stem) - end]: path for stem, path in found.items()}
+    return cut if len(cut) == len(found) else dict(found)
