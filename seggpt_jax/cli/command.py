@@ -56,7 +56,7 @@ _EXAMPLES = """examples:
   seggpt doctor
 """
 # How arguments are given, where it is not --NAME.
-_ARGUMENTS = {"inputs": "INPUT", "video": "VIDEO", "image": "IMAGE", "type": "TYPE",
+_ARGUMENTS = {"inputs": "INPUT", "images": "IMAGES", "masks": "MASKS", "video": "VIDEO", "image": "IMAGE", "type": "TYPE",
               "forms": "--as"}  # fmt: skip
 _PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
 _NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam_flags", "--config",
