@@ -111,7 +111,10 @@ def _check_paths(args) -> None:
     """Holds every option of a command against the places that it may name."""
     if config := getattr(args, "config", None):
         config_file.check_place(config)
-    given = {_ARGUMENTS.get(name, f"--{name}"): x for name, x in vars(args).items()}
+    given = {
+        _ARGUMENTS.get(name, f"--{name.replace('_', '-')}"): x
+        for name, x in vars(args).items()
+    }
     paths.check_all(given, _PLACES, free=_NO_PATHS)
 
 

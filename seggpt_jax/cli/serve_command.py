@@ -6,6 +6,7 @@ import os
 import threading
 import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="requests at once (default: %(default)s)")  # fmt: skip
     add("--sets", type=int, default=32, metavar="N",
         help="sets of prompts that are kept (default: %(default)s)")  # fmt: skip
+    add(
+        "--label-studio-media",
+        type=Path,
+        metavar="DIR",
+        help="the images of Label Studio's tasks, which are found there by name",
+    )
+    add(
+        "--label-studio-keep",
+        type=Path,
+        metavar="DIR",
+        help="where Label Studio's annotations are kept for the next start",
+    )
+    add(
+        "--label-studio-examples",
+        type=int,
+        default=5,
+        metavar="N",
+        help="annotations of a project that are prompts (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) -> None:
@@ -43,6 +63,7 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
     # Imported late: only these commands need the packages.
     from seggpt_jax.serve.app import make_app
     from seggpt_jax.serve.gate import Limits
+    from seggpt_jax.serve.label_studio.backend import Settings
     from seggpt_jax.serve.run import bind, is_local, serve
 
     if not args.token and not is_local(args.host):
@@ -53,6 +74,10 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
     if args.port not in range(2**16):
         raise ValueError(f"--port {args.port}: 0 to 65535 is wanted")
     limits = Limits(args.max_megabytes, args.max_megapixels, args.queue, sets=args.sets)
+    label_studio = Settings(
+        args.label_studio_media, args.label_studio_keep, args.label_studio_examples
+    )
+    label_studio.check()
     with bind(args.host, args.port) as taken:
         host, port = taken.getsockname()[:2]
         predictor = load()
@@ -62,7 +87,10 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
         print(f"{url} (stop: Ctrl-C)", flush=True)
         if browser:
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
-        serve(make_app(predictor, predictor.model_name, limits, args.token), taken)
+        app = make_app(
+            predictor, predictor.model_name, limits, args.token, label_studio
+        )
+        serve(app, taken)
 
 
 def _warm(predictor: Predictor) -> None:

@@ -84,3 +84,17 @@ def _rings(part: np.ndarray) -> list[np.ndarray]:
         turned = ways != np.roll(ways, 1)
         rings.append(np.stack([columns[turned], rows[turned]], -1))
     return rings
+
+
+def simplify(polygon: np.ndarray, slack: float) -> np.ndarray:
+    """A polygon `[n, 2]` of fewer points, none of whose old points is farther than
+    `slack` from its lines (Douglas and Peucker, 1973). Raises ValueError without
+    OpenCV."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ValueError(
+            "polygons of few points need OpenCV: pip install 'seggpt_jax[serve]'"
+        ) from error
+    fewer = cv2.approxPolyDP(polygon.astype(np.int32)[:, None], slack, closed=True)
+    return fewer[:, 0] if len(fewer) > 2 else polygon

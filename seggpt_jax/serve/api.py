@@ -24,6 +24,7 @@ _RANGES = {_PNG: _PNG, "image/*": _PNG, "*/*": _PNG, _JSON: _JSON,
 _STATUS = {
     400: "A body that is no form, or the address of another machine",
     401: "No token, or a wrong one",
+    403: "Asked by a page of another site",
     413: "More bytes, pixels or prompts than the server takes",
     415: "A file that is no picture of a known format",
     422: "A picture or mask that cannot be used, or a field that is missing",

@@ -62,6 +62,22 @@ def test_limits_out_of_range_are_named(capsys, monkeypatch):
     assert text == "error: limit queue = 0: must be at least 1\n"
 
 
+def test_folders_of_label_studio_that_cannot_be_used_are_named(
+    capsys, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    gone, file = str(tmp_path / "gone"), str(tmp_path / "file")
+    for options, text in (
+        (["--label-studio-media", gone],
+         f"--label-studio-media {gone}: no such folder"),
+        (["--label-studio-keep", file], f"--label-studio-keep {file} is no folder"),
+        (["--label-studio-examples", "0"],
+         "--label-studio-examples 0: must be at least 1"),
+        (["--label-studio-media", "gs://bucket"], "--label-studio-media"),
+    ):  # fmt: skip
+        assert f"error: {text}" in stopped(capsys, monkeypatch, *options)
+
+
 def test_what_must_be_installed_is_named(capsys, monkeypatch):
     there = importlib.util.find_spec
 
