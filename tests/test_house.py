@@ -11,9 +11,11 @@ import re
 import sys
 
 import pytest
+from absl.flags import FLAGS
 from ml_collections import ConfigDict
 
 from configs import common
+from seggpt_jax import main
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -59,10 +61,28 @@ def test_commands_name_configs_that_load(path):
         module.get_config(argument or None)
 
 
+def anchors(path):
+    """The anchors of a page, as GitHub names its headings."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), f"{path.name}: {target}"
+    text = path.read_text()
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        page = path.parent / target if target else path
+        assert page.exists(), f"{path.name}: {target}"
+        assert not anchor or anchor in anchors(page), f"{path.name}: {target}#{anchor}"
+
+
+def test_every_flag_of_the_main_program_is_documented():
+    flags = FLAGS.get_key_flags_for_module(main)
+    text = (ROOT / "docs/commands.md").read_text()
+    rows = re.findall(r"^\| `--(\w+)` \|(.*?) \|", text, re.MULTILINE)
+    defaults = {"auto": " `auto`", 100: " `100`", 0: " `0`", None: ""}
+    assert dict(rows) == {flag.name: defaults[flag.default] for flag in flags}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)

@@ -34,7 +34,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def _commands():
-    parser = command._parser()
+    parser = command.make_parser()
     (commands,) = [
         a for a in parser._actions if isinstance(a, argparse._SubParsersAction)
     ]

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _read(argv: list[str] | None) -> argparse.Namespace:
     """The options; changed settings of a config are known only to the config."""
-    parser = _parser()
+    parser = make_parser()
     args, rest = parser.parse_known_args(argv)
     if rest := config_args.take_changes(args, rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -118,7 +118,8 @@ def _check_paths(args) -> None:
     paths.check_all(given, _PLACES, free=_NO_PATHS)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments of `seggpt` and of all its commands."""
     parser = argparse.ArgumentParser(
         "seggpt",
         description="Segment images and videos the way an example shows.",

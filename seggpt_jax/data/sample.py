@@ -34,12 +34,15 @@ class BadRecord(ValueError):
 class Sample:
     """One image with its segmentation.
 
-    image: uint8 `[h, w, 3]`. segments: int32 `[h, w]` of `BACKGROUND`, `IGNORE` and of
-    labels in `classes`. kind: `CATEGORY`, where classes are ids of categories, or
-    `INSTANCE`, where they are numbers of instances. classes: the labels in sight.
-    beside: of a record that stands for one class, the other classes that its mask
-    shows; they are background in `segments`. sides: labels that a mirror image
-    exchanges (`sides_of`).
+    Attributes:
+      image: uint8 `[h, w, 3]`.
+      segments: int32 `[h, w]` of `BACKGROUND`, `IGNORE` and of labels in `classes`.
+      kind: `CATEGORY`, where classes are ids of categories, or `INSTANCE`, where they
+        are numbers of instances.
+      classes: the labels in sight.
+      beside: of a record that stands for one class, the other classes that its mask
+        shows; they are background in `segments`.
+      sides: labels that a mirror image exchanges (`sides_of`).
     """
 
     image: np.ndarray

@@ -34,9 +34,10 @@ from seggpt_jax.weights.names import DEFAULT
 class PromptSet:
     """Prompts, encoded once for any number of images (`Predictor.encode_prompts`).
 
-    prompts: as they were given, at the model's size. encoded: by the model; None of
-    candidates that are chosen for each image. names: label -> class; empty where the
-    prompts do not say.
+    Attributes:
+      prompts: as they were given, at the model's size.
+      encoded: by the model; None of candidates that are chosen for each image.
+      names: label -> class; empty where the prompts do not say.
     """
 
     prompts: Prompts
@@ -56,7 +57,7 @@ class PromptSet:
 
 
 class Predictor:
-    """Segments images and videos as its prompts show it.
+    """Segments images and videos as its prompts show it::
 
         predictor = Predictor.from_pretrained("BAAI/seggpt-vit-large")
         predictor.set_prompts("cat.jpg", "cat-mask.png")
@@ -118,11 +119,13 @@ class Predictor:
     ) -> "Predictor":
         """A predictor with weights of any form that `pretrained.load` reads.
 
-        name: the path of a release, a training run, a `.pth` or `.safetensors` file or
-        a folder of transformers; else a bundled name; else `owner/name[@revision]` of
-        the Hugging Face hub, such as `BAAI/seggpt-vit-large`, which is fetched once.
-        dtype: `float32`, or `bfloat16`. attention: one of `models.attention.CHOICES`.
-        settings: as of `Predictor`.
+        Args:
+          name: the path of a release, a training run, a `.pth` or `.safetensors` file
+            or a folder of transformers; else a bundled name; else
+            `owner/name[@revision]` of the Hugging Face hub, which is fetched once.
+          dtype: `float32`, or `bfloat16`.
+          attention: one of `models.attention.CHOICES`.
+          settings: as of `Predictor`.
         """
         model, weights = load_model(name, dtype=dtype, attention=attention)
         return cls(
@@ -162,15 +165,18 @@ class Predictor:
     ) -> None:
         """Encodes prompts, for all images that follow.
 
-        pictures: one or several, as `images.read_image` takes them, or an array
-        `[p, h, w, c]` of several. targets: a segmentation for each, as
-        `images.read_mask` takes them, or an array `[p, h, w]` of label maps. Label maps
-        and masks are painted in one palette of colours far apart. Paintings are used as
-        they are, and their colours get the labels 1, 2, ... by frequency. A target that
-        is the path of a `.json` is a COCO file: the objects that it has of the picture,
-        which is a path too. kind: `category`, or `instance` where labels number
-        instances. names: label -> class, of the other targets. classes: the names of
-        the classes that are shown; without them, all are.
+        Label maps and masks are painted in one palette of colours far apart. Paintings
+        are used as they are; their colours get the labels 1, 2, ... by frequency.
+
+        Args:
+          pictures: one or several, as `images.read_image` takes them, or an array
+            `[p, h, w, c]` of several.
+          targets: a segmentation for each, as `images.read_mask` takes them, or an
+            array `[p, h, w]` of label maps. The path of a `.json` is a COCO file: the
+            objects that it has of the picture, which is a path too.
+          kind: `category`, or `instance` where labels number instances.
+          names: label -> class, of targets that are no COCO file.
+          classes: the names of the classes that are shown; without them, all are.
 
         Raises ValueError that names the prompt; the earlier prompts then stay.
         """
@@ -224,11 +230,15 @@ class Predictor:
         """Chooses `count` of many examples, given as `set_prompts` takes them, to be
         the prompts of all images that follow.
 
-        by: `score` takes the examples that segment the other examples best, each as the
-        only prompt, and returns them; n examples cost n * (n - 1) images. `similarity`
-        chooses anew for every image: it takes the examples that look most like the
-        image, and they are the `choice` of its result. Raises ValueError; the earlier
-        prompts then stay.
+        Args:
+          pictures, targets, kind, names, classes: as of `set_prompts`.
+          count: how many are chosen.
+          by: `score` takes the examples that segment the other examples best, each as
+            the only prompt, and returns them; n examples cost n (n - 1) images.
+            `similarity` chooses anew for every image: it takes the examples that look
+            most like the image, and they are the `choice` of its result.
+
+        Raises ValueError; the earlier prompts then stay.
         """
         pool, named = self._read(pictures, targets, kind, names, classes)
         search.check(by, count, pool.images.shape[1])
@@ -271,7 +281,9 @@ class Predictor:
         """Segments one image -> `Result`; a list -> a list; an iterator -> a generator,
         which reads the next images while the device is busy with these.
 
-        prompts: of `encode_prompts`; without them, those that are set.
+        Args:
+          pictures: as `images.read_image` takes them.
+          prompts: of `encode_prompts`; without them, those that are set.
         """
         segment = functools.partial(self._segment, prompts or self._prompted())
         if self._nearest and prompts is None:
@@ -287,10 +299,12 @@ class Predictor:
         """A video to be given frame by frame, which takes corrections, new objects and
         the end of objects in its midst.
 
-        first: the segmentation of the first frame, as `set_prompts` takes it; without
-        it, the prompts set before start the video. memory: number of last frames that
-        serve as prompts too, each with its own result as target (paper, "Context
-        Ensemble").
+        Args:
+          first: the segmentation of the first frame, as `set_prompts` takes it; without
+            it, the prompts set before start the video.
+          memory: number of last frames that serve as prompts too, each with its own
+            result as target (paper, "Context Ensemble").
+          kind: of the objects, `category` or `instance`.
         """
         if first is None and self._nearest:
             raise ValueError(
@@ -313,11 +327,13 @@ class Predictor:
     ) -> Iterator[Result]:
         """Segments a video, all objects in one pass; yields a `Result` per frame.
 
-        frames: a video file, decoded frame by frame, or images. first, memory, kind: as
-        of `video`. corrections, additions: the number of a frame, from 0 -> its mask,
-        as `Session.correct` and `Session.add` take it. ahead: 1 reads the next frames
-        while this one is segmented; 0 gives each result before the next frame is read,
-        as a camera wants it.
+        Args:
+          frames: a video file, decoded frame by frame, or images.
+          first, memory, kind: as of `video`.
+          corrections, additions: the number of a frame, from 0 -> its mask, as
+            `Session.correct` and `Session.add` take it.
+          ahead: 1 reads the next frames while this one is segmented; 0 gives each
+            result before the next frame is read, as a camera wants it.
 
         Raises ValueError; after the last frame, for a mask of a frame that is not.
         """

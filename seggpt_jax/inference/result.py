@@ -16,16 +16,18 @@ from seggpt_jax.prompts.read import Prompts
 class Result:
     """A segmented image, or a frame of a video.
 
-    segments: labels int32 `[h, w]` at the image's size, 0 background. colors: the same
-    labels in the prompts' colours, uint8 `[h, w, 3]`. confidence: share of the label in
-    every pixel, 0..1, `[h, w]`. scores: each found label -> mean confidence over its
-    pixels. shares: each label of the prompts, 0 too -> its share in every pixel, 0..1,
-    float32 `[h, w]`, made when it is asked for; the shares of a pixel sum to 1.
-    painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the model's size,
-    or `[t, H, W, 3]` of t tiles, or of t groups of objects of a video. palette: label
-    -> colour. choice: the prompts chosen for this image, None where all images share
-    their prompts. time: of a frame, seconds since the start of its video; None where
-    nothing tells it.
+    Attributes:
+      segments: labels int32 `[h, w]` at the image's size, 0 background.
+      colors: the same labels in the prompts' colours, uint8 `[h, w, 3]`.
+      confidence: share of the label in every pixel, 0..1, `[h, w]`.
+      scores: each found label -> mean confidence over its pixels.
+      shares: each label of the prompts, 0 too -> its share in every pixel, 0..1,
+        float32 `[h, w]`, made when it is asked for; the shares of a pixel sum to 1.
+      painting: the model's raw output, float32 `[H, W, 3]` in 0..255 at the model's
+        size, or `[t, H, W, 3]` of t tiles, or of t groups of objects of a video.
+      palette: label -> colour.
+      choice: the prompts chosen for this image, None where all images share theirs.
+      time: of a frame, seconds since the start of its video; None where nothing tells.
     """
 
     segments: np.ndarray

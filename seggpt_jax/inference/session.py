@@ -62,7 +62,7 @@ class _Group:
 
 
 class Session:
-    """Segments a video frame by frame, and takes corrections.
+    """Segments a video frame by frame, and takes corrections::
 
         session = predictor.video("labels-of-frame-0.png")
         for frame in frames:
@@ -109,7 +109,8 @@ class Session:
         """Segments the next frame. The first one has the segmentation that the session
         was made with, if any, as its result.
 
-        frame: as `images.read_image` takes it, or a `video.Frame`, which has a time.
+        Args:
+          frame: as `images.read_image` takes it, or a `video.Frame`, which has a time.
         """
         number = self._shown[0].number + 1 if self._shown else 0
         return self._advance(self._read(number, frame))()
@@ -118,8 +119,9 @@ class Session:
         """Takes the right segmentation of the last frame, which is its result now and
         stays a prompt. A second correction of a frame replaces the first.
 
-        mask: as `Predictor.set_prompts` takes it, in labels that are followed. A label
-        that it does not show is not in the frame.
+        Args:
+          mask: as `Predictor.set_prompts` takes it, in labels that are followed. A
+            label that it does not show is not in the frame.
         """
         read, _ = self._last("correct")
         name = images.name_of(mask, f"correction of frame {read.number}")
@@ -138,10 +140,12 @@ class Session:
     def add(self, mask: Picture) -> Result:
         """Follows more objects from the last frame on. Returns its result with them.
 
-        mask: labels that are not followed yet; or a binary mask of 0 and 255, or of
-        bool, which gets the next free label. Objects that are added together are
-        followed in one pass, apart from the others. A pixel goes to the object with the
-        largest share.
+        Objects that are added together are followed in one pass, apart from the others.
+        A pixel goes to the object with the largest share.
+
+        Args:
+          mask: labels that are not followed yet; or a binary mask of 0 and 255, or of
+            bool, which gets the next free label.
         """
         read, finish = self._last("add")
         name = images.name_of(mask, f"new objects of frame {read.number}")

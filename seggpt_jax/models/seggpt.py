@@ -43,12 +43,15 @@ def quarters(depth: int) -> tuple[int, ...]:
 class SegGPTConfig:
     """Geometry and numerics. `SegGPTConfig.of("l16")` is the released model.
 
-    canvas: rows and columns in pixels that the relative-position tables are made for.
-    For any other 2:1 canvas the tables are interpolated. pos_grid: side of the square
-    position table (14: MAE at 224). merge_after: image and target streams are averaged
-    after this block. taps: blocks whose outputs the decoder reads. remat: which values
-    of a block the backward pass computes again. It is one policy for all blocks, or one
-    for each group of blocks: up to the merge, then up to each tap.
+    Attributes:
+      canvas: rows and columns in pixels that the relative-position tables are made for.
+        For any other 2:1 canvas the tables are interpolated.
+      pos_grid: side of the square position table (14: MAE at 224).
+      merge_after: image and target streams are averaged after this block.
+      taps: blocks whose outputs the decoder reads.
+      remat: which values of a block the backward pass computes again. It is one policy
+        for all blocks, or one for each group of blocks: up to the merge, then up to
+        each tap.
     """
 
     width: int

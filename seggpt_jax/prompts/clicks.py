@@ -40,11 +40,15 @@ def example(
 ) -> Example:
     """An example of one object, which is marked in a picture.
 
-    box: left, top, right and bottom of the object, in pixels; right and bottom are the
-    first that are outside. points: (x, y, inside), where inside is true on the object
-    and false on the background. scribble: a picture of the same size with strokes: in
-    label 1, or in any colour but red, on the object; in label 2, or in red, on the
-    background. bits: as of `images.read_image`.
+    Args:
+      picture: as `images.read_image` takes it.
+      box: left, top, right and bottom of the object, in pixels; right and bottom are
+        the first that are outside.
+      points: (x, y, inside), where inside is true on the object and false on the
+        background.
+      scribble: a picture of the same size with strokes: in label 1, or in any colour
+        but red, on the object; in label 2, or in red, on the background.
+      bits: as of `images.read_image`.
 
     Without a box the object is looked for around the marks, and only connected parts
     that hold a mark are kept. Raises ValueError that names the picture and the mark.

@@ -80,7 +80,10 @@ def open_sources(
     `exclude`; each set hides those of `exclude_classes` (names) that it has.
     `{"members": {name: spec}}` stands for several sources.
 
-    skip_missing: leave out sources whose folder is missing, with a line in the log.
+    Args:
+      specs: name -> the type and settings of a source.
+      data_dir: the folder of the data sets.
+      skip_missing: leave out sources whose folder is missing, with a line in the log.
 
     Returns name -> source (`data.sample.Source`); a set of "*" has its own name.
 
