@@ -3,7 +3,8 @@
     python -m seggpt_jax.main --config=configs/eval.py:davis17 --workdir=runs/davis17 \
         --config.checkpoint=runs/vitl/checkpoints --config.data_dir=DATA
 
-A row takes arguments: `:fss1000,shots=5,ensemble=spatial`, `:davis17,memory=7`.
+A row takes arguments: `:fss1000,shots=5,ensemble=spatial`, `:davis17,memory=7`. `:all`
+are all rows of the paper whose data is there; `seggpt report` makes a page of results.
 
 The model is the checkpoint's. `--config.model.dtype=float32` changes its dtype, and so
 on for all settings that are not geometry. Data sets are expected in the folders of
@@ -199,15 +200,25 @@ ROWS = {
 
 
 def get_config(argument=None):
-    """`:NAME`, one of `ROWS`, with arguments of its function."""
+    """`:NAME`, one of `ROWS`, with arguments of its function; or `:all`, the paper's
+    rows whose data is there."""
     name, _, rest = (argument or "").partition(",")
-    if name not in ROWS:
-        raise ValueError(f"configs/eval.py:{argument}{suggest(name, ROWS)}")
     c = common.base()
     c.mode = "evaluate"
     c.model = ConfigDict()
+    if argument == "all":
+        c.skip_missing = True
+        c.evals = common.ordered(**{n: _row(n) for n in ROWS if n != "indexed"})
+    elif name in ROWS:
+        c.evals[name] = _row(name, rest)
+    else:
+        choices = [*ROWS, "all"]
+        raise ValueError(f"configs/eval.py:{argument}{suggest(name, choices)}")
+    return c
+
+
+def _row(name, arguments=""):
     row = ROWS[name]
     given = inspect.signature(row).parameters.values()
-    settings = row(**parse_argument(rest, **{p.name: p.default for p in given}))
-    c.evals[name] = {"about": " ".join(row.__doc__.split()), **settings}
-    return c
+    settings = row(**parse_argument(arguments, **{p.name: p.default for p in given}))
+    return {"about": " ".join(row.__doc__.split()), **settings}

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from seggpt_jax.config import construct, plain, require, suggest
-from seggpt_jax.data.sources import open_groups
+from seggpt_jax.data.sources import MissingData, open_groups
 from seggpt_jax.evaluators import report
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Evaluator
@@ -25,7 +25,7 @@ from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
 from seggpt_jax.runs.writer import Writer
 from seggpt_jax.training.mixture import build_dataset
-from seggpt_jax.training.settings import complete, read_settings
+from seggpt_jax.training.settings import RunSettings, complete, read_settings
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
 from seggpt_jax.weights.names import pinned
@@ -61,8 +61,8 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     stored, first = json.dumps(plain(config)), hosts.is_first()
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE, complete))
     engine, patch = Engine(model, mesh), model.config.patch
-    groups = build_groups(
-        config.evals, config.data_dir, engine,
+    groups, left_out = _build_rows(
+        config, engine,
         dataset=functools.cache(lambda: build_dataset(config, engine.size, patch)[1]),
     )  # fmt: skip
     params, step = place_params(weights, model, mesh), weights.step
@@ -78,6 +78,8 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         jax.set_mesh(mesh),
         jax.transfer_guard("disallow"),
     ):
+        if first:
+            report.write_left_out(Path(workdir) / RESULTS, left_out)
         for group in groups:
             found = score_group(group, params, writer, Path(workdir), config, about)
             scores, intervals = scores | found[0], intervals | found[1]
@@ -87,6 +89,29 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         config.checkpoint, step, report.summary(scores, intervals),
     )  # fmt: skip
     return scores
+
+
+def _build_rows(
+    config: RunSettings, engine: Engine, **offers: Callable[[], Any]
+) -> tuple[list["Group"], dict[str, str]]:
+    """The groups of `config.evals`; and with `skip_missing` those whose data is not
+    there, name -> reason."""
+    groups: list[Group] = []
+    left_out: dict[str, str] = {}
+    folders: list[Path] = []
+    for name, settings in config.evals.items():
+        try:
+            groups += build_groups({name: settings}, config.data_dir, engine, **offers)
+        except MissingData as error:
+            if not config.skip_missing:
+                raise
+            folders += error.folders
+            left_out[name] = "no folder " + ", ".join(map(str, error.folders))
+            logging.warning("left out: evals.%s, %s", name, left_out[name])
+    if not groups:
+        listed = ", ".join(dict.fromkeys(map(str, folders)))
+        raise MissingData(f"no row of evals has its data: no folder {listed}", folders)
+    return groups, left_out
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,8 @@ def test_a_config_may_leave_settings_out(tmp_path):
 def test_training_without_sections(tmp_path, monkeypatch):
     config = tiny.config("evals")
     del config.masking, config.context, config.recolor, config.mesh, config.tune
-    del config.mode, config.optim, config.view.flip
+    del config.mode, config.view.flip
+    config.optim = {"layer_decay": 1.0}
     tiny.one_device(monkeypatch)
     scores = main.run(config, str(tmp_path))
     assert "heldout/shapes/1shot/miou" in scores

@@ -41,6 +41,7 @@ def get_config(argument=None):
         argument, steps=6, first=3, batch=2, lr=1e-3, ema=0.9, evals=False
     )
     c = common.base()
+    c.optim.layer_decay = 1.0  # the parameters are random
     c.model = {
         "size": "ti16", "width": 16, "depth": 2, "heads": 2, "patch": 8,
         "canvas": (64, 32), "pos_grid": 4, "merge_after": 0, "taps": (0, 1),

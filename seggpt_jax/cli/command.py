@@ -18,6 +18,7 @@ from seggpt_jax.cli import (
     model_args,
     models_command,
     prepare_command,
+    report_command,
     segment_command,
     serve_command,
     show_command,
@@ -45,6 +46,7 @@ _EXAMPLES = """examples:
   seggpt check indexed --root my-data
   seggpt check --config configs/vitl.py --config.data_dir=DATA
   seggpt show --config configs/vitl.py:tiny --out batch.png
+  seggpt report runs/* --out report
   seggpt prepare ade20k --root ADEChallengeData2016 --out DATA
   seggpt tune --model runs/mini --data my-data --out prompt.safetensors
   seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
@@ -56,8 +58,10 @@ _EXAMPLES = """examples:
   seggpt doctor
 """
 # How arguments are given, where it is not --NAME.
-_ARGUMENTS = {"inputs": "INPUT", "images": "IMAGES", "masks": "MASKS", "video": "VIDEO", "image": "IMAGE", "type": "TYPE",
-              "forms": "--as"}  # fmt: skip
+_ARGUMENTS = {
+    "inputs": "INPUT", "images": "IMAGES", "masks": "MASKS", "video": "VIDEO",
+    "image": "IMAGE", "type": "TYPE", "forms": "--as", "workdirs": "WORKDIR",
+}  # fmt: skip
 _PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
 _NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam_flags", "--config",
              "--changes")  # fmt: skip
@@ -163,6 +167,9 @@ def make_parser() -> argparse.ArgumentParser:
     shown = command("show", _show, "a picture of what training sees")
     show_command.add_arguments(shown)
 
+    reported = command("report", _report, "results of evaluations as one page")
+    report_command.add_arguments(reported)
+
     prepared = command("prepare", _prepare, "a data set as files that are fast to read")
     prepare_command.add_arguments(prepared)
 
@@ -213,6 +220,10 @@ def _show(args, failed: list[inputs.Failed]) -> None:
 
 def _prepare(args, failed: list[inputs.Failed]) -> None:
     prepare_command.run(args)
+
+
+def _report(args, failed: list[inputs.Failed]) -> None:
+    report_command.run(args)
 
 
 def _serve(args, failed: list[inputs.Failed]) -> None:

@@ -20,6 +20,7 @@ from seggpt_jax.runs.staging import new_file
 from seggpt_jax.trees import named_leaves, table
 
 ARMS = ("wrong", "copy", "color")  # the right prompts are compared with these
+LEFT_OUT = "left_out.json"  # in the folder of results: row -> reason
 _KEY = "miou"  # the score that tables show
 Intervals = Mapping[str, tuple[float, float]]
 
@@ -104,6 +105,18 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
+    """Writes the rows that could not be scored, name -> reason, beside the results;
+    without any, removes what an earlier run wrote."""
+    path = folder / LEFT_OUT
+    if left_out:
+        folder.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as part:
+            part.write_text(json.dumps(left_out, indent=2) + "\n")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _entry(value: float, spread: tuple[float, float] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +67,17 @@ TYPES = {
 }
 
 
+class MissingData(ValueError):
+    """Folders of data sets that are not there; the message names all of them.
+
+    folders: each once, in order.
+    """
+
+    def __init__(self, message: str, folders: Iterable[Path]):
+        super().__init__(message)
+        self.folders = list(dict.fromkeys(folders))
+
+
 def open_sources(
     specs: Mapping[str, Mapping[str, Any]],
     data_dir: str | os.PathLike[str] | None = None,
@@ -88,7 +99,8 @@ def open_sources(
     Returns name -> source (`data.sample.Source`); a set of "*" has its own name.
 
     Raises:
-      ValueError: for a wrong type, setting or name, and for all missing data at once.
+      MissingData: for all missing folders at once.
+      ValueError: for a wrong type, setting or name.
     """
     sources: dict[str, Any] = {}
     for group in open_groups(specs, data_dir, skip_missing).values():
@@ -126,10 +138,11 @@ def open_groups(
     missing = [call for call in calls if call.root and not call.root.is_dir()]
     if missing and (not skip_missing or len(missing) == len(calls)):
         listed = ", ".join(f"{call.name} (folder {call.root})" for call in missing)
-        raise ValueError(
+        raise MissingData(
             f"data is missing for: {listed}. docs/datasets.md tells how to get each "
             f"data set, docs/data.md how to bring your own; skip_missing=True leaves "
-            f"out what is not there"
+            f"out what is not there",
+            [call.root for call in missing if call.root],
         )
     groups: dict[str, dict[str, Any]] = {group: {} for group in specs}
     for call in calls:

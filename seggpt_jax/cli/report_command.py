@@ -1,0 +1,42 @@
+"""What `seggpt report` does: results of evaluations as one page."""
+
+import argparse
+from pathlib import Path
+
+from seggpt_jax.evaluators import page
+from seggpt_jax.runs import staging
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "workdirs", nargs="+", metavar="WORKDIR", help="of evaluations; runs/*"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR",
+        help="folder for index.html, report.md, report.json and pictures; "
+        "an earlier report there is replaced",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the page, and says where it is."""
+    folders = [Path(name) for name in args.workdirs]
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+    out = Path(args.out)
+    if out.exists() and not (out.is_dir() and _replaceable(out)):
+        raise FileExistsError(
+            f"{out}: holds other things than a report; choose another folder"
+        )
+    found = page.read(folders)
+    with staging.new_folder(out) as new:
+        page.write(found, new)
+    print(f"{len(found.rows)} rows, {len(found.left_out)} left out: "
+          f"{out / 'index.html'}, {out / 'report.md'}")  # fmt: skip
+
+
+def _replaceable(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return names <= {"index.html", "report.md", "report.json", "pictures"}
