@@ -69,9 +69,9 @@ def test_options_of_the_command(name, dest, capsys, monkeypatch):
             others.add(min(group, key=lambda a: a.dest))
     for value in ELSEWHERE[:3] if dest == "video" else ELSEWHERE:
         argv = []
-        for other in sorted(others, key=lambda a: bool(a.option_strings)):
-            argv += _given(other, "local")
-        argv += _given(action, value)
+        for one in parser._actions:  # arguments without a name, in their order
+            if one is action or one in others:
+                argv += _given(one, value if one is action else "local")
         with pytest.raises(SystemExit) as stopped:
             command.main([name, *argv])
         lines = capsys.readouterr().err.splitlines()
