@@ -63,7 +63,7 @@ _ARGUMENTS = {
     "image": "IMAGE", "type": "TYPE", "forms": "--as", "workdirs": "WORKDIR",
 }  # fmt: skip
 _PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
-_NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam_flags", "--config",
+_NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam-flags", "--config",
              "--changes")  # fmt: skip
 _DEFAULTED = (
     f"no --model given: taking {DEFAULT}, a small bundled model, for trials "
