@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", default="train", help="of the folder (default: %(default)s)")
     add("--classes", help="names or ids, separated by commas (default: all)")
     add("--prompts", type=int, default=1, help="learned together (default: 1)")
+    add("--palette", choices=("spread", "painter"), default="spread",
+        help="colours of classes: far apart, or Painter's (default: spread)")  # fmt: skip
     add("--steps", type=int, default=400, help="(default: %(default)s)")
     add("--lr", type=float, default=0.1, help="(default: %(default)s)")
     add("--batch", type=int, default=4, help="queries of a step (default: 4)")
@@ -71,6 +73,7 @@ def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
         "tune": {
             "classes": tuple(int(c) if c.isdecimal() else c for c in classes),
             "prompts": args.prompts,
+            "palette": args.palette,
             "heldout": one | {"split": scored[0]} if scored else {},
         },
     }
