@@ -98,10 +98,7 @@ def main(argv: list[str]) -> int:
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, and the config file with it."""
     try:
-        for text in argv:
-            if text.startswith("--config="):  # parsing the flag would load the file
-                config_file.check_place(text.removeprefix("--config="))
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(config_file.find(argv))
         _CONFIG.value.items  # noqa: B018  a config file that failed to load raises here
     except config_file.ERRORS as error:
         _fail(config_file.first_cause(error), "--verbosity=1" in argv)

@@ -88,6 +88,7 @@ def test_the_options_are_found():
         "mask image", "mask scribble", "mask out", "tune data", "tune out",
         "serve model", "convert input", "convert output", "check root", "check set",
         "check config", "show config", "show out", "prepare root", "prepare out",
+        "configs dir",
     }  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def test_the_argument_of_a_config_is_its_own(monkeypatch, capsys):
     monkeypatch.setattr(main.flags, "FLAGS", parse)
     for value in ELSEWHERE:
         with pytest.raises(SystemExit):
-            main.parse_flags(["main", f"--config=none.py:at={value}"])
+            main.parse_flags(["main", f"--config={REPOSITORY}/configs/vitl.py:{value}"])
         assert capsys.readouterr().err == "error: is parsed\n"
 
 

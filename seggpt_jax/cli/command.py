@@ -12,6 +12,7 @@ from absl import logging
 from seggpt_jax.cli import (
     check_command,
     config_args,
+    configs_command,
     index_command,
     inputs,
     mask_command,
@@ -47,6 +48,7 @@ _EXAMPLES = """examples:
   seggpt check --config configs/vitl.py --config.data_dir=DATA
   seggpt show --config configs/vitl.py:tiny --out batch.png
   seggpt report runs/* --out report
+  seggpt configs my-project
   seggpt prepare ade20k --root ADEChallengeData2016 --out DATA
   seggpt tune --model runs/mini --data my-data --out prompt.safetensors
   seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
@@ -61,6 +63,7 @@ _EXAMPLES = """examples:
 _ARGUMENTS = {
     "inputs": "INPUT", "images": "IMAGES", "masks": "MASKS", "video": "VIDEO",
     "image": "IMAGE", "type": "TYPE", "forms": "--as", "workdirs": "WORKDIR",
+    "dir": "DIR",
 }  # fmt: skip
 _PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
 _NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam-flags", "--config",
@@ -167,6 +170,9 @@ def make_parser() -> argparse.ArgumentParser:
     shown = command("show", _show, "a picture of what training sees")
     show_command.add_arguments(shown)
 
+    copied = command("configs", _configs, "the configs that come along, to be edited")
+    configs_command.add_arguments(copied)
+
     reported = command("report", _report, "results of evaluations as one page")
     report_command.add_arguments(reported)
 
@@ -216,6 +222,10 @@ def _check(args, failed: list[inputs.Failed]) -> int:
 
 def _show(args, failed: list[inputs.Failed]) -> None:
     show_command.run(args)
+
+
+def _configs(args, failed: list[inputs.Failed]) -> None:
+    configs_command.run(args)
 
 
 def _prepare(args, failed: list[inputs.Failed]) -> None:

@@ -1,10 +1,14 @@
 """Reads a config file, with its argument and the settings that a command line changes.
 
 `--config=FILE[:ARGUMENT] --config.NAME=VALUE ...`, by the flags of ml_collections.
+The configs of the project come along with the package: `configs/NAME.py` is one of them
+where there is no such file.
 """
 
 import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -15,6 +19,8 @@ HELP = (
     "Configuration file, with an optional :argument. --config.NAME=VALUE changes one "
     "setting of it."
 )
+FOLDER = "configs"  # of configs, which import each other as this package
+_PACKAGE = Path(__file__).parents[1]
 ERRORS = (
     flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError
 )  # fmt: skip
@@ -34,7 +40,7 @@ def read(file: str, changes: Sequence[str] = ()) -> ConfigDict:
 
     Raises ValueError, of one line, for all that a user can do wrong.
     """
-    argv = ["seggpt", f"--config={file}", *changes]
+    argv = find(["seggpt", f"--config={file}", *changes])
     values = flags.FlagValues()
     holder = define_flag(values, argv)
     try:
@@ -43,6 +49,52 @@ def read(file: str, changes: Sequence[str] = ()) -> ConfigDict:
     except ERRORS as error:
         raise ValueError(first_cause(error)) from error
     return holder.value
+
+
+def shipped() -> Path:
+    """The configs that come with the package: those of a wheel (setup.py), or of the
+    checkout."""
+    packaged = _PACKAGE / "packaged" / FOLDER
+    return packaged if packaged.is_dir() else _PACKAGE.parent / FOLDER
+
+
+def find(argv: Sequence[str]) -> list[str]:
+    """The command line, with the shipped file where `configs/NAME.py` is not there.
+
+    Makes `import configs` find the folder of the config's file, else the one of the
+    current folder, else the shipped one. Raises what `check_place` does.
+    """
+    found = list(argv)
+    for i, text in enumerate(argv):
+        if text.startswith("--config="):
+            found[i] = f"--config={_find(text.removeprefix('--config='))}"
+        elif text == "--config" and i + 1 < len(argv):
+            found[i + 1] = _find(argv[i + 1])
+    if str(shipped().parent) not in sys.path:
+        sys.path.append(str(shipped().parent))
+    return found
+
+
+def _find(file: str) -> str:
+    check_place(file)
+    name, colon, argument = file.partition(":")
+    path = Path(name)
+    ours = shipped() / path.name
+    if path.parent == Path(FOLDER) and not path.exists() and ours.is_file():
+        note = "the one of the package; `seggpt configs DIR` copies them, to be edited"
+        print(f"{path}: {note}", file=sys.stderr)
+        name, path = str(ours), ours
+    if not path.is_file():
+        names = (f"{FOLDER}/{one.name}" for one in sorted(shipped().glob("[!_]*.py")))
+        raise ValueError(
+            f"--config {name}: there is no such file. These come with the package: "
+            + ", ".join(names)
+        )
+    whole = path.absolute()
+    above = str(whole.parents[1] if whole.parent.name == FOLDER else Path.cwd())
+    if sys.path[0] != above:
+        sys.path.insert(0, above)
+    return name + colon + argument
 
 
 def check_place(file: str) -> None:

@@ -1,6 +1,8 @@
 """The commands about data: configs with changed settings, and what they write."""
 
+import os
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -20,6 +22,7 @@ def run(tmp_path, monkeypatch, capsys):
     """Runs the command in an empty folder: (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "cache_compiled", lambda: "")
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
     def run(*argv):
         with pytest.raises(SystemExit) as stopped:
@@ -44,7 +47,10 @@ def test_a_batch_is_shown(run, tmp_path):
         (["--config.sead=1"], "unknown setting 'sead'. Did you mean"),
         (["--config.seed=x"], "flag --config.seed=x: invalid literal for int()"),
         (["--config.loader.batch_size=4"], "setting --rows = 8: must be in [1, 4]"),
-        (["--config=nothere.py"], "nothere.py"),
+        (
+            ["--config=configs/vitk.py"],
+            "configs/vitk.py: there is no such file. These come",
+        ),
         (["--out=b.jpg"], "--out b.jpg: give a name that ends in .png"),
     ],
 )
@@ -52,6 +58,53 @@ def test_what_cannot_be_shown(run, tmp_path, argv, said):
     code, out, err = run("show", TINY, *argv)
     assert (code, out) == (2, "") and err.startswith("error: ") and said in err
     assert err.count("\n") == 1 and not [*tmp_path.iterdir()]
+
+
+def test_a_config_of_the_package(run, tmp_path):
+    """Named as in a checkout, in a folder without it. A file of the user is first."""
+    code, out, err = run("show", "--config=configs/vitl.py:tiny", "--rows=1")
+    assert code == 0 and err.startswith("configs/vitl.py: the one of the package; ")
+    (tmp_path / "configs").mkdir()
+    mine = tmp_path / "configs/vitl.py"
+    mine.write_text("def get_config(argument):\n    raise ValueError('my own')\n")
+    code, _, err = run("show", "--config", "configs/vitl.py:tiny")
+    assert (code, err) == (2, "error: my own\n")
+
+
+# Of a process of its own, since `configs` is imported once.
+SEED = """
+import os, sys
+from seggpt_jax.training import config_file
+print(config_file.read(sys.argv[1]).seed)
+"""
+
+
+def _seed(file, cwd):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SEED, file], cwd=cwd, text=True,
+        capture_output=True, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_copied_configs_are_those_that_count(run, tmp_path):
+    code, out, _ = run("configs", "mine")
+    assert code == 0 and out.startswith("mine/configs: ")
+    made = {path.name for path in (tmp_path / "mine/configs").iterdir()}
+    assert made == {path.name for path in REPOSITORY.glob("configs/*.py")}
+    base = tmp_path / "mine/configs/common.py"
+    base.write_text(base.read_text().replace("c.seed = 0", "c.seed = 5"))
+    assert _seed("mine/configs/vitl.py:tiny", tmp_path) == 5
+    assert _seed("configs/vitl.py:tiny", tmp_path / "mine") == 5
+    own = "from configs import vitl\nget_config = lambda: vitl.get_config('tiny')\n"
+    (tmp_path / "mine/own.py").write_text(own)
+    assert _seed("own.py", tmp_path / "mine") == 5
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/own.py").write_text(own)  # beside nothing: the package's
+    assert _seed("configs/own.py", tmp_path) == 0
+    said = "error: mine/configs is there already: choose another DIR\n"
+    assert run("configs", "mine")[::2] == (2, said)
 
 
 def test_options_that_there_are_not_are_refused(run):
