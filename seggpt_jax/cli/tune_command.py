@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--classes", help="names or ids, separated by commas (default: all)")
     add("--prompts", type=int, default=1, help="learned together (default: 1)")
     add("--palette", choices=("spread", "painter"), default="spread",
-        help="colours of classes: far apart, or Painter's (default: spread)")  # fmt: skip
+        help="colours of classes: far apart, or Painter's (default: %(default)s)",
+    )  # fmt: skip
     add("--steps", type=int, default=400, help="(default: %(default)s)")
     add("--lr", type=float, default=0.1, help="(default: %(default)s)")
     add("--batch", type=int, default=4, help="queries of a step (default: 4)")
