@@ -13,6 +13,7 @@ from seggpt_jax.training.settings import read_settings
 from seggpt_jax.tune import PROMPT, tune
 from tests import tiny
 from tests.support import miniatures
+from tests.support.layouts import write_lines
 
 
 @pytest.fixture
@@ -51,6 +52,8 @@ def test_forms_are_read(form):
 
 
 def test_the_command_takes_a_palette(tmp_path):
+    write_lines(tmp_path / "classes.tsv", "id\tname", "1\tcat")
+    write_lines(tmp_path / "index.tsv", "split\timage\tmask\twidth\theight\tclasses")
     parser = argparse.ArgumentParser()
     tune_command.add_arguments(parser)
     given = ["--data", str(tmp_path), "--out", "x.safetensors", "--palette", "painter"]
