@@ -28,7 +28,12 @@ FILES = [
     for path in ROOT.glob("[!.]*/**/*.py")  # no virtual environments
 ]
 # Files that documents name and that are elsewhere: the reader's, and other projects'.
-ELSEWHERE = {"configs/mine.py", "matcher/data/lvis.py", "util/lr_decay.py"}
+ELSEWHERE = {
+    "configs/mine.py",
+    "seggpt_inference.py",
+    "matcher/data/lvis.py",
+    "util/lr_decay.py",
+}
 
 
 def leaves(config, prefix=""):
@@ -55,7 +60,7 @@ def test_commands_name_configs_that_load(path):
     for name, argument in set(
         re.findall(r"configs/(\w+)\.py(?::([\w=,]+))?", path.read_text())
     ):
-        if name in ("common", "mine"):  # the base, and the reader's own
+        if name in ("common", "mine", "NAME"):  # the base, and the reader's own
             continue
         module = importlib.import_module(f"configs.{name}")
         module.get_config(argument or None)

@@ -54,21 +54,6 @@ def test_the_snippet_finds_what_is_asked_for(monkeypatch):
     assert (azure & (segments == 1)).sum() / (azure | (segments == 1)).sum() > 0.8
 
 
-def test_the_commands_run(monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT / "docs/examples")
-    text = (ROOT / "README.md").read_text().split("cd docs/examples\n")[1]
-    text = text.split("```")[0]
-    commands = [line.split()[1:] for line in text.splitlines()
-                if line.startswith("seggpt ")]  # fmt: skip
-    assert [argv[0] for argv in commands] == ["segment", "video"]
-    for argv in commands:
-        assert run(*argv[:-1], str(tmp_path)) == 0  # --out results
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "config.json", "inputs.json", "query.png", "query_overlay.jpg", "clip.mp4",
-        "clip.config.json",
-    }  # fmt: skip
-
-
 def test_mini_finds_the_object_that_is_asked_for(data_dir):
     """Where it is good: single things on a table. Asked for another of them, it leaves
     what is there."""
