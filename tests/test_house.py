@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
 )
 FILES = [
     f"/{path.relative_to(ROOT)}"
-    for path in ROOT.glob("[!.]*/**/*.py")  # no virtual environments
+    for path in (*ROOT.glob("*.py"), *ROOT.glob("[!.]*/**/*.py"))  # no environments
 ]
 # Files that documents name and that are elsewhere: the reader's, and other projects'.
 ELSEWHERE = {
@@ -157,13 +157,14 @@ def test_every_import_is_declared():
     names = re.findall(r"^([\w-]+)", "\n".join(lists), re.MULTILINE)
     declared = {name.lower() for name in names}
     imported = set[str]()
-    for path in (ROOT / "seggpt_jax").rglob("*.py"):
+    own = ("seggpt_jax", "configs", "tools")
+    for path in (path for folder in own for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module)
-    modules = {name.split(".")[0] for name in imported} - {"seggpt_jax"}
+    modules = {name.split(".")[0] for name in imported} - {*own}
     packages = importlib.metadata.packages_distributions()
     for module in modules - sys.stdlib_module_names:
         owners = {name.lower().replace("_", "-") for name in packages[module]}

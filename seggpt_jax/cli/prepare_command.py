@@ -30,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes OUT/NAME/1.0.0, or goes on with it."""
     # Imported late: only this command needs what writes the files.
+    from seggpt_jax.data.prepared import read_manifest, require_array_record
+
+    require_array_record(args.out)
     from seggpt_jax.data.prepare import prepare
-    from seggpt_jax.data.prepared import read_manifest
     from seggpt_jax.data.sources import make_layout
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -35,6 +35,17 @@ def is_prepared(root: Path) -> bool:
     return (root / VERSION / MANIFEST).is_file()
 
 
+def require_array_record(place: object) -> None:
+    """Raises ValueError where ArrayRecord files cannot be read or written."""
+    try:
+        import array_record  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{place}: ArrayRecord files need the package array-record, which does not "
+            "exist for Windows; use the owners' files as they are"
+        ) from error
+
+
 def splits_in(layout: type[Layout], root: Path) -> tuple[str, ...]:
     """The splits of a folder: prepared ones where there are any, else the layout's."""
     if is_prepared(root):
@@ -55,6 +66,7 @@ class Prepared(Store):
     def __init__(self, layout: Layout, root: Path, split: str):
         self.layout, self.root, self.split = layout, root.absolute(), split
         self.folder = self.root / VERSION
+        require_array_record(self.folder)
         manifest = read_manifest(self.folder)
         asked = describe(layout)
         for name in ("type", *sorted(asked.keys() | manifest["layout"].keys())):

@@ -1,7 +1,6 @@
 """Settings that jax needs before it starts, and the memory that it has used."""
 
 import sys
-from resource import RUSAGE_SELF, getrusage
 
 import jax
 
@@ -28,11 +27,19 @@ def cut_cpu(devices: int):
 
 def peak_memory() -> int:
     """The most bytes that a device of this process has used. CPUs do not count bytes:
-    there it is the memory of the process."""
+    there it is the memory of the process; 0 on Windows, which does not tell."""
     found = [device.memory_stats() or {} for device in jax.local_devices()]
     known = [stats["peak_bytes_in_use"] for stats in found if stats]
+    return max(known, default=_process_memory())
+
+
+def _process_memory() -> int:
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
-    return max(known, default=unit * getrusage(RUSAGE_SELF).ru_maxrss)
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def cache_compiled() -> str:

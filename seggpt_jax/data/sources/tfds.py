@@ -29,6 +29,7 @@ from seggpt_jax.data.layout import (
     thresholded,
 )
 from seggpt_jax.data.masks import read_colors, read_grey
+from seggpt_jax.data.prepared import require_array_record
 from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import cityscapes
 from seggpt_jax.data.sources.coco_panoptic import paint_segments
@@ -236,6 +237,7 @@ class Examples:
     """The examples of a split, with encoded pictures."""
 
     def __init__(self, root: Path, split: str):
+        require_array_record(root)
         # These imports take two seconds; only such folders need them.
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.example_parser import ExampleParserNp
