@@ -1,10 +1,10 @@
-"""The pictures that scripts draw: scores against compute, and the method."""
+"""The pictures that scripts draw: scores against compute, the method, an example."""
 
 import matplotlib
 import numpy as np
 
 from benchmarks import scaling
-from docs.pictures import method
+from docs.pictures import method, segment
 from seggpt_jax.models.seggpt import SegGPTConfig
 
 
@@ -31,3 +31,11 @@ def test_the_method_is_drawn_with_the_numbers_of_the_model(tmp_path):
     text = (tmp_path / "picture.svg").read_text()
     for shown in ("896 × 448", "56 × 28 = 1568", "5, 11, 17, 23", "4096", "(784)"):
         assert shown in text, shown
+
+
+def test_the_example_of_the_readme_is_drawn(tmp_path):
+    shown = segment.panels()
+    image, found = shown["another image"], shown["what is found"]
+    assert 0.05 < (image != found).any(-1).mean() < 0.2  # the lens, and nothing else
+    segment.draw(shown, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 20_000
