@@ -4,6 +4,7 @@ This module and `card` alone know huggingface_hub. They import it late: half a s
 that models of this machine do not need.
 """
 
+import os
 import re
 from collections.abc import Callable
 from logging import WARNING, getLogger
@@ -32,6 +33,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _BRANCH = "main"  # where a name says no other
 _TYPE = "seggpt"  # of transformers, in config.json
 _TIMEOUT = 10  # seconds for the hub's first answer
+_SUMS: dict[tuple[Path, int, int, int], str] = {}  # of files that were read
 
 
 class Cached(NamedTuple):
@@ -99,11 +101,20 @@ def _check(folder: Path) -> None:
     """
     for path in parts(folder):
         wanted = path.readlink().name if path.is_symlink() else ""
-        if _SHA256.fullmatch(wanted) and checksums.sha256(path) != wanted:
+        if _SHA256.fullmatch(wanted) and _sha256(path, path.stat()) != wanted:
             raise ValueError(
                 f"{path} is damaged: it differs from its sha256. Delete "
                 f"{folder.parents[1]} to have it fetched again"
             )
+
+
+def _sha256(path: Path, state: os.stat_result) -> str:
+    """Of a file in this state, once for a process: `names.pinned` has it computed, and
+    then whoever reads the model."""
+    key = path.resolve(), state.st_ino, state.st_size, state.st_mtime_ns
+    if key not in _SUMS:
+        _SUMS[key] = checksums.sha256(path)
+    return _SUMS[key]
 
 
 def cached() -> list[Cached]:

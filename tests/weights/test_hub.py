@@ -5,6 +5,7 @@ processes of their own, and each of them does many models at once.
 """
 
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from safetensors.numpy import save_file
 
 from seggpt_jax.evaluators.report import digest
 from seggpt_jax.models.params import to_torch
-from seggpt_jax.weights import release
+from seggpt_jax.weights import hub, release
 from seggpt_jax.weights.build import build_model
 from seggpt_jax.weights.convert import convert
 from tests import tiny
@@ -251,6 +252,26 @@ def test_every_fault_is_one_sentence(world, name):
     said = re.sub(r"expected \d+", "expected SIZE", world.found[name]["error"])
     assert said == wanted
     assert not list(world.cache.rglob("*.incomplete"))
+
+
+def test_a_file_is_read_once_for_its_sha256(tmp_path, monkeypatch):
+    """`pinned` has it computed, and `load` after it; a changed file is read again."""
+    read = []
+    sha256 = hub.checksums.sha256
+    monkeypatch.setattr(hub.checksums, "sha256", lambda x: read.append(x) or sha256(x))
+    blob, folder = (
+        tmp_path / hashlib.sha256(b"one").hexdigest(),
+        tmp_path / "a/b/folder",
+    )
+    folder.mkdir(parents=True)
+    blob.write_bytes(b"one")
+    (folder / "model.safetensors").symlink_to(blob)
+    for _ in range(3):
+        hub._check(folder)
+    assert len(read) == 1
+    blob.write_bytes(b"other")
+    with pytest.raises(ValueError, match="is damaged: it differs from its sha256"):
+        hub._check(folder)
 
 
 def test_what_was_fetched_is_read_offline(world, tmp_path):
