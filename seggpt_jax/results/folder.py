@@ -31,6 +31,16 @@ def place(out: Path, name: str, form: str) -> Path:
     return out / f"{name}{FORMS[form].suffix}"
 
 
+def _ignores_case(folder: Path) -> bool:
+    """Whether `A.png` and `a.png` are one file there, as on macOS and Windows. Told by
+    the folder's own name, or that of the first folder above that is there."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        if path.exists() and path.name.swapcase() != path.name:
+            other = path.with_name(path.name.swapcase())
+            return other.exists() and other.samefile(path)
+    return False
+
+
 class _Input(NamedTuple):
     """path: of the file, without links. forms: of the results that it has here."""
 
@@ -71,21 +81,25 @@ class Folder:
     def _check_names(self, older: Mapping[str, _Input]) -> None:
         """Raises ValueError for a file of two owners, and for one of others."""
         own = {form for each in older.values() for form in each.forms}
-        owners, new = dict[Path, str](), list[Path]()
+        owners, new = dict[Path | str, str](), list[Path]()
+        one_case = _ignores_case(self._out)
         for form, file in JOINED.items():
             if form in own or form in self._forms:
-                owners[self._out / file] = f"the {form} of all images"
+                path = self._out / file
+                known = str(path).casefold() if one_case else path
+                owners[known] = f"the {form} of all images"
             if form not in own and form in self._forms:
                 new.append(self._out / file)
         for name, (source, forms) in self._inputs.items():
             for form in forms:
                 path, what = place(self._out, name, form), f"the {form} of {source}"
-                if path in owners:
+                known = str(path).casefold() if one_case else path
+                if known in owners:
                     raise ValueError(
-                        f"{path} would hold {owners[path]} and {what}: use two runs "
+                        f"{path} would hold {owners[known]} and {what}: use two runs "
                         "and two --out"
                     )
-                owners[path] = what
+                owners[known] = what
                 if name not in older or form not in older[name].forms:
                     new.append(path)
         for path in new:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seggpt_jax.results import folder
 from seggpt_jax.results.categories import categories
 from seggpt_jax.results.folder import Folder
 from seggpt_jax.results.forms import FORMS, Shown
@@ -28,16 +29,16 @@ def photos(tmp_path):
 def fill(photos, forms, names, segments=BOTH, split=False):
     """What a run does with a folder, but that the answer is known."""
     found = {name: photos / f"{name}.png" for name in names}
-    folder = Folder(photos / "out", forms, found)
+    filled = Folder(photos / "out", forms, found)
     (photos / "out").mkdir(exist_ok=True)
-    folder.claim()
-    for name in folder.todo:
+    filled.claim()
+    for name in filled.todo:
         one = result(segments)
         image = np.zeros((3, 4, 3), np.uint8)
         shown = Shown(f"{name}.png", image, one, find(one, split), CLASSES)
-        folder.write(name, shown)
-    folder.join(CLASSES, as_results=False)
-    return folder
+        filled.write(name, shown)
+    filled.join(CLASSES, as_results=False)
+    return filled
 
 
 def content(folder):
@@ -112,6 +113,25 @@ def test_two_results_of_one_name_are_refused_before_anything(
         assert content(photos / "out") == before
     else:
         fill(photos, ["segments"], names)
+
+
+def test_names_that_differ_only_in_case_meet_where_the_disk_ignores_it(
+    photos, monkeypatch
+):
+    fill(photos, ["segments"], ["x", "X"])  # two files here
+    for file in (photos / "out").iterdir():
+        file.unlink()
+    monkeypatch.setattr(folder, "_ignores_case", lambda out: True)
+    with pytest.raises(ValueError, match="X.png would hold the segments of"):
+        fill(photos, ["segments"], ["x", "X"])
+    assert not list((photos / "out").iterdir())
+
+
+def test_a_disk_that_tells_cases_apart_is_known(tmp_path):
+    (tmp_path / "Out").mkdir()
+    assert not folder._ignores_case(tmp_path / "Out/new")
+    (tmp_path / "oUT").symlink_to("Out")  # as if both names were one
+    assert folder._ignores_case(tmp_path / "Out/new")
 
 
 def test_names_that_only_could_meet_are_no_fault(photos):
