@@ -22,6 +22,8 @@ HELP = (
     "tuned prompt, alone"
 )
 KIND = "what the labels tell apart (default: %(default)s)"
+NAMES = "1=cat,2=dog, or a classes.tsv: the classes that the labels are"
+CLASSES = "the only classes that the prompts show, by their names (default: all)"
 OPTION: dict[str, Any] = {
     "action": "append",
     "metavar": "IMAGE:MASK",

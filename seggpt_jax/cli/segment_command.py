@@ -23,8 +23,6 @@ from seggpt_jax.runs.workdir import prepare_workdir
 
 _INPUTS = "image, quoted glob, or folder"
 _FORMS = f"some of {','.join(FORMS)} (default: %(default)s)"
-_NAMES = "1=cat,2=dog, or a classes.tsv: the classes that the labels are"
-_CLASSES = "the only classes that the prompts show, by their names (default: all)"
 _SPLIT = "connected parts of a label are objects of their own"
 _COCO = "coco.json is a list of results with the ids of this COCO file"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
@@ -39,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", "--prompts", required=True, **prompt_args.OPTION)
     add("--out", required=True, help="folder; finished images are skipped")
     add("--as", dest="forms", default="segments,overlay", help=_FORMS)
-    add("--names", metavar="NAMES", help=_NAMES)
-    add("--classes", metavar="NAME,...", help=_CLASSES)
+    add("--names", metavar="NAMES", help=prompt_args.NAMES)
+    add("--classes", metavar="NAME,...", help=prompt_args.CLASSES)
     add("--split", action="store_true", help=_SPLIT)
     add("--coco", metavar="FILE", help=_COCO)
     add("--kind", choices=KINDS, default="category", help=prompt_args.KIND)

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -44,6 +44,14 @@ class Source(NamedTuple):
             return f"camera {self.camera}"
         stream = video.is_stream(self.where)
         return self.where if stream else os.path.realpath(self.where)
+
+    def check_frames(self, numbers: Collection[int]) -> None:
+        """Raises ValueError for masks of frames beyond the end, where it is known."""
+        if self.info.counted and numbers and max(numbers) >= self.info.frames:
+            raise ValueError(
+                f"no frame {max(numbers)} for a mask: the video has frames 0 to "
+                f"{self.info.frames - 1}"
+            )
 
     def read(self, bits: int) -> Iterator[Frame]:
         """Its frames; of a live one the newest, whenever one is asked for. bits: as of

@@ -16,6 +16,7 @@ from seggpt_jax.inference import Result
 from seggpt_jax.pictures import video
 from seggpt_jax.pictures.images import overlay, save_labels
 from seggpt_jax.pictures.listing import kinds, look_into
+from seggpt_jax.results.categories import read_names
 from seggpt_jax.results.forms import read_forms
 from seggpt_jax.runs import staging
 from seggpt_jax.runs.workdir import prepare_workdir
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, help="folder")
     add("--as", dest="forms", default="overlay", help=_FORMS)
     add("--kind", choices=KINDS, default="instance", help=prompt_args.KIND)
+    add("--names", metavar="NAMES", help=prompt_args.NAMES)
+    add("--classes", metavar="NAME,...", help=prompt_args.CLASSES)
     add("--memory", type=int, default=8, metavar="FRAMES", help=_MEMORY)
 
 
@@ -47,11 +50,20 @@ def run(args, failed: list[inputs.Failed]) -> None:
         print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
     corrections = video_args.read_masks("--at", args.at)
     additions = video_args.read_masks("--add", args.add)
+    source.check_frames([*corrections, *additions])
+    wanted = list(filter(None, (args.classes or "").split(",")))
+    if (args.names or wanted) and not (args.prompt and wanted):
+        raise ValueError(
+            "--names and --classes say what a --prompt shows: --prompt and --classes "
+            "are wanted"
+        )
+    named = read_names(args.names) if args.names else {}
+    given = prompt_args.read(args.prompt, wanted) if args.prompt else None
     predictor = model_args.load(args)
     files, chosen = [args.first], {}
-    if args.prompt:
-        given = prompt_args.read(args.prompt)
-        files, chosen = given.files, prompt_args.show(predictor, given, args.kind)
+    if given:
+        files = given.files
+        chosen = prompt_args.show(predictor, given, args.kind, named, wanted)
     files += [*corrections.values(), *additions.values()]
     video_args.check_apart(source, movie, labels, files)
     shown: deque[video.Frame] = deque()

@@ -37,10 +37,11 @@ class Frame(NamedTuple):
 
 class VideoInfo(NamedTuple):
     """fps: frames per second, on average. frames: their number as far as it is known
-    beforehand, else 0."""
+    beforehand, else 0. counted: whether it is certain, and no estimate."""
 
     fps: Fraction
     frames: int
+    counted: bool = False
 
 
 class Damaged(ValueError):
@@ -61,15 +62,15 @@ def probe(where: str | os.PathLike) -> VideoInfo:
     """What is known of a video, as of `read_frames`, before it is read. Raises
     ValueError or FileNotFoundError, naming it."""
     if files := _files(where):
-        return VideoInfo(RATE, len(files))
+        return VideoInfo(RATE, len(files), True)
     if pages := _pages(where):
-        return VideoInfo(RATE, pages)
+        return VideoInfo(RATE, pages, True)
     with _opened(where) as (container, stream):
         fps = stream.average_rate or stream.guessed_rate or RATE
         count = stream.frames
         if not count and container.duration:
             count = round(container.duration / 1_000_000 * fps)
-        return VideoInfo(Fraction(fps), int(count))
+        return VideoInfo(Fraction(fps), int(count), bool(stream.frames))
 
 
 def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:

@@ -356,7 +356,7 @@ def test_a_video_becomes_an_overlay_and_labels(here, capsys):
     write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(4)])
     argv = ["video", "--model", "model", "clip.mp4", "--as", "overlay,segments"]
     assert run(*argv, "--first", "mask.png", "--out", "out", "--memory", "2") == 0
-    assert video.probe("out/clip.mp4") == (5, 4)
+    assert video.probe("out/clip.mp4") == (5, 4, True)
     assert sorted(p.name for p in (here / "out/clip").iterdir()) == [
         f"{i:05d}.png" for i in range(4)
     ]
@@ -386,7 +386,7 @@ def test_a_folder_of_frames_is_a_video(here, capsys):
     argv = ("video", "--model", "model", "clip.d", "--as", "overlay,segments")
     assert run(*argv, "--first", "mask.png", "--out", "out") == 0
     assert "no frames of the video: 1 .txt" in capsys.readouterr().err
-    assert video.probe("out/clip.d.mp4") == (25, 3)
+    assert video.probe("out/clip.d.mp4") == (25, 3, True)
     assert len(list((here / "out/clip.d").iterdir())) == 3
     for frame, k in zip(video.read_frames("clip.d"), (1, 2, 10), strict=True):
         np.testing.assert_array_equal(frame.image, picture(40, 30, seed=k))
@@ -563,6 +563,49 @@ def test_wrong_masks_of_a_video_end_in_one_line_and_leave_nothing(here, capsys):
         lines = capsys.readouterr().err.strip().splitlines()
         assert said in lines[-1] and lines[-1].startswith("error: ")
         assert not (here / "o").exists() or not list((here / "o").iterdir())
+
+
+def test_a_mask_beyond_the_end_is_refused_before_the_model_is_read(here, capsys):
+    write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(3)])
+    (here / "shots").mkdir()
+    for k in range(3):
+        Image.fromarray(picture(40, 30, seed=k)).save(f"shots/{k}.png")
+    for name in ("clip.mp4", "shots"):
+        argv = [
+            "video",
+            "--model",
+            "nowhere",
+            "--first",
+            "mask.png",
+            name,
+            "--out",
+            "o",
+        ]
+        assert run(*argv, "--at", "2:mask.png", "--add", "3:mask.png") == 2
+        assert capsys.readouterr().err == (
+            "error: no frame 3 for a mask: the video has frames 0 to 2\n"
+        )
+
+
+def test_a_video_is_shown_some_classes_of_its_prompts(here, capsys):
+    frames = [picture(40, 30, seed=i) for i in range(2)]
+    write_clip("clip.mp4", frames)
+    argv = ["video", "--model", "model", "clip.mp4", "--as", "segments"]
+    shown = ["--prompt", "prompt.png:mask.png", "--names", "1=cat,2=dog"]
+    assert run(*argv, *shown, "--classes", "dog", "--out", "o") == 0
+    ours = Predictor(SMALL, PARAMS)
+    names = {1: "cat", 2: "dog"}
+    ours.set_prompts("prompt.png", "mask.png", "instance", names, ["dog"])
+    decoded = [frame.image for frame in video.read_frames("clip.mp4")]
+    for number, result in enumerate(ours.track(decoded)):
+        with Image.open(f"o/clip/{number:05}.png") as image:
+            np.testing.assert_array_equal(np.array(image), result.segments)
+    assert set(ours.palette) == {0, 2}
+    for given in (["--first", "mask.png", "--classes", "dog"], shown):
+        assert run(*argv, *given, "--out", "p") == 2
+        assert capsys.readouterr().err.endswith("--prompt and --classes are wanted\n")
+    assert run(*argv, *shown, "--classes", "cow", "--out", "p") == 2
+    assert "cow" in capsys.readouterr().err
 
 
 def test_inputs_are_never_overwritten(here, capsys):

@@ -135,7 +135,7 @@ def test_pictures_are_frames_in_the_order_of_their_numbers(tmp_path):
         frames = list(video.read_frames(where))
         assert [frame.image[0, 0, 0] for frame in frames] == [0, 1, 2, 10, 11]
         assert {frame.time for frame in frames} == {None}
-        assert video.probe(where) == (25, 5) and video.is_pictures(where)
+        assert video.probe(where) == (25, 5, True) and video.is_pictures(where)
     assert video.probe(tmp_path).frames == 10  # without the others
 
 
