@@ -31,10 +31,7 @@ def names_of(
 ) -> set[str]:
     """The names of labels that regions of some forms have."""
     return {
-        name
-        for region in regions
-        if region.get("type") in forms
-        for name in _labels(region)
+        name for region in regions if _form(region) in forms for name in _labels(region)
     }
 
 
@@ -47,7 +44,7 @@ def draw(
     segments = np.zeros(image.shape[:2], np.int32)
     drawn = names_of(regions, _DRAWN)
     for region in regions:
-        form = region.get("type")
+        form = _form(region)
         names = [name for name in _labels(region) if name in interface.labels]
         if form not in CONTROLS or not names:
             continue
@@ -66,14 +63,13 @@ def smart(
     height, width, _ = image.shape
     for region in regions:
         names += [name for name in _labels(region) if name in interface.labels]
-        if region.get("type") == "rectanglelabels":
+        if _form(region) == "rectanglelabels" and _labels(region):
             box = _box(region, image)
-        elif region.get("type") == "keypointlabels":
+        elif _form(region) == "keypointlabels" and _labels(region):
             _check_size(region, image)
             x, y = _percent(region, "x", "y")
             column, row = int(x * width / 100), int(y * height / 100)
-            inside = region.get("is_positive", region.get("value", {}).get(
-                "is_positive", True))  # fmt: skip
+            inside = region.get("is_positive", True)
             place = min(max(column, 0), width - 1), min(max(row, 0), height - 1)
             points.append((*place, int(bool(inside))))
     if not names:
@@ -145,9 +141,14 @@ def _region(item: Object, size: tuple[int, ...], interface: Interface) -> dict:
     }
 
 
+def _form(region: Region) -> str:
+    form = region.get("type")
+    return form if isinstance(form, str) else ""
+
+
 def _labels(region: Region) -> list[str]:
     value = region.get("value")
-    names = value.get(region.get("type")) if isinstance(value, Mapping) else None
+    names = value.get(_form(region)) if isinstance(value, Mapping) else None
     return [x for x in names if isinstance(x, str)] if isinstance(names, list) else []
 
 

@@ -71,18 +71,21 @@ async def setup(asked: Setup, backend: Asked) -> dict[str, str]:
 
 
 @router.post("/predict")
-async def predict(asked: Tasks, backend: Asked) -> dict[str, Any]:
+async def predict(asked: Tasks, backend: Asked) -> JSONResponse:
     """A prediction for every task, or `[]`; with the regions of a smart tool, the mask
     of the object that they mark."""
     with _naming_faults():
         key, interface = key_of(asked.project), read_interface(asked.label_config)
         context = asked.params.context
         if context and context.result and asked.tasks:
-            marked = await backend.mark(key, interface, asked.tasks[0], context.result)
-            return {"results": [marked[0]], "model_version": marked[1]}
+            one, version = await backend.mark(
+                key, interface, asked.tasks[0], context.result
+            )
+            return JSONResponse({"results": [one], "model_version": version})
         await run_in_threadpool(_learn, asked.tasks, key, interface, backend)
         results, faults, version = await backend.predict(key, interface, asked.tasks)
-        return {"results": results, "errors": faults, "model_version": version}
+        answer = {"results": results, "errors": faults, "model_version": version}
+        return await run_in_threadpool(JSONResponse, answer)  # long lists of numbers
 
 
 @router.post("/webhook", status_code=201)

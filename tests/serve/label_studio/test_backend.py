@@ -308,6 +308,19 @@ def test_a_smart_box_or_point_gets_the_mask_it_marks(media):
         assert status == 422 and body["detail"].endswith("mark the object too")
 
 
+def test_regions_of_no_known_form_are_left_out(media):
+    """Whatever they hold: they are a client's."""
+    odd = [{}, {"type": []}, {"type": "brushlabels"}, {"type": "choices", "value": 3},
+           {"type": "rectanglelabels", "value": []}]  # fmt: skip
+    row = asking("two.png")
+    with Server(Settings(media)) as server:
+        server.send(event("ANNOTATION_CREATED", [*odd, *painted()]))
+        assert server.send(row)[1]["results"][0]["result"]
+        row["body"]["params"]["context"] = {"result": odd}
+        status, body = server.send(row)
+        assert status == 422 and body["detail"].startswith("the mark has no label")
+
+
 def test_no_token_no_answer(media):
     with Server(Settings(media)) as server:
         for row in (recorded("/setup"), recorded("/predict"), event("START_TRAINING")):
