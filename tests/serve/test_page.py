@@ -13,10 +13,12 @@ from pycocotools.coco import COCO
 
 from seggpt_jax.cli import command
 from seggpt_jax.inference import Predictor
+from seggpt_jax.results import outlines
 from seggpt_jax.serve.app import make_app
 from seggpt_jax.serve.gate import Limits
 from seggpt_jax.serve.run import bind
 from tests.conftest import REPOSITORY
+from tests.results.blobs import filled
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EXAMPLES = REPOSITORY / "docs/examples"
@@ -230,7 +232,11 @@ def test_a_correction_stays_and_becomes_an_example(page, masks, tmp_path):
     assert (after >= before).all()
     (tmp_path / "coco.json").write_bytes(download(page, "#coco")["coco.json"])
     (note,) = COCO(tmp_path / "coco.json").anns.values()
-    assert "score" not in note  # nobody measured one
+    assert note["score"] == 1
+    lines = [np.reshape(line, (-1, 2)) for line in note["polygons"]]
+    np.testing.assert_array_equal(
+        np.logical_xor.reduce([filled(line, after.shape) for line in lines]), after
+    )
     assert note["area"] == after.sum()
     np.testing.assert_array_equal(COCO(tmp_path / "coco.json").annToMask(note), after)
     ys, xs = np.nonzero(after)
@@ -242,6 +248,41 @@ def test_a_correction_stays_and_becomes_an_example(page, masks, tmp_path):
     np.testing.assert_array_equal(opened(masks[2])[0], after)
     stays, _ = opened(download(page, "#masks")["query.png"])
     np.testing.assert_array_equal(stays, after)
+
+
+def test_outlines_are_those_of_the_server(page):
+    """Of noise, which has holes, and parts that touch at corners and sides."""
+    for size, share in (((1, 1), 1), ((7, 9), 0.5), ((20, 17), 0.6), ((30, 24), 0.9)):
+        mask = np.random.default_rng(size[0]).random(size) < share
+        found = page.evaluate(
+            """async ([pixels, height, width]) => {
+                const { polygons } = await import("/outlines.js");
+                return polygons(Uint8Array.from(pixels), width, height, 1);
+            }""",
+            [mask.astype(int).ravel().tolist(), *size],
+        )
+        lines = [np.reshape(line, (-1, 2)) for line in found]
+        np.testing.assert_array_equal(
+            np.sum([filled(line, size) for line in lines], 0), mask
+        )
+        assert len(lines) == len(outlines.polygons(mask))
+        assert sum(map(len, lines)) == sum(map(len, outlines.polygons(mask)))
+
+
+def test_an_edit_in_the_midst_of_a_run_fails_nothing(page):
+    """It drops the prompts whose answers are still to come."""
+
+    def edit(route):
+        page.fill("[aria-label='Name of label 1']", "lens")
+        route.continue_()
+
+    show(page)
+    page.locator("#size").fill("30")
+    drag(page, (0.55, 0.43), (0.8, 0.5))
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    page.route("**/api/segment", edit, times=1)
+    run(page, 1)
+    assert "lens" in page.inner_text("#images p")
 
 
 def test_what_cannot_be_shown_is_said(page):

@@ -1,5 +1,7 @@
 // COCO annotations <-> labels `Uint8Array`, row by row. COCO counts down the columns.
 
+import { polygons } from "./outlines.js";
+
 // Paints an annotation's compressed run lengths into labels.
 export function paint(labels, note) {
   const [height, width] = note.segmentation.size;
@@ -34,7 +36,7 @@ function runs(text) {
   return counts;
 }
 
-// An annotation for each label of corrected labels. They have no score.
+// An annotation for each label of corrected labels. What people drew has the score 1.
 export function annotations(labels, width, height) {
   const found = [...new Set(labels)].filter((label) => label).sort((a, b) => a - b);
   return found.map((label) => {
@@ -54,7 +56,8 @@ export function annotations(labels, width, height) {
       }
     }
     return {
-      label, segmentation: { size: [height, width], counts }, area,
+      label, segmentation: { size: [height, width], counts }, area, score: 1,
+      polygons: polygons(labels, width, height, label),
       bbox: [left, top, right - left, bottom - top], iscrowd: 0,
     };
   });

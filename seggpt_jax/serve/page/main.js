@@ -54,18 +54,10 @@ function addLabel() {
   radio.setAttribute("aria-label", `Label ${label}`);
   radio.addEventListener("change", () => editor.choose(label));
   const swatch = element("span", { className: "swatch" });
+  swatch.style.background = `rgb(${colorOf(label).join(" ")})`;
   labels.set(label, name);
   find("labels").append(element("div", { className: "label" }, radio, swatch, name));
   if (label > 1) editor.choose(label);
-  recolor();
-}
-
-function recolor() {
-  for (const [index, swatch] of document.querySelectorAll(".swatch").entries()) {
-    swatch.style.background = `rgb(${colorOf(index + 1).join(" ")})`;
-  }
-  editor.draw();
-  for (const picture of [...examples, ...images]) show(picture);
 }
 
 // Cards
@@ -211,19 +203,22 @@ async function encode() {
 
 async function segment(picture) {
   picture.fault = "";
-  const fields = async () => [
-    ["image", picture.file, picture.name], ["prompts", (await encode()).id],
-  ];
+  let shown; // the prompts of this answer: an edit may drop them meanwhile
+  const send = async () => {
+    shown = await encode();
+    const fields = [["image", picture.file, picture.name], ["prompts", shown.id]];
+    return ask("api/segment", fields, { accept: "application/json" });
+  };
   let answer;
   try {
-    answer = await ask("api/segment", await fields(), { accept: "application/json" });
+    answer = await send();
   } catch (fault) {
     if (!(fault instanceof Fault) || fault.status !== 404) throw fault;
-    prompts = null; // the server has dropped them
-    answer = await ask("api/segment", await fields(), { accept: "application/json" });
+    if (prompts === shown) prompts = null; // the server has dropped them
+    answer = await send();
   }
   const found = await answer.json();
-  prompts.categories = found.categories;
+  shown.categories = found.categories;
   picture.labels.fill(0);
   for (const note of found.annotations) paint(picture.labels, note);
   Object.assign(picture, { annotations: found.annotations, done: true });
@@ -234,9 +229,11 @@ async function run() {
   running = true;
   // What was corrected by hand stays.
   const waiting = images.filter((picture) => !picture.done || picture.annotations);
-  for (const picture of waiting) picture.done = false;
+  for (const picture of waiting) {
+    picture.done = false;
+    show(picture);
+  }
   enable();
-  recolor();
   let count = 0;
   const one = async () => {
     for (let picture; (picture = waiting.shift()); ) {
