@@ -1,6 +1,10 @@
 """SegGPT in JAX: training, evaluation, tuning and inference."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seggpt_jax.inference import Predictor, Result
 
 __version__ = "0.1.0"
 __all__ = ["Predictor", "Result"]

@@ -10,8 +10,10 @@ import sys
 import zipfile
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
+import seggpt_jax
 from tests.conftest import REPOSITORY
 from tests.support.folders import write
 
@@ -179,3 +181,30 @@ def test_oldest_versions_are_those_that_are_allowed():
     assert len(floors) == len({one.name for one in allowed}), "one without a floor"
     for name, floor in floors.items():
         assert f"{pins[name]}.0.0".startswith(f"{floor}."), name
+
+
+def test_a_version_is_the_same_everywhere():
+    """As .github/workflows/release.yml asks of a tag."""
+    version = seggpt_jax.__version__
+    said = (REPOSITORY / "CITATION.cff").read_text()
+    assert yaml.safe_load(said)["version"] == version
+    assert re.search(
+        f"^## {version} ", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert (
+        f'__version__ = "{version}"\n'
+        in (REPOSITORY / "seggpt_jax/__init__.py").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "path", REPOSITORY.glob(".github/workflows/*.yml"), ids=lambda p: p.name
+)
+def test_workflows_use_actions_of_one_commit(path):
+    """A tag can be moved to other code; a commit cannot. The comment is the tag."""
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    used = re.findall(r"uses: *(.*)", path.read_text())
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+(\.\d+){2}", action)

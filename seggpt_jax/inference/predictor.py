@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard, cast, overload
 
 import jax
 import numpy as np
@@ -272,6 +272,23 @@ class Predictor:
 
     def _use(self, prompts: PromptSet) -> None:
         self._prompts, self._nearest = prompts, None
+
+    @overload
+    def __call__(
+        self, pictures: Picture, prompts: PromptSet | None = ...
+    ) -> Result: ...
+
+    @overload
+    def __call__(
+        self,
+        pictures: list[Any] | tuple[Any, ...],
+        prompts: PromptSet | None = ...,
+    ) -> list[Result]: ...
+
+    @overload
+    def __call__(
+        self, pictures: Iterator[Picture], prompts: PromptSet | None = ...
+    ) -> Iterator[Result]: ...
 
     def __call__(
         self,
