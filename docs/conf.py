@@ -1,12 +1,14 @@
 """The site of these documents: `sphinx-build -W docs build/site`.
 
-The pages are plain Markdown that reads well in the repository too. Two things differ on
-the site: a link whose text is a file's name shows the title of its page, and a link to
-a file that is no page leads to the repository, where GitHub's environment names one.
+The pages are plain Markdown that reads well in the repository too. Three things differ
+on the site. A link whose text is a file's name shows the title of its page. A link to a
+file that is no page leads to the repository, where GitHub's environment names one. The
+tables of `CONTENTS` make the menu.
 """
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from seggpt_jax import __version__
@@ -28,6 +30,7 @@ extensions = [
 ]
 exclude_patterns = ["examples"]
 default_role = "code"
+CONTENTS = ("index", "notes/README")
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -44,6 +47,7 @@ if REPOSITORY:
     }
 
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
+_ENTRY = re.compile(r"^(?:\| |\*\*)\[.*?\]\((.*?)\.md\)", re.MULTILINE)
 
 
 def lead(link: re.Match, folder: Path, docs: Path) -> str:
@@ -51,17 +55,28 @@ def lead(link: re.Match, folder: Path, docs: Path) -> str:
     text, target, anchor = link.groups(default="")
     path = (folder / target).resolve()
     if path.suffix == ".md" and path.is_relative_to(docs):
-        return f"[]({target}{anchor})" if text == path.name else link[0]
+        return f"[]({target}{anchor})" if text in (path.name, target) else link[0]
     if not REPOSITORY:
         return text
     return f"[{text}]({REPOSITORY}/blob/main/{path.relative_to(ROOT)}{anchor})"
 
 
-def lead_all(app, name: str, source: list[str]) -> None:
+def menu(text: str) -> Iterator[str]:
+    """A toctree of the pages before the first heading, and one for each heading."""
+    _, *parts = re.split(r"^#+ (.*)\n", text, flags=re.MULTILINE)
+    for title, part in zip(parts[::2], parts[1::2], strict=True):
+        if pages := _ENTRY.findall(part):
+            yield "\n```{toctree}\n:hidden:\n"
+            yield f":caption: {title}\n" if text.count(f"\n## {title}\n") else ""
+            yield "\n".join(["", *pages, "```\n"])
+
+
+def change(app, name: str, source: list[str]) -> None:
     docs = Path(app.srcdir)
     folder = (docs / name).parent
-    source[0] = _LINK.sub(lambda link: lead(link, folder, docs), source[0])
+    added = "".join(menu(source[0])) if name in CONTENTS else ""
+    source[0] = _LINK.sub(lambda link: lead(link, folder, docs), source[0]) + added
 
 
 def setup(app) -> None:
-    app.connect("source-read", lead_all)
+    app.connect("source-read", change)
