@@ -136,7 +136,7 @@ def base() -> ConfigDict:
     c.save_every = 500
     c.keep = 3
     c.best = ""  # a score, as in the log: the checkpoint where it was highest stays too
-    c.checkpoints = ""  # their folder, also gs://...; empty: WORKDIR/checkpoints
+    c.checkpoints = ""  # their folder; empty: WORKDIR/checkpoints
     c.eval_every = 1000
     c.evals = ordered()
     c.tune = ConfigDict(

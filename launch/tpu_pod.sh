@@ -7,7 +7,8 @@
 #
 # NAME must exist, and every host of it hold this repository in ~/seggpt_jax, installed
 # in ~/seggpt_jax/.venv with the extra `tpu`. DIR, DATA and PAINTER are paths on the
-# hosts; DIR is one folder that all of them see, on a disk that outlives the slice.
+# hosts; DIR is one folder that all of them see, on a disk that outlives the slice. With
+# the extra `gcs` each may be in a bucket (docs/scaling.md#buckets).
 # Prints what the hosts say, and ends when all of them have, with a status that is not 0
 # when one failed. Ctrl-C and a lost connection do not end the run.
 set -euo pipefail

@@ -22,8 +22,9 @@ from seggpt_jax.pictures.sheets import Row, contact_sheet
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import hosts, sharding
 from seggpt_jax.runs.checksums import sha256
+from seggpt_jax.runs.paths import AnyPath, locate
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
-from seggpt_jax.runs.writer import Writer
+from seggpt_jax.runs.writer import METRICS, Writer
 from seggpt_jax.training.mixture import build_dataset
 from seggpt_jax.training.settings import RunSettings, complete, read_settings
 from seggpt_jax.weights import pretrained
@@ -79,9 +80,9 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         jax.transfer_guard("disallow"),
     ):
         if first:
-            report.write_left_out(Path(workdir) / RESULTS, left_out)
+            report.write_left_out(locate(workdir) / RESULTS, left_out)
         for group in groups:
-            found = score_group(group, params, writer, Path(workdir), config, about)
+            found = score_group(group, params, writer, locate(workdir), config, about)
             scores, intervals = scores | found[0], intervals | found[1]
         writer.scalars(step, scores)
     logging.info(
@@ -98,7 +99,7 @@ def _build_rows(
     there, name -> reason."""
     groups: list[Group] = []
     left_out: dict[str, str] = {}
-    folders: list[Path] = []
+    folders: list[AnyPath] = []
     for name, settings in config.evals.items():
         try:
             groups += build_groups({name: settings}, config.data_dir, engine, **offers)
@@ -217,7 +218,7 @@ def run_groups(
 
 
 def score_group(
-    group: Group, params, writer: Writer, workdir: Path, config, about
+    group: Group, params, writer: Writer, workdir: AnyPath, config, about
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Runs the evaluators of a group, or what is left of it after a run that was
     stopped; writes results/<group>.json and sheets of the best, the median and the
@@ -262,10 +263,10 @@ def score_group(
 
 
 def stored_scores(
-    workdir: Path, step: int, groups: Sequence[Group]
+    workdir: AnyPath, step: int, groups: Sequence[Group]
 ) -> dict[str, float] | None:
     """The scores that an earlier run wrote at `step`; None unless all groups' are."""
-    metrics, names = workdir / "metrics.jsonl", {group.name for group in groups}
+    metrics, names = workdir / METRICS, {group.name for group in groups}
     scores: dict[str, float] = {}
     for text in metrics.read_text().splitlines() if metrics.exists() else ():
         line = json.loads(text) if text.endswith("}") else {}  # else cut by a kill

@@ -57,7 +57,7 @@ def run(config, workdir: str | None) -> dict[str, float] | None:
     """Runs the mode of `config.mode`; returns the scores, or None after a SIGTERM."""
     if not workdir:
         raise ValueError("--workdir is missing: the folder for everything a run writes")
-    paths.check("--workdir", workdir, paths.WORKDIR)
+    paths.check("--workdir", workdir, paths.BUCKET)
     settings = read_settings(config)
     if settings.mode not in MODES:
         raise ValueError(

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -22,6 +21,7 @@ from seggpt_jax.models.flops import peak_flops, training_flops
 from seggpt_jax.models.seggpt import SegGPT, init_params
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import hosts, sharding
+from seggpt_jax.runs.paths import AnyPath, locate
 from seggpt_jax.runs.runtime import peak_memory
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
 from seggpt_jax.runs.writer import Clock, Progress, Writer, history
@@ -87,7 +87,7 @@ class Trained(Protocol):
     def paint(self, params, frozen, rows, key) -> Any:
         """Paints the canvases of a batch, as `train_step.Paint` does."""
 
-    def stored_scores(self, workdir: Path, step: int) -> dict[str, float] | None:
+    def stored_scores(self, workdir: AnyPath, step: int) -> dict[str, float] | None:
         """The scores that `evaluate` wrote at a step, or None."""
 
     def evaluate(self, params, step: int, writer: Writer) -> dict[str, float]:
@@ -134,7 +134,7 @@ def train(config, workdir: str) -> dict[str, float] | None:
     intact checkpoint in `workdir` if there is one. Returns what `follow` does."""
     settings = read_settings(config)
     check_start(settings)
-    return follow(Loop(settings, Path(workdir), Whole(settings)))
+    return follow(Loop(settings, locate(workdir), Whole(settings)))
 
 
 def check_start(settings: RunSettings):
@@ -189,7 +189,7 @@ class Loop:
     def __init__(
         self,
         config: RunSettings,
-        workdir: Path,
+        workdir: AnyPath,
         trained: Trained,
         devices: Sequence[Any] | None = None,
     ):
@@ -308,6 +308,7 @@ class Loop:
                     self.report(unread.popleft(), writer, clock, progress)
                 if save:
                     self.refuse_broken(records)  # the last good checkpoint must stay
+                    writer.store()  # a run that resumes there has the lines before
                     checkpoints.save(self.step, self.state, {"step": self.step})
                 # After the save: a kill during an evaluation then loses no step.
                 if look:
@@ -332,6 +333,7 @@ class Loop:
 
     def evaluate(self, writer: Writer) -> dict[str, float]:
         scores = self.trained.evaluate(self.state.average, self.step, writer)
+        writer.store()  # `find_best` reads them
         if self.step < self.steps:  # `follow` logs the last scores
             logging.info("step %d:\n%s", self.step, report.summary(scores))
         return scores

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,7 +32,7 @@ from seggpt_jax.models.flops import training_flops
 from seggpt_jax.predict import make_predict_fns
 from seggpt_jax.prompts.file import SUFFIX, PromptFile, save_prompts
 from seggpt_jax.prompts.read import Prompts
-from seggpt_jax.runs import hosts, sharding, staging
+from seggpt_jax.runs import hosts, paths, sharding, staging
 from seggpt_jax.train import Loop, follow
 from seggpt_jax.training.settings import RunSettings, read_settings
 from seggpt_jax.weights import pretrained
@@ -72,7 +71,7 @@ def tune(config, workdir: str) -> dict[str, float] | None:
     settings = dataclasses.replace(settings, checkpoint=pinned(settings.checkpoint))
     weights = pretrained.load(settings.checkpoint)
     trained = TunedPrompt(settings, weights)
-    loop = Loop(settings, Path(workdir), trained)
+    loop = Loop(settings, paths.locate(workdir), trained)
     for name, stage in settings.stages.items():
         prob = stage.background_prob
         require(not prob, f"stages.{name}.background_prob", prob,

@@ -54,6 +54,15 @@ def data_dir(tmp_path_factory) -> Iterator[pathlib.Path]:
         yield folder
 
 
+@pytest.fixture
+def bucket(monkeypatch) -> Iterator[str]:
+    """The address of an empty bucket, `gs://...`."""
+    from tests.support.buckets import serve  # no other test needs its packages
+
+    with serve(monkeypatch) as address:
+        yield address
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compiled_once():
     """Train steps and engines of equal arguments are one object in a process: jax then

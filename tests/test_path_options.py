@@ -1,4 +1,5 @@
-"""Every option and setting that may name a file refuses buckets and addresses.
+"""Every option and setting that may name a file refuses addresses, and buckets unless
+it takes them.
 
 The options are read from the parsers: a new one is tried without being listed here.
 """
@@ -21,6 +22,15 @@ from seggpt_jax.training.settings import RunSettings, read_settings
 from tests.conftest import REPOSITORY
 
 ELSEWHERE = ("gs://b/x", "gs:/b/x", "s3://b/x", "https://h/x.png", "file:///x.png")
+BUCKET = "gs://b/x"
+# The options that take a bucket, and the settings.
+IN_BUCKETS = {
+    "segment model", "segment out", "video model", "video out", "mask out",
+    "tune model", "tune data", "tune out", "serve model", "demo model",
+    "convert input", "convert output", "check root", "prepare out", "show out",
+    "report workdirs", "report out",
+}  # fmt: skip
+SETTINGS_IN_BUCKETS = {"checkpoints", "data_dir", "init_from", "checkpoint"}
 NO_PATHS = {"--host", "--token", "--license", "--beam-flags", "TYPE"}  # of the command
 NO_PATH_SETTINGS = {"evals.*.about", "optim.trainable"}
 
@@ -68,6 +78,8 @@ def test_options_of_the_command(name, dest, capsys, monkeypatch):
         if action not in group:
             others.add(min(group, key=lambda a: a.dest))
     for value in ELSEWHERE[:3] if dest == "video" else ELSEWHERE:
+        if value == BUCKET and f"{name} {dest}" in IN_BUCKETS:
+            continue
         argv = []
         for one in parser._actions:  # arguments without a name, in their order
             if one is action or one in others:
@@ -78,6 +90,14 @@ def test_options_of_the_command(name, dest, capsys, monkeypatch):
         shown = (action.option_strings or [action.metavar])[0]
         assert stopped.value.code == 2 and len(lines) == 1, lines
         assert lines[0].startswith(f"error: {shown} {value}: must be a path on this")
+
+
+def test_options_that_take_a_bucket():
+    for name in IN_BUCKETS:
+        of, dest = name.split()
+        command._check_paths(argparse.Namespace(command=of, **{dest: BUCKET}))
+    with pytest.raises(ValueError, match="^--out gs://b/x: must be a path on this "):
+        command._check_paths(argparse.Namespace(command="index", out=BUCKET))
 
 
 def test_the_options_are_found():
@@ -94,7 +114,7 @@ def test_the_options_are_found():
 
 @pytest.mark.parametrize("value", ["https://h/x.mp4", "file:///x", "rtsp://h/x"])
 def test_a_video_may_be_a_stream(value):
-    command._check_paths(argparse.Namespace(video=value))
+    command._check_paths(argparse.Namespace(command="video", video=value))
 
 
 @pytest.mark.parametrize("value", ELSEWHERE)
@@ -123,7 +143,7 @@ NESTED = ["sources.shapes.folder", "evals.heldout.sources.shapes.folder", "model
 @pytest.mark.parametrize("name", [*TEXTS, *NESTED])
 def test_settings_of_a_config(name):
     for value in ELSEWHERE:
-        if name == "checkpoints" and value.startswith("gs://"):
+        if name in SETTINGS_IN_BUCKETS and value == BUCKET:
             continue
         said = rf"^setting {name} {re.escape(value)}: must be a path on this machine"
         with pytest.raises(ValueError, match=said):
@@ -136,9 +156,11 @@ def test_words_and_patterns_of_a_config_are_free():
     assert read_settings(config).optim.trainable == "a:gs://"
 
 
-@pytest.mark.parametrize("value", ELSEWHERE)
+@pytest.mark.parametrize("value", [x for x in ELSEWHERE if x != BUCKET])
 def test_the_workdir(value):
-    said = rf"^--workdir {re.escape(value)}: must be .*; only the setting checkpoints"
+    said = (
+        rf"^--workdir {re.escape(value)}: must be .*, or in a bucket, gs://BUCKET/..."
+    )
     with pytest.raises(ValueError, match=said):
         main.run(vitl.get_config("tiny"), value)
 

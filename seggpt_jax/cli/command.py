@@ -65,7 +65,16 @@ _ARGUMENTS = {
     "image": "IMAGE", "type": "TYPE", "forms": "--as", "workdirs": "WORKDIR",
     "dir": "DIR",
 }  # fmt: skip
-_PLACES = {"--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM}
+_PLACES = {
+    "--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM,
+    "--prompt": paths.PROMPT,
+}  # fmt: skip
+# The options that may name a bucket, by command.
+_IN_BUCKETS = {
+    "segment": ("--out",), "video": ("--out",), "mask": ("--out",),
+    "tune": ("--data", "--out"), "convert": ("--output",), "check": ("--root",),
+    "prepare": ("--out",), "show": ("--out",), "report": ("WORKDIR", "--out"),
+}  # fmt: skip
 _NO_PATHS = ("--host", "--token", "--license", "TYPE", "--beam-flags", "--config",
              "--changes")  # fmt: skip
 _DEFAULTED = (
@@ -122,7 +131,8 @@ def _check_paths(args) -> None:
         _ARGUMENTS.get(name, f"--{name.replace('_', '-')}"): x
         for name, x in vars(args).items()
     }
-    paths.check_all(given, _PLACES, free=_NO_PATHS)
+    buckets = dict.fromkeys(_IN_BUCKETS.get(args.command, ()), paths.BUCKET)
+    paths.check_all(given, _PLACES | buckets, free=_NO_PATHS)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -134,7 +144,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--verbose", action="store_true", help="more log; tracebacks")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     def command(name: str, run, help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures.listing import kinds, look_into
+from seggpt_jax.runs.paths import AnyPath, locate
 
 BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
 _GLOB = "*?["
 Failed = tuple[Path, str]  # a file, and why it was left out
 
 
-def find_inputs(inputs: Sequence[str], out: Path) -> tuple[dict[str, Path], list[Path]]:
+def find_inputs(
+    inputs: Sequence[str], out: AnyPath
+) -> tuple[dict[str, Path], list[Path]]:
     """Files, globs and folders (searched through) -> output name -> input file; and the
     files in these folders that are of kinds that cannot be read.
 
@@ -41,9 +44,9 @@ def find_inputs(inputs: Sequence[str], out: Path) -> tuple[dict[str, Path], list
     return found, others
 
 
-def check_apart(written: Iterable[Path], used: Iterable[str | Path]) -> None:
+def check_apart(written: Iterable[AnyPath], used: Iterable[str | Path]) -> None:
     """Raises ValueError if a file that is to be written is one that is read."""
-    read = {Path(path).resolve() for path in used}
+    read = {locate(path).resolve() for path in used}
     for path in written:
         if path.resolve() in read:
             raise ValueError(f"{path} would be overwritten: choose another --out")

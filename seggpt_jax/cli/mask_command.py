@@ -1,12 +1,11 @@
 """What `seggpt mask` does: the mask of one object, by a box, points or strokes."""
 
 import argparse
-from pathlib import Path
 
 from seggpt_jax.cli import inputs
 from seggpt_jax.pictures.images import mask_png
 from seggpt_jax.prompts import clicks
-from seggpt_jax.runs import staging
+from seggpt_jax.runs import paths, staging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the mask, and says how much of the image it is."""
-    out = Path(args.out)
+    out = paths.locate(args.out)
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: a mask is a PNG; give a name that ends in .png")
     inputs.check_apart([out], [args.image, *filter(None, [args.scribble])])

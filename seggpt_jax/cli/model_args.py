@@ -10,13 +10,13 @@ from typing import Any
 from seggpt_jax.cli import inputs
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES
-from seggpt_jax.runs import checksums
+from seggpt_jax.runs import checksums, paths
 from seggpt_jax.weights.names import DEFAULT
 
 MODEL = (
-    "a path (training run, release, .pth, .safetensors, folder of transformers), a "
-    "bundled name, or OWNER/NAME[@REVISION] of the Hugging Face hub; `seggpt models` "
-    "lists some"
+    "a path, also gs://... (training run, release, .pth, .safetensors, folder of "
+    "transformers), a bundled name, or OWNER/NAME[@REVISION] of the Hugging Face hub; "
+    "`seggpt models` lists some"
 )
 _DTYPE = "of the computation; bfloat16 is for GPUs and TPUs (default: %(default)s)"
 _ATTENTION = "how attention is computed (default: the best one for the device)"
@@ -61,4 +61,6 @@ def made_by(
 
 def identity(path: str | Path) -> list[str]:
     """What a file is known by: its place and its content."""
-    return [os.path.realpath(path), checksums.sha256(Path(path))]
+    place = paths.locate(path)
+    known = os.path.realpath(path) if isinstance(place, Path) else str(place)
+    return [known, checksums.sha256(place)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seggpt_jax.cli import config_args
 from seggpt_jax.config import parse_settings
+from seggpt_jax.runs import paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("type", metavar="TYPE", help="of data set, as ade20k")
     add("--root", required=True, metavar="DIR", help="the owners' folder")
-    add("--out", required=True, metavar="DIR", help="the set goes to DIR/NAME")
+    add(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the set goes to DIR/NAME, also gs://...",
+    )
     add("--name", help="of the set (default: its type)")
     add("--splits", help="separated by commas (default: all of the type)")
     config_args.add_setting(parser)
@@ -40,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     folder = prepare(
         make_layout(args.type, parse_settings(args.set)),
         Path(args.root),
-        Path(args.out) / (args.name or args.type),
+        paths.locate(args.out) / (args.name or args.type),
         config_args.listed(args.splits),
         shard_records=args.shard_records,
         workers=args.workers,

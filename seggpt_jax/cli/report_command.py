@@ -1,10 +1,10 @@
 """What `seggpt report` does: results of evaluations as one page."""
 
 import argparse
-from pathlib import Path
 
 from seggpt_jax.evaluators import page
 from seggpt_jax.runs import staging
+from seggpt_jax.runs.paths import AnyPath, locate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the page, and says where it is."""
-    folders = [Path(name) for name in args.workdirs]
+    folders = [locate(name) for name in args.workdirs]
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
-    out = Path(args.out)
-    if out.exists() and not (out.is_dir() and _replaceable(out)):
+    out = locate(args.out)
+    if staging.complete(out) and not (out.is_dir() and _replaceable(out)):
         raise FileExistsError(
             f"{out}: holds other things than a report; choose another folder"
         )
@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> None:
           f"{out / 'index.html'}, {out / 'report.md'}")  # fmt: skip
 
 
-def _replaceable(folder: Path) -> bool:
+def _replaceable(folder: AnyPath) -> bool:
     names = {path.name for path in folder.iterdir()}
     return names <= {"index.html", "report.md", "report.json", "pictures"}

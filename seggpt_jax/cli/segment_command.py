@@ -19,6 +19,7 @@ from seggpt_jax.results.coco import Truth
 from seggpt_jax.results.folder import Folder, files
 from seggpt_jax.results.forms import FORMS, OF_OBJECTS, Shown, read_forms
 from seggpt_jax.results.objects import find
+from seggpt_jax.runs.paths import locate
 from seggpt_jax.runs.workdir import prepare_workdir
 
 _INPUTS = "image, quoted glob, or folder"
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args, failed: list[inputs.Failed]) -> None:
     """Segments the images. Those that fail are added to `failed`."""
-    forms, out = read_forms(args.forms, tuple(FORMS)), Path(args.out)
+    forms, out = read_forms(args.forms, tuple(FORMS)), locate(args.out)
     _check_options(args, forms)
     found, others = inputs.find_inputs(args.inputs, out)
     if others:

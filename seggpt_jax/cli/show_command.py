@@ -1,10 +1,9 @@
 """What `seggpt show` does: a contact sheet of exactly what training sees at a step."""
 
 import argparse
-from pathlib import Path
 
 from seggpt_jax.cli import config_args
-from seggpt_jax.runs import staging
+from seggpt_jax.runs import paths, staging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     from seggpt_jax.training.batch_sheet import draw_batch
 
-    out = Path(args.out)
+    out = paths.locate(args.out)
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: give a name that ends in .png")
     if not args.config:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from absl import logging
 from seggpt_jax.data.prepared import splits_in
 from seggpt_jax.data.sources.indexed import Indexed
 from seggpt_jax.prompts.file import SUFFIX
-from seggpt_jax.runs import staging
+from seggpt_jax.runs import paths, staging
 
 _HELDOUT = ("val", "test")  # what is scored, where the folder has it
 
@@ -39,7 +38,9 @@ def run(args: argparse.Namespace) -> None:
     # Imported late: only this command needs the training code.
     from seggpt_jax.tune import PROMPT, learning, tune
 
-    out, data = Path(args.out), Path(os.path.abspath(args.data))
+    out, data = paths.locate(args.out), paths.locate(args.data)
+    if isinstance(data, Path):
+        data = Path(os.path.abspath(data))
     if out.suffix != SUFFIX:
         raise ValueError(f"--out {out}: a file that ends in {SUFFIX} is wanted")
     logging.set_verbosity(logging.INFO)  # minutes of silence would be long
@@ -49,11 +50,11 @@ def run(args: argparse.Namespace) -> None:
     if not (workdir / PROMPT).exists():
         return  # stopped, and saved
     with staging.new_file(out) as new:
-        shutil.copyfile(workdir / PROMPT, new)
+        new.write_bytes((workdir / PROMPT).read_bytes())
     print(f"{out}: use it as --prompt {out}")
 
 
-def settings(args: argparse.Namespace, data: Path) -> dict[str, Any]:
+def settings(args: argparse.Namespace, data: paths.AnyPath) -> dict[str, Any]:
     """The settings that the options stand for."""
     one: dict[str, Any] = {"type": "indexed", "folder": data.name}
     if args.bits != 16:  # a run that began without the setting goes on

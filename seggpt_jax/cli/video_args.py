@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
+from seggpt_jax.runs.paths import AnyPath, locate
 
 _INPUT = (
     "video file, address of a stream, folder of frames, or quoted pattern such as "
@@ -110,7 +111,7 @@ def read_masks(option: str, values: Sequence[str]) -> dict[int, str]:
 
 
 def check_apart(
-    source: Source, movie: Path, labels: Path, files: Sequence[str | None]
+    source: Source, movie: AnyPath, labels: AnyPath, files: Sequence[str | None]
 ) -> None:
     """Raises ValueError if a file that is read would be overwritten, or if it is
     uncertain whether what is there belongs to a live video."""
@@ -119,7 +120,7 @@ def check_apart(
         if source.live and path.exists():
             raise ValueError(f"{path} exists: choose another --out")
         for name in used:
-            if Path(name).resolve().is_relative_to(path.resolve()):
+            if locate(name).resolve().is_relative_to(path.resolve()):
                 raise ValueError(f"{name} would be overwritten: choose another --out")
 
 

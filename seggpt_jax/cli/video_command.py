@@ -18,7 +18,7 @@ from seggpt_jax.pictures.images import overlay, save_labels
 from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.results.categories import read_names
 from seggpt_jax.results.forms import read_forms
-from seggpt_jax.runs import staging
+from seggpt_jax.runs import paths, staging
 from seggpt_jax.runs.workdir import prepare_workdir
 
 _FORMS = "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args, failed: list[inputs.Failed]) -> None:
     """Segments a video. If it is damaged, it is added to `failed`."""
     forms = read_forms(args.forms, ("overlay", "segments"))
-    out, source = Path(args.out), video_args.read_source(args)
+    out, source = paths.locate(args.out), video_args.read_source(args)
     movie, labels = out / f"{source.name}.mp4", out / source.name
     folder = Path(source.where or "")
     if source.where and folder.is_dir() and (others := look_into(folder).others):
@@ -86,7 +86,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     begun = config.exists()
     prepare_workdir(out, json.dumps(settings), name=config.name)
     places = {form: movie if form == "overlay" else labels for form in forms}
-    if all(place.exists() for place in places.values()):
+    if all(map(staging.complete, places.values())):
         print(f"{source.identity}: done already, in {out}")
         return
     try:
@@ -101,7 +101,7 @@ def _write(
     source: video_args.Source,
     results: Iterable[Result],
     shown: deque[video.Frame],
-    places: dict[str, Path],
+    places: dict[str, paths.AnyPath],
     failed: list[inputs.Failed],
 ) -> None:
     """Writes the forms of a video to their places; `shown` are the results' frames."""

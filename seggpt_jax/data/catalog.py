@@ -34,7 +34,7 @@ from seggpt_jax.data.layout import (
     tree_of,
 )
 from seggpt_jax.data.sample import BadRecord
-from seggpt_jax.runs.paths import user_cache
+from seggpt_jax.runs.paths import AnyPath, user_cache
 from seggpt_jax.runs.staging import new_folder
 
 VERSION = 3
@@ -172,7 +172,7 @@ def _causes(
 
 
 def store_catalog(
-    folder: Path,
+    folder: AnyPath,
     *,
     names: Mapping[int, str],
     records: Iterable[Any],
@@ -293,7 +293,7 @@ def _stamp(path: Path, root: Path) -> tuple[str, int, int]:
     return os.path.relpath(path, root), size, state.st_mtime_ns
 
 
-def _fingerprint(folder: Path) -> str | None:
+def _fingerprint(folder: AnyPath) -> str | None:
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         return meta["fingerprint"]

@@ -3,7 +3,6 @@
 import collections
 import hashlib
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import Prepared, splits_in
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import load, open_sources
+from seggpt_jax.runs.paths import locate
 
 ALIKE_BITS = 3  # of 64: another size or quality of a JPEG changes so many
 LISTED = 10  # problems of one kind that are named; all are counted
@@ -140,7 +140,7 @@ def _read_all(
 
 def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, Any]):
     """The sources of one type: (to train on, held out)."""
-    path = pathlib.Path(root).absolute()
+    path = locate(root).absolute()
     if not splits and issubclass(cls := load(kind), Layout):
         splits = [*splits_in(cls, path)]
     if not splits:

@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,9 @@ from seggpt_jax.data.layout import Layout, RawRecord, Skipped
 from seggpt_jax.data.prepared import MANIFEST, VERSION, describe, word
 from seggpt_jax.data.sample import BadRecord
 from seggpt_jax.runs import paths
+from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.checksums import sha256
+from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.staging import new_file
 
 # Groups of one record: random reads are fast. Pictures are compressed already.
@@ -61,34 +64,40 @@ class Plan:
 
     layout: Layout
     root: Path
-    out: Path  # the set's folder
+    out: AnyPath  # the set's folder
     splits: tuple[str, ...]
     shard_records: int
 
     @property
-    def final(self) -> Path:
+    def final(self) -> AnyPath:
         return self.out / VERSION
 
     @property
-    def staging(self) -> Path:
+    def staging(self) -> AnyPath:
         return self.out / f".{VERSION}.part"
+
+    @property
+    def files(self) -> AnyPath:
+        """The folder to write files into. Objects of a bucket cannot be renamed: there
+        the manifest, which comes last, makes a set of them."""
+        return self.final if isinstance(self.out, BucketPath) else self.staging
 
     def source(self, split: str) -> Dataset:
         return Dataset(Raw(self.layout, self.root, split), self.out.name)
 
     def template(self, split: str) -> tfds.core.ShardedFileTemplate:
         return tfds.core.ShardedFileTemplate(
-            data_dir=self.staging,
+            data_dir=self.files,
             dataset_name=word(self.out.name),
             split=word(split),
             filetype_suffix="array_record",
         )
 
-    def path(self, shard: Shard) -> Path:
+    def path(self, shard: Shard) -> AnyPath:
         name = self.template(shard.split).sharded_filepath(
             shard_index=shard.number, num_shards=shard.count
         )
-        return Path(name)
+        return paths.locate(name)
 
     def shards(self) -> Iterator[Shard]:
         for split in self.splits:
@@ -111,13 +120,13 @@ class Plan:
 def prepare(
     layout: Layout,
     root: Path,
-    out: Path,
+    out: AnyPath,
     splits: Sequence[str] = (),
     *,
     shard_records: int = 1000,
     workers: int = 0,
     beam: Sequence[str] | None = None,
-) -> Path:
+) -> AnyPath:
     """Writes the prepared form of the owners' folder `root`; returns `<out>/1.0.0`. A
     run that was cut off goes on where it stopped.
 
@@ -125,11 +134,13 @@ def prepare(
     workers: processes; 0 does all in this one. beam: flags of an Apache Beam pipeline,
     which then does the work; its workers must see both folders.
 
+    In a bucket nothing keeps two runs apart: they write the same bytes.
+
     Raises:
       ValueError: for a fault of the folder, and if `out` was begun with other data or
         settings.
     """
-    paths.check_all({"root": root, "out": out})
+    paths.check_all({"root": root, "out": out}, {"out": paths.BUCKET})
     splits = tuple(splits or layout.splits_in(root))
     if not splits:
         raise ValueError("splits: this layout has none of its own; name them")
@@ -138,7 +149,8 @@ def prepare(
             f"shard_records={shard_records} must be >= 1, workers={workers} >= 0"
         )
     plan = Plan(layout, root.absolute(), out.absolute(), splits, shard_records)
-    if plan.final.exists():
+    made = plan.final / MANIFEST if isinstance(out, BucketPath) else plan.final
+    if made.exists():
         raise ValueError(f"{plan.final} is there; move it away to prepare it anew")
     with _locked(plan.staging):
         # Not earlier: the staging folder may lie in the root, whose time it changes.
@@ -196,7 +208,7 @@ def write_shard(plan: Plan, shard: Shard) -> int:
             "sha256": sha256(new),
             "skipped": skipped,
         }
-    with new_file(_done(path)) as file:
+    with new_file(_done(plan, path)) as file:
         file.write_text(json.dumps(done))
     return shard.stop - shard.start
 
@@ -228,14 +240,18 @@ def read_done(plan: Plan, shard: Shard) -> dict[str, Any] | None:
     """The note of a finished shard; None of one that is not finished."""
     path = plan.path(shard)
     try:
-        done = json.loads(_done(path).read_text())
-        return done if path.stat().st_size == done["length"] else None
+        done = json.loads(_done(plan, path).read_text())
+        return done if _size(path) == done["length"] else None
     except (FileNotFoundError, ValueError):
         return None
 
 
-def _done(path: Path) -> Path:
-    return path.with_name(f"{path.name}.done")
+def _done(plan: Plan, path: AnyPath) -> AnyPath:
+    return plan.staging / f"{path.name}.done"
+
+
+def _size(path: AnyPath) -> int:
+    return path.size() if isinstance(path, BucketPath) else path.stat().st_size
 
 
 def _run_pool(plan: Plan, todo: Sequence[Shard], workers: int, bar: tqdm) -> None:
@@ -309,8 +325,30 @@ def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
                 filename_template=plan.template(split),
             )
         )
+    if isinstance(plan.staging, Path):
+        _write_metadata(plan, infos, plan.staging)
+    else:
+        with tempfile.TemporaryDirectory() as temp:
+            for shard in shards:  # it wants to see their names
+                (Path(temp) / plan.path(shard).name).touch()
+            _write_metadata(plan, infos, Path(temp))
+            for file in Path(temp).glob("*.json"):
+                (plan.files / file.name).write_bytes(file.read_bytes())
+    manifest = {"layout": describe(plan.layout), "splits": splits}
+    text = json.dumps(manifest, ensure_ascii=False, indent=1)
+    (plan.files / MANIFEST).write_text(text, encoding="utf-8")
+    if isinstance(plan.staging, BucketPath):
+        plan.staging.rmtree()
+        return
+    for pattern in ("*.done", "plan.json", ".lock"):
+        for leftover in plan.staging.glob(pattern):
+            leftover.unlink()
+    plan.staging.rename(plan.final)
+
+
+def _write_metadata(plan: Plan, infos: Sequence[Any], folder: Path) -> None:
     tfds.folder_dataset.write_metadata(
-        data_dir=str(plan.staging),
+        data_dir=str(folder),
         features=features(),
         split_infos=infos,
         version=VERSION,
@@ -318,13 +356,6 @@ def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
         disable_shuffling=True,
         check_data=False,  # it would read by TensorFlow
     )
-    manifest = {"layout": describe(plan.layout), "splits": splits}
-    text = json.dumps(manifest, ensure_ascii=False, indent=1)
-    (plan.staging / MANIFEST).write_text(text, encoding="utf-8")
-    for pattern in ("*.done", "plan.json", ".lock"):
-        for leftover in plan.staging.glob(pattern):
-            leftover.unlink()
-    plan.staging.rename(plan.final)
 
 
 def _finish_split(
@@ -344,7 +375,7 @@ def _finish_split(
         Skipped(catalog[index][0], why, listed=True) for index, why in bad.items()
     ]
     store_catalog(
-        plan.staging / f"catalog-{split}",
+        plan.files / f"catalog-{split}",
         names=catalog.names,
         records=([catalog[index][0]] for index in kept),
         classes=[classes[index] for index in kept],
@@ -364,7 +395,10 @@ def _finish_split(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: AnyPath) -> Iterator[None]:
+    if isinstance(folder, BucketPath):
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:

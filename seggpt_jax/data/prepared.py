@@ -7,7 +7,9 @@ TensorFlow.
 
 import dataclasses
 import functools
+import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,21 +19,28 @@ from seggpt_jax.data.catalog import Catalog
 from seggpt_jax.data.dataset import Raw, Store
 from seggpt_jax.data.layout import Layout, RawRecord
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs.buckets import BucketPath, each
 from seggpt_jax.runs.checksums import sha256
+from seggpt_jax.runs.paths import AnyPath, user_cache
+from seggpt_jax.runs.staging import new_file
 
 VERSION = "1.0.0"  # of the folder: tensorflow-datasets wants one
 MANIFEST = "manifest.json"
 
+logger = logging.getLogger(__name__)
 
-def open_store(layout: Layout, root: Path, split: str) -> Store:
+
+def open_store(layout: Layout, root: AnyPath, split: str) -> Store:
     """The records of a split: prepared ones where the folder has them, else those of
-    the owners' files."""
+    the owners' files. A bucket has prepared ones only (`copy_here`)."""
+    if isinstance(root, BucketPath):
+        root = copy_here(root, split)
     if is_prepared(root):
         return Prepared(layout, root, split)
     return Raw(layout, root, split)
 
 
-def is_prepared(root: Path) -> bool:
+def is_prepared(root: AnyPath) -> bool:
     return (root / VERSION / MANIFEST).is_file()
 
 
@@ -46,7 +55,60 @@ def require_array_record(place: object) -> None:
         ) from error
 
 
-def splits_in(layout: type[Layout], root: Path) -> tuple[str, ...]:
+def copy_here(root: BucketPath, split: str) -> Path:
+    """A split of a prepared set in a bucket, copied to this machine: files of a bucket
+    cannot be mapped into memory, and ArrayRecord opens none.
+
+    The copy is in the user's cache, below the digest of the manifest, which has that
+    of every shard: so it is of this very set, and later runs find it there.
+    """
+    if not is_prepared(root):
+        raise ValueError(
+            f"{root}: a bucket must hold prepared data, and there is no "
+            f"{VERSION}/{MANIFEST}: seggpt prepare --out=gs://... writes it"
+        )
+    require_array_record(root)
+    import fcntl  # which does not exist for Windows either
+
+    folder = root / VERSION
+    digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()[:12]
+    here = user_cache() / "seggpt_jax" / f"{root.name}-{digest}" / VERSION
+    here.mkdir(parents=True, exist_ok=True)
+    splits = read_manifest(folder)["splits"]
+    shards = {
+        shard["file"]: (name, shard)
+        for name, one in splits.items()
+        for shard in one["shards"]
+    }
+    with (here.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes of one machine wait for the first
+        wanted = [
+            name
+            for name in folder.files()
+            if (name not in shards or shards[name][0] == split)
+            and not (here / name).is_file()
+        ]
+        if not wanted:
+            return here.parent
+        size = sum(shards[name][1]["length"] for name in wanted if name in shards)
+        logger.info("%s: copying split %s to %s, %.3g GB in %d files", root, split,
+                    here.parent, size / 1e9, len(wanted))  # fmt: skip
+
+        def one(name: str) -> None:
+            (here / name).parent.mkdir(exist_ok=True)
+            with new_file(here / name) as new:
+                (folder / name).download(new)
+                if name in shards and sha256(new) != shards[name][1]["sha256"]:
+                    raise ValueError(
+                        f"{folder / name} is not what was prepared; copy or prepare it "
+                        "again"
+                    )
+
+        each(one, wanted)
+    return here.parent
+
+
+def splits_in(layout: type[Layout], root: AnyPath) -> tuple[str, ...]:
     """The splits of a folder: prepared ones where there are any, else the layout's."""
     if is_prepared(root):
         return tuple(read_manifest(root / VERSION)["splits"])
@@ -143,7 +205,7 @@ def describe(layout: Layout) -> dict[str, Any]:
     return json.loads(json.dumps({"type": type(layout).__name__} | chosen))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: AnyPath) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -1,16 +1,15 @@
 """Results of an evaluation, kept case by case, so that a stopped evaluation goes on."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 from absl import logging
 
 from seggpt_jax.runs import hosts
-from seggpt_jax.runs.staging import new_file
+from seggpt_jax.runs.paths import AnyPath
+from seggpt_jax.runs.staging import Growing, new_file, remove
 from seggpt_jax.runs.writer import Progress
 
 _FILE = "cases.jsonl"
@@ -28,7 +27,7 @@ class Cases:
 
     def __init__(
         self,
-        folder: Path | None = None,
+        folder: AnyPath | None = None,
         about: Mapping[str, Any] | None = None,
         *,
         show: str = "",
@@ -37,6 +36,7 @@ class Cases:
         self.folder, self._show, self.active = folder, show, active
         self._records: dict[int, Any] = {}
         self._file: TextIO | None = None
+        self._growing: Growing | None = None
         self._progress: Progress | None = None
         if folder is None:
             return
@@ -46,15 +46,17 @@ class Cases:
         self._records = {record.pop("case"): record for record in records}
         if active:
             if not own:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            self._growing = Growing(folder)
+            cases = self._growing.here / _FILE
             lines: list[dict[str, Any]] = [{"about": dict(about or {})}]
             lines += [{"case": n, **r} for n, r in self._records.items()]
-            with new_file(folder / _FILE) as part:
+            with new_file(cases) as part:
                 part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-            self._file = (folder / _FILE).open("a")
+            self._file = cases.open("a")
 
-    def _read(self, path: Path, about: Mapping[str, Any]) -> tuple[bool, list[Any]]:
+    def _read(self, path: AnyPath, about: Mapping[str, Any]) -> tuple[bool, list[Any]]:
         """Whether the folder is of the same, and then its records."""
         records: list[Any] = []
         if not path.exists():
@@ -89,6 +91,8 @@ class Cases:
         if self._file:
             self._file.write(json.dumps({"case": number, **line}) + "\n")
             self._file.flush()
+        if self._growing:
+            self._growing.renew()
         if self._progress:
             self._progress.update(len(self._records))
 
@@ -104,6 +108,8 @@ class Cases:
     def close(self) -> None:
         if self._file:
             self._file.close()
+        if self._growing:
+            self._growing.close()
         if self._progress:
             self._progress.close()
 

@@ -2,17 +2,22 @@
 after the other.
 
 The maps of 2,000 images of ADE20K are larger than the memory, so they are files. A
-stopped run goes on at the class where it stopped.
+stopped run goes on at the class where it stopped; with a folder in a bucket, which has
+no files to map, at the first class.
 """
 
+import io
 import itertools
 import json
+import tempfile
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from seggpt_jax.runs import hosts
+from seggpt_jax.runs.buckets import BucketPath
+from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.staging import new_file
 
 
@@ -27,9 +32,16 @@ class Maps:
     """
 
     def __init__(
-        self, folder: Path | None, name: str, shape: tuple[int, int, int], empty: float
+        self,
+        folder: AnyPath | None,
+        name: str,
+        shape: tuple[int, int, int],
+        empty: float,
     ):
-        self._stem = folder / name if folder and hosts.is_first() else None
+        self._stem: Path | None = None
+        self._bucket = folder if isinstance(folder, BucketPath) else None
+        if folder and hosts.is_first():
+            self._stem = self._here(folder) / name
         self.done = 0
         if self._stem:
             self._open(shape, empty)
@@ -42,6 +54,12 @@ class Maps:
                 (self.winner, self._share), range(len(self.winner))
             ):
                 array[image] = hosts.broadcast(array[image])
+
+    def _here(self, folder: AnyPath) -> Path:
+        if isinstance(folder, Path):
+            return folder
+        self._temporary = tempfile.TemporaryDirectory()
+        return Path(self._temporary.name)
 
     def _open(self, shape: tuple[int, int, int], empty: float) -> None:
         count = self._path(".json")
@@ -82,12 +100,20 @@ class Maps:
         if self._stem:
             self._path(".json").unlink()
             self._path("-share.npy").unlink()
-            if not keep:
-                self._path("-winner.npy").unlink()
+            winner = self._path("-winner.npy")
+            if self._bucket:
+                if keep:
+                    (self._bucket / winner.name).upload(winner)
+                self._temporary.cleanup()  # of the names: the arrays stay mapped
+            elif not keep:
+                winner.unlink()
 
 
-def kept_winner(folder: Path, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+def kept_winner(folder: AnyPath, name: str, shape: tuple[int, int, int]) -> np.ndarray:
     """The winners that an earlier run kept; the first process alone has them."""
     if not hosts.is_first():
         return np.zeros(shape, np.uint16)
-    return np.load(folder / f"{name}-winner.npy", mmap_mode="r")
+    path = folder / f"{name}-winner.npy"
+    if isinstance(path, BucketPath):
+        return np.load(io.BytesIO(path.read_bytes()))
+    return np.load(path, mmap_mode="r")

@@ -11,6 +11,7 @@ from typing import Any
 from seggpt_jax.config import shorten
 from seggpt_jax.evaluators.published import Published, published
 from seggpt_jax.evaluators.report import ARMS, LEFT_OUT
+from seggpt_jax.runs.paths import AnyPath
 
 _ALL = ("miou", "fbiou", "macc", "dice", "image_iou", "j", "f", "jf", "g", "pq", "sq",
         "rq")  # fmt: skip
@@ -46,10 +47,10 @@ class Scored:
     """A row that a workdir has results of. about: its JSON without the scores."""
 
     row: str
-    workdir: Path
+    workdir: AnyPath
     about: Mapping[str, Any]
     scores: Sequence[Score]
-    pictures: Sequence[Path]
+    pictures: Sequence[AnyPath]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +58,14 @@ class Page:
     """left_out: (row, workdir, reason) of rows that a config asked for."""
 
     rows: Sequence[Scored]
-    left_out: Sequence[tuple[str, Path, str]]
+    left_out: Sequence[tuple[str, AnyPath, str]]
 
 
-def read(workdirs: Iterable[Path]) -> Page:
+def read(workdirs: Iterable[AnyPath]) -> Page:
     """Reads the results of evaluations. Raises ValueError where no workdir has any, and
     for a file of results that is none."""
     rows: list[Scored] = []
-    left_out: list[tuple[str, Path, str]] = []
+    left_out: list[tuple[str, AnyPath, str]] = []
     workdirs = list(workdirs)
     for workdir in workdirs:
         found = [_read(workdir, path) for path in sorted(_results(workdir))]
@@ -82,18 +83,18 @@ def read(workdirs: Iterable[Path]) -> Page:
     return Page(rows, left_out)
 
 
-def _results(workdir: Path) -> Iterator[Path]:
+def _results(workdir: AnyPath) -> Iterator[AnyPath]:
     for path in (workdir / "results").glob("*.json"):
         if path.name != LEFT_OUT:
             yield path
 
 
-def _left_out(workdir: Path) -> dict[str, str]:
+def _left_out(workdir: AnyPath) -> dict[str, str]:
     path = workdir / "results" / LEFT_OUT
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _read(workdir: Path, path: Path) -> Scored:
+def _read(workdir: AnyPath, path: AnyPath) -> Scored:
     try:
         content = json.loads(path.read_text())
         row, found = content["group"], content.pop("scores")
@@ -139,7 +140,7 @@ def write(page: Page, folder: Path) -> None:
     (folder / "index.html").write_text(as_html(page))
 
 
-def _pictures(page: Page) -> dict[str, Path]:
+def _pictures(page: Page) -> dict[str, AnyPath]:
     """Name in the report -> file."""
     return {
         f"{number}-{path.name}": path

@@ -16,6 +16,7 @@ import numpy as np
 
 import seggpt_jax
 from seggpt_jax.metrics import interval
+from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.staging import new_file
 from seggpt_jax.trees import named_leaves, table
 
@@ -85,7 +86,7 @@ def intervals_of(replicates: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def write(
-    path: Path,
+    path: AnyPath,
     scores: Mapping[str, float],
     replicates: Mapping[str, np.ndarray],
     **about: Any,
@@ -107,7 +108,7 @@ def write(
         part.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
+def write_left_out(folder: AnyPath, left_out: Mapping[str, str]) -> None:
     """Writes the rows that could not be scored, name -> reason, beside the results;
     without any, removes what an earlier run wrote."""
     path = folder / LEFT_OUT

@@ -5,7 +5,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZIP_STORED, ZipFile
 
@@ -20,7 +19,8 @@ from seggpt_jax.evaluators.episodes import at_least
 from seggpt_jax.metrics import contour_accuracy, region_similarity, video_scores
 from seggpt_jax.pictures import images, tiles
 from seggpt_jax.pictures.sheets import Row
-from seggpt_jax.runs.staging import new_file
+from seggpt_jax.runs.paths import AnyPath
+from seggpt_jax.runs.staging import fetched, new_file
 
 _MASKS = "masks"  # the folder of exported labels
 _COPY = "copy"  # the baseline: the first mask, for ever
@@ -157,7 +157,7 @@ class Evaluator(common.Evaluator):
                     break
         return rows
 
-    def _run_video(self, params, video: str, folder: Path | None) -> dict[str, Any]:
+    def _run_video(self, params, video: str, folder: AnyPath | None) -> dict[str, Any]:
         """A record of a video: its objects, and J and F of each by every arm."""
         frames, longest = self._videos[video], max(self._fns)
         ends = (frames[0], frames[-1]) if self.skip_ends else ()
@@ -296,15 +296,19 @@ class Evaluator(common.Evaluator):
         return Row(cells, f"{video}   {score}")
 
 
-def _pack(folder: Path, path: Path, within: str) -> None:
+def _pack(folder: AnyPath, path: AnyPath, within: str) -> None:
     """Puts all PNGs of a folder into the folder `within` of a zip file, which appears
     when it is whole."""
-    with new_file(path) as part, ZipFile(part, "w", ZIP_STORED) as archive:
-        for file in sorted(folder.rglob("*.png")):
-            archive.write(file, within / file.relative_to(folder))
+    with (
+        fetched(folder) as here,
+        new_file(path) as part,
+        ZipFile(part, "w", ZIP_STORED) as archive,
+    ):
+        for file in sorted(here.rglob("*.png")):
+            archive.write(file, within / file.relative_to(here))
 
 
-def _save(labels: np.ndarray, path: Path) -> None:
+def _save(labels: np.ndarray, path: AnyPath) -> None:
     """Writes labels 0..255 as a PNG; near labels have colours far apart."""
     if labels.max() > 255:
         raise ValueError(f"object {labels.max()} does not fit into 8 bits")

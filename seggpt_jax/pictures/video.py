@@ -19,6 +19,7 @@ from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures import images
 from seggpt_jax.pictures.listing import in_order, kinds, look_into
 from seggpt_jax.runs import staging
+from seggpt_jax.runs.paths import locate
 
 RATE = Fraction(25)  # frames per second, of pictures that say none
 _STACKS = ("TIFF", "WEBP")
@@ -209,7 +210,7 @@ def writer(
     import av
 
     with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(staging.new_file(Path(path)))
+        temporary = stack.enter_context(staging.new_file(locate(path)))
         container = av.open(str(temporary), "w", format="mp4")
         stack.callback(_close, container)
         stream = container.add_stream("libx264", rate=fps)

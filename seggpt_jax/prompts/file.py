@@ -7,7 +7,6 @@ with the weights that it was tuned for.
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +44,8 @@ class PromptFile(NamedTuple):
 
 def save_prompts(path: str | os.PathLike, content: PromptFile) -> None:
     """Writes a file; an older one is replaced only by a complete new one."""
-    path = Path(path)
+    paths.check("prompt file", path, paths.BUCKET)
+    path = paths.locate(path)
     arrays = {
         name: np.ascontiguousarray(getattr(content.prompts, name), kind)
         for name, kind in _TYPES.items()
@@ -55,7 +55,6 @@ def save_prompts(path: str | os.PathLike, content: PromptFile) -> None:
     metadata = {
         _FORMAT: json.dumps(about | {"size": content.prompts.images.shape[2:4]})
     }
-    paths.check("prompt file", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(path) as new:
         try:
@@ -71,11 +70,11 @@ def load_prompts(path: str | os.PathLike, size: tuple[int, int]) -> PromptFile:
     Raises FileNotFoundError, or ValueError that names the file where it is no prompt,
     damaged, or of another size.
     """
-    path = Path(path)
+    path = paths.locate(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such prompt file")
     try:
-        with safe_open(path, "numpy") as file:
+        with staging.fetched(path) as here, safe_open(here, "numpy") as file:
             metadata = file.metadata() or {}
             if _FORMAT not in metadata:
                 raise ValueError(

@@ -20,6 +20,7 @@ from seggpt_jax.data.sources.coco_file import (
 from seggpt_jax.prompts.annotations import ByPath
 from seggpt_jax.results.categories import Categories
 from seggpt_jax.results.objects import Object
+from seggpt_jax.runs.paths import AnyPath
 
 FILE = "coco.json"
 Piece = dict[str, Any]  # {"image": ..., "annotations": [...]}: one image's part
@@ -92,7 +93,7 @@ def _annotation(
     }
 
 
-def read_piece(path: Path) -> Piece:
+def read_piece(path: AnyPath) -> Piece:
     """The part of one image. Raises ValueError for a file that is none."""
     try:
         part = json.loads(path.read_bytes())
@@ -104,7 +105,7 @@ def read_piece(path: Path) -> Piece:
     return part
 
 
-def read(path: Path) -> Any:
+def read(path: AnyPath) -> Any:
     """A joined file that an earlier run wrote; None without one. Raises ValueError for
     a file of another origin or a damaged one."""
     if not path.exists():

@@ -7,33 +7,37 @@ another input for its own.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seggpt_jax.results import coco, table, yolo
 from seggpt_jax.results.categories import Categories
 from seggpt_jax.results.forms import FORMS, Shown, as_json
 from seggpt_jax.runs import staging
+from seggpt_jax.runs.buckets import BucketPath, each
+from seggpt_jax.runs.paths import AnyPath
 
 INPUTS = "inputs.json"
 JOINED = {"coco-json": coco.FILE, "csv": table.FILE, "yolo": yolo.FILE}
 
 
-def files(out: Path, forms: Iterable[str], names: Iterable[str]) -> list[Path]:
+def files(out: AnyPath, forms: Iterable[str], names: Iterable[str]) -> list[AnyPath]:
     """Every file that a run may write for inputs of these names."""
     joined = [out / JOINED[form] for form in forms if form in JOINED]
     each = [place(out, name, form) for name in names for form in forms]
     return [out / INPUTS, *joined, *each]
 
 
-def place(out: Path, name: str, form: str) -> Path:
+def place(out: AnyPath, name: str, form: str) -> AnyPath:
     return out / f"{name}{FORMS[form].suffix}"
 
 
-def _ignores_case(folder: Path) -> bool:
+def _ignores_case(folder: AnyPath) -> bool:
     """Whether `A.png` and `a.png` are one file there, as on macOS and Windows. Told by
     the folder's own name, or that of the first folder above that is there."""
+    if isinstance(folder, BucketPath):
+        return False
     for path in (folder.absolute(), *folder.absolute().parents):
         if path.exists() and path.name.swapcase() != path.name:
             other = path.with_name(path.name.swapcase())
@@ -56,8 +60,11 @@ class Folder:
     already that is no result of the same input.
     """
 
-    def __init__(self, out: Path, forms: Sequence[str], found: Mapping[str, Path]):
+    def __init__(self, out: AnyPath, forms: Sequence[str], found: Mapping[str, Path]):
         self._out, self._forms = out, forms
+        self._there = _there(out)
+        # A request takes as long as a picture: several go at once.
+        self._each: Any = each if isinstance(out, BucketPath) else _in_turn
         older = _read_inputs(out / INPUTS)
         self._inputs = dict(older)
         for name, file in found.items():
@@ -75,13 +82,13 @@ class Folder:
         self.todo = [
             name
             for name in found
-            if not all(place(out, name, form).exists() for form in forms)
+            if not all(self._there(place(out, name, form)) for form in forms)
         ]
 
     def _check_names(self, older: Mapping[str, _Input]) -> None:
         """Raises ValueError for a file of two owners, and for one of others."""
         own = {form for each in older.values() for form in each.forms}
-        owners, new = dict[Path | str, str](), list[Path]()
+        owners, new = dict[AnyPath | str, str](), list[AnyPath]()
         one_case = _ignores_case(self._out)
         for form, file in JOINED.items():
             if form in own or form in self._forms:
@@ -103,7 +110,7 @@ class Folder:
                 if name not in older or form not in older[name].forms:
                     new.append(path)
         for path in new:
-            if path.exists():
+            if self._there(path):
                 raise ValueError(
                     f"{path} is there, and no earlier run wrote it: choose another "
                     "--out"
@@ -116,28 +123,30 @@ class Folder:
 
     def write(self, name: str, shown: Shown) -> None:
         """Writes all forms of one image; each file appears when it is whole."""
-        for form in self._forms:
+
+        def one(form: str) -> None:
             path = place(self._out, name, form)
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, FORMS[form].content(shown))
 
+        self._each(one, self._forms)
+
     def join(self, categories: Categories, as_results: bool) -> None:
         """Writes the files that join the images of this run and of earlier ones.
         as_results: a list of results for a COCO file, instead of a data set."""
+        there = _there(self._out)
         if "yolo" in self._forms:
             _write(self._out / yolo.FILE, yolo.class_list(categories).encode())
         if "csv" in self._forms:
             files = [place(self._out, name, "csv") for name in self._inputs]
-            new = [table.read(path) for path in files if path.exists()]
+            new = self._each(table.read, filter(there, files))
             rows = table.join(self._old_rows, new)
             _write(self._out / table.FILE, table.text(rows).encode())
         if "coco-json" in self._forms:
             places = [place(self._out, name, "coco-json") for name in self._inputs]
-            pieces = {
-                number: coco.read_piece(path)
-                for number, path in enumerate(places, 1)
-                if path.exists()
-            }
+            numbered = [(k, path) for k, path in enumerate(places, 1) if there(path)]
+            parts = self._each(coco.read_piece, [path for _, path in numbered])
+            pieces = {k: part for (k, _), part in zip(numbered, parts, strict=True)}
             joined: object
             if as_results:
                 joined = coco.join_results(self._old_coco, pieces.values())
@@ -146,7 +155,19 @@ class Folder:
             _write(self._out / coco.FILE, as_json(joined))
 
 
-def _read_inputs(path: Path) -> dict[str, _Input]:
+def _in_turn(do: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    return [do(item) for item in items]
+
+
+def _there(out: AnyPath) -> Callable[[AnyPath], bool]:
+    """Whether a file is in a folder. A bucket is asked once for all its names."""
+    if not isinstance(out, BucketPath):
+        return lambda path: path.exists()
+    names = {str(out / name) for name in out.files()}
+    return lambda path: str(path) in names
+
+
+def _read_inputs(path: AnyPath) -> dict[str, _Input]:
     if not path.exists():
         return {}
     try:
@@ -161,6 +182,6 @@ def _read_inputs(path: Path) -> dict[str, _Input]:
         ) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: AnyPath, content: bytes) -> None:
     with staging.new_file(path) as temporary:
         temporary.write_bytes(content)

@@ -3,10 +3,10 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from seggpt_jax.results.categories import Categories
 from seggpt_jax.results.objects import Object
+from seggpt_jax.runs.paths import AnyPath
 
 FILE = "results.csv"
 COLUMNS = ("image", "label", "name", "part", "area", "left", "top", "width", "height",
@@ -34,7 +34,7 @@ def text(rows: Iterable[Sequence[str]]) -> str:
     return file.getvalue()
 
 
-def read(path: Path) -> list[list[str]]:
+def read(path: AnyPath) -> list[list[str]]:
     """The rows of a table that an earlier run wrote; none without one. Raises
     ValueError for a file of another origin or a damaged one."""
     if not path.exists():

@@ -3,14 +3,17 @@
 import hashlib
 import re
 from collections.abc import Collection
-from typing import Any
+
+from seggpt_jax.runs.buckets import BucketPath
+from seggpt_jax.runs.paths import AnyPath
 
 SUMS = "SHA256SUMS"
-Path = Any  # a pathlib.Path, or an epath.Path: also of a bucket
 
 
-def files(folder: Path) -> list[str]:
+def files(folder: AnyPath) -> list[str]:
     """Names of all files below `folder`, relative to it, except the sums."""
+    if isinstance(folder, BucketPath):
+        return [name for name in folder.files() if name.split("/")[-1] != SUMS]
     found: list[str] = []
     for path in folder.iterdir():
         if path.is_dir():
@@ -20,7 +23,7 @@ def files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def sha256(path: Path) -> str:
+def sha256(path: AnyPath) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -29,7 +32,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write(folder: Path, but: Collection[str] = ()) -> None:
+def write(folder: AnyPath, but: Collection[str] = ()) -> None:
     """Writes the sums of all files below a folder, without the files in `but`."""
     names = [name for name in files(folder) if name not in but]
     lines = [f"{sha256(folder / name)}  {name}" for name in names]
@@ -37,7 +40,7 @@ def write(folder: Path, but: Collection[str] = ()) -> None:
     (folder / SUMS).write_text("\n".join([*lines, f"# {len(lines)} files\n"]))
 
 
-def fault(folder: Path, required: Collection[str]) -> str | None:
+def fault(folder: AnyPath, required: Collection[str]) -> str | None:
     """The first fault of a folder that has sums, as file and reason; None if intact.
 
     required: files that the sums must list.
@@ -61,5 +64,5 @@ def fault(folder: Path, required: Collection[str]) -> str | None:
             if sha256(path) != expected:
                 return f"{name} differs from its sha256 in {SUMS}"
         except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+            return f"{name} cannot be read ({error.strerror or error})"
     return None

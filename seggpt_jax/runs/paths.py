@@ -1,7 +1,7 @@
 """Where a path option may point to: this machine, and for some options a bucket.
 
 `Path` takes `gs://bucket/x` for a folder `gs:` of this machine. So every command holds
-its options against this table, before it creates anything.
+its options against this table, before it creates anything, and `locate` opens the path.
 """
 
 import importlib.util
@@ -11,23 +11,36 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seggpt_jax.runs.buckets import PACKAGE, SCHEME, BucketPath
+
+AnyPath = Path | BucketPath
+
 
 class Place(NamedTuple):
-    """What an option takes. wanted: in words. schemes: of `scheme://` that work too."""
+    """What an option takes. wanted: in words. schemes: of `scheme://` that work too,
+    where the text has the ending `ends`."""
 
     wanted: str
     schemes: tuple[str, ...] = ()
+    ends: str = ""
 
 
 _HERE = "a path on this machine"
 LOCAL = Place(_HERE)
 BUCKET = Place(f"{_HERE}, or in a bucket, gs://BUCKET/...", ("gs",))
-MODEL = Place(f"{_HERE}, the name of a bundled model, or OWNER/NAME of the hub")
+PROMPT = Place(
+    f"{_HERE}, or a tuned prompt in a bucket, gs://BUCKET/....safetensors",
+    ("gs",),
+    ".safetensors",
+)
+MODEL = Place(
+    f"{_HERE}, or in a bucket, the name of a bundled model, or OWNER/NAME of the hub",
+    ("gs",),
+)
 STREAM = Place(
     f"{_HERE}, or the address of a video (https://, rtsp://, ...)",
     ("file", "http", "https", "rtmp", "rtmps", "rtp", "rtsp", "srt", "tcp", "udp"),
 )
-WORKDIR = Place(f"{_HERE}; only the setting checkpoints may be gs://BUCKET/...")
 
 # `gs:/x` is what Path makes of `gs://x`; of other words `masks:/x` may be IMAGE:MASK.
 _REMOTE = re.compile(
@@ -36,7 +49,6 @@ _REMOTE = re.compile(
     re.IGNORECASE,
 )
 _CACHE = "XDG_CACHE_HOME"
-_PACKAGE = "gcsfs"  # through which etils reaches buckets
 
 
 def check(option: str, value: str | os.PathLike, place: Place = LOCAL) -> None:
@@ -49,13 +61,21 @@ def check(option: str, value: str | os.PathLike, place: Place = LOCAL) -> None:
         return
     scheme, rest = found[1], text[found.end() :]
     whole = found.start(1) == 0 and rest.lstrip("/")
+    if scheme == "gs":  # not IMAGE:MASK
+        whole = whole and not _REMOTE.search(rest) and text.endswith(place.ends)
     nameless = rest.startswith("/") and scheme != "file"
     if not whole or nameless or scheme not in place.schemes:
         raise ValueError(f"{option} {text}: must be {place.wanted}")
-    if scheme == "gs" and importlib.util.find_spec(_PACKAGE) is None:
+    if scheme == "gs" and importlib.util.find_spec(PACKAGE) is None:
         raise ValueError(
-            f"{option} {text}: buckets need {_PACKAGE}: pip install 'seggpt_jax[gcs]'"
+            f"{option} {text}: buckets need {PACKAGE}: pip install 'seggpt_jax[gcs]'"
         )
+
+
+def locate(value: str | os.PathLike) -> AnyPath:
+    """The path on this machine, or in a bucket. It has been checked."""
+    text = os.fspath(value)
+    return BucketPath(text) if text.startswith(SCHEME) else Path(text)
 
 
 def check_all(

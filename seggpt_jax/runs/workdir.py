@@ -5,13 +5,15 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from seggpt_jax.runs import paths, staging
+from seggpt_jax.runs.buckets import BucketPath
+from seggpt_jax.runs.paths import AnyPath
 
 CONFIG = "config.json"
 _ABSENT = object()
+_TRIAL = ".trial"  # written and removed, to see whether a bucket lets us
 
 
 def prepare_workdir(
@@ -27,7 +29,7 @@ def prepare_workdir(
     workdir belongs to this config.
     """
     check_workdir(workdir, config, may_change, complete, name)
-    path = Path(workdir) / name
+    path = paths.locate(workdir) / name
     with staging.new_file(path) as new:
         new.write_text(json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n")
 
@@ -44,18 +46,24 @@ def check_workdir(
     A workdir with a file `name` belongs to a run already: ValueError lists the settings
     that differ. may_change: shell patterns of the dotted names of settings that may
     differ on resume, such as `log_every` or `mesh.*`. complete: adds the defaults that
-    a stored config leaves out. Raises ValueError for a bucket, and
-    OSError when the folder cannot be written.
+    a stored config leaves out. Raises OSError when the folder cannot be written.
     """
-    paths.check("workdir", workdir, paths.WORKDIR)
-    _check_writable(Path(workdir))
-    path = Path(workdir) / name
+    paths.check("workdir", workdir, paths.BUCKET)
+    _check_writable(paths.locate(workdir))
+    path = paths.locate(workdir) / name
     if path.exists():
         _check_same_run(path, json.loads(config), may_change, complete)
 
 
-def _check_writable(workdir: Path) -> None:
+def _check_writable(workdir: AnyPath) -> None:
     # Only a write tells: permission bits are no use for root or on a read-only mount.
+    if isinstance(workdir, BucketPath):
+        try:
+            (workdir / _TRIAL).write_bytes(b"\0")
+            (workdir / _TRIAL).unlink()
+        except OSError as error:
+            raise OSError(f"workdir {workdir} cannot be written: {error}") from error
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir) as file:
@@ -67,7 +75,7 @@ def _check_writable(workdir: Path) -> None:
 
 
 def _check_same_run(
-    path: Path, new: Any, may_change: Sequence[str], complete: Callable[[str], str]
+    path: AnyPath, new: Any, may_change: Sequence[str], complete: Callable[[str], str]
 ) -> None:
     try:
         old = json.loads(complete(path.read_text()))

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from seggpt_jax.runs.staging import new_file
+from seggpt_jax.runs.paths import AnyPath, locate
+from seggpt_jax.runs.staging import Growing, new_file
 
+METRICS = "metrics.jsonl"
 _PICTURE_SIDE = 512  # longest side in TensorBoard; the PNG keeps every pixel
 
 
@@ -26,6 +27,7 @@ class Writer:
     start: the step that training resumes from. Lines of later steps are removed, so
     that the file tells one history. 0 (from scratch) removes all lines, None removes
     none. active: false on all processes but the first; then every call does nothing.
+    In a bucket lines and events are stored now and then, and all of them by `store`.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class Writer:
         self._active = active
         if not active:
             return
-        self._workdir = Path(workdir)
+        self._workdir = locate(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
-        metrics = self._workdir / "metrics.jsonl"
+        self._growing = Growing(self._workdir, (METRICS,))
+        metrics = self._growing.here / METRICS
         purge = None if start is None else start + 1 if start else 0
         if purge is not None:
             _drop_lines_from(metrics, purge)
@@ -47,7 +50,7 @@ class Writer:
         # TensorBoard hides steps >= purge_step of earlier event files. The suffix
         # keeps a resume within the same second off the file it continues.
         self._board = SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=purge, flush_secs=30,
+            str(self._growing.here / "tensorboard"), purge_step=purge, flush_secs=30,
             filename_suffix=f".{start or 0}.{os.getpid()}",
         )  # fmt: skip
 
@@ -66,6 +69,9 @@ class Writer:
         self._metrics.flush()
         for name, number in numbers.items():
             self._board.add_scalar(name, number, step)
+        if self._growing.due:
+            self._board.flush()
+            self._growing.renew()
 
     def images(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one picture, uint8 `[h, w, 3]` or `[h, w]`; slashes make folders."""
@@ -76,15 +82,23 @@ class Writer:
         picture = Image.fromarray(image)
         path = self._workdir / "pictures" / f"{step:07d}" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        with new_file(path) as new:
+            picture.save(new, "PNG")
         picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
         small = np.asarray(picture.convert("RGB"))
         self._board.add_image(name, small, step, dataformats="HWC")
+
+    def store(self) -> None:
+        """Returns when all that was written can be read in the workdir."""
+        if self._active:
+            self._board.flush()
+            self._growing.store()
 
     def close(self) -> None:
         if self._active:
             self._metrics.close()
             self._board.close()
+            self._growing.close()
 
     def __enter__(self) -> "Writer":
         return self
@@ -93,7 +107,7 @@ class Writer:
         self.close()
 
 
-def _drop_lines_from(path: Path, step: int) -> None:
+def _drop_lines_from(path: AnyPath, step: int) -> None:
     """Removes lines of `step` and later, and a last line that a kill cut short."""
     if not path.exists():
         return
@@ -112,7 +126,7 @@ def _is_before(step: int, line: str) -> bool:
 
 def history(workdir: str | os.PathLike, name: str) -> list[tuple[float, int]]:
     """Every value, except NaN, that `Writer` wrote under a name, with its step."""
-    metrics = Path(workdir) / "metrics.jsonl"
+    metrics = locate(workdir) / METRICS
     if not metrics.exists():
         return []
     lines = [json.loads(t) for t in metrics.read_text().splitlines() if t[-1:] == "}"]

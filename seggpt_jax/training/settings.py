@@ -29,7 +29,8 @@ from seggpt_jax.training.optim import OptimSettings
 from seggpt_jax.training.train_step import Stage
 
 _PLACES = {
-    "checkpoint": paths.MODEL, "init_from": paths.MODEL, "checkpoints": paths.BUCKET
+    "checkpoint": paths.MODEL, "init_from": paths.MODEL, "checkpoints": paths.BUCKET,
+    "data_dir": paths.BUCKET,
 }  # fmt: skip
 _NO_PATHS = ("about", "trainable")  # words, and a regex
 INITS = ("example", "noise")

@@ -10,14 +10,15 @@ import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
 from seggpt_jax.runs import checksums, hosts, paths
+from seggpt_jax.runs.buckets import BucketPath, outside
 from seggpt_jax.trees import named_leaves
 
 # Orbax writes these two after the sums, while it commits; restoring needs neither.
@@ -143,7 +144,7 @@ class Checkpoints:
             create_directories_asynchronously=False,
         )
         self._manager = _Manager(
-            self.folder,
+            outside(self.folder),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self,
                 cleanup_tmp_directories=True,  # of a save that failed or was killed
@@ -226,7 +227,7 @@ def restore_params(
         raise FileNotFoundError(f"{where} holds no checkpoint")
     if step == _NONE:
         raise OSError(_all_bad(where, bad))
-    saved = where / str(step)
+    saved = outside(where / str(step))
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(saved / "state").item_metadata.tree
         if not tree.get(which):
@@ -246,21 +247,21 @@ def restore_params(
     return params, meta
 
 
-def _folder(path: str | os.PathLike) -> epath.Path:
+def _folder(path: str | os.PathLike) -> paths.AnyPath:
     """A folder here, or in a bucket (gs://). ValueError for any other place."""
     paths.check("checkpoint folder", path, paths.BUCKET)
-    path = epath.Path(path)
-    return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
+    folder = paths.locate(path)
+    return folder if isinstance(folder, BucketPath) else Path(os.path.abspath(path))
 
 
-def _steps(folder: epath.Path) -> list[int]:
+def _steps(folder: paths.AnyPath) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
 
 
 def _newest_intact(
-    folder: epath.Path, steps: Sequence[int] | None = None
+    folder: paths.AnyPath, steps: Sequence[int] | None = None
 ) -> tuple[int, list[str]]:
     """The newest intact step, or `_NONE`; and a fault for each newer one.
 
@@ -277,7 +278,7 @@ def _newest_intact(
     return _NONE, bad
 
 
-def _all_bad(folder: epath.Path, bad: list[str]) -> str:
+def _all_bad(folder: paths.AnyPath, bad: list[str]) -> str:
     listed = "\n".join(f"  {line}" for line in bad)
     return (
         f"no checkpoint in {folder} is intact:\n{listed}\nRepair one from a copy, or "
@@ -285,7 +286,9 @@ def _all_bad(folder: epath.Path, bad: list[str]) -> str:
     )
 
 
-def _check_same_model(path: epath.Path, saved_tree: Any, abstract_state: Any) -> None:
+def _check_same_model(
+    path: paths.AnyPath, saved_tree: Any, abstract_state: Any
+) -> None:
     saved = _specs(saved_tree)
     wanted = _specs(jax.eval_shape(_plain_keys, abstract_state))
     wrong = [f"  missing from the checkpoint: {n}" for n in wanted if n not in saved]

@@ -46,8 +46,8 @@ def convert(
         raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
     if license and to != _HUB:
         raise ValueError(f"--license={license} is for a model card: --to={_HUB}")
-    paths.check("output", output)
-    output = Path(output)
+    paths.check("output", output, paths.BUCKET)
+    output = paths.locate(output)
     weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))

@@ -7,6 +7,7 @@ from typing import Any
 
 from seggpt_jax.data.files import hidden
 from seggpt_jax.runs import checksums
+from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.workdir import CONFIG
 
 MODEL = "model.safetensors"
@@ -55,7 +56,7 @@ def shards(index: Path) -> list[str]:
     return sorted(set(where.values()))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: AnyPath) -> dict[str, Any]:
     """Reads a JSON object. Raises ValueError that names the file."""
     try:
         content = json.loads(path.read_text())

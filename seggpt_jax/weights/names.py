@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from seggpt_jax.config import shorten
 from seggpt_jax.runs import hosts, paths
+from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.weights import hub
 
 DEFAULT = "mini"  # the bundled model for photographs
@@ -13,12 +14,12 @@ _BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 class Model(NamedTuple):
-    """Where a model is on this machine, and the name that says which one it is.
+    """Where a model is, and the name that says which one it is.
 
     name: as given; of the hub's models `owner/name@commit`, which never changes.
     """
 
-    path: Path
+    path: paths.AnyPath
     name: str
 
 
@@ -55,14 +56,19 @@ def bundled() -> dict[str, Path]:
 def resolve(name: str | os.PathLike) -> Model:
     """Finds a model by its name, and fetches one of the hub.
 
-    name: a path that exists; else a bundled name; else, of a text, `owner/name` or
-    `owner/name@revision` on the hub. Raises FileNotFoundError where it is none of them,
-    ValueError for a bucket or an address, and what `hub.fetch` raises.
+    name: a path that exists, also in a bucket; else a bundled name; else, of a text,
+    `owner/name` or `owner/name@revision` on the hub. Raises FileNotFoundError where it
+    is none of them, ValueError for an address, and what `hub.fetch` raises.
     """
     text = os.fspath(name)
     paths.check("model", text, paths.MODEL)
-    if os.path.exists(text):
-        return Model(Path(text), text)
+    path = paths.locate(text)
+    if path.exists() if isinstance(path, BucketPath) else os.path.exists(text):
+        return Model(path, text)
+    if isinstance(path, BucketPath):
+        raise FileNotFoundError(
+            f"{text}: there is no such model, or no bucket {path.parts[2]!r}"
+        )
     if text in bundled():
         return Model(bundled()[text], text)
     if isinstance(name, str) and hub.is_name(name):

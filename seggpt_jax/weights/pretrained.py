@@ -12,6 +12,9 @@ from safetensors.numpy import load_file
 from seggpt_jax.config import plain
 from seggpt_jax.models.params import from_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.runs import staging
+from seggpt_jax.runs.buckets import BucketPath
+from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.weights import checkpoint, release, torch_bridge
 from seggpt_jax.weights.files import (
@@ -56,11 +59,15 @@ def load(name: str | os.PathLike, raw: bool = False) -> Weights:
     return _load(model.path, raw)._replace(name=model.name)
 
 
-def _load(path: Path, raw: bool) -> Weights:
-    if path.is_file():
-        return _load_state(path, _read_file(path))
+def _load(path: AnyPath, raw: bool) -> Weights:
     if path.name.isdecimal() and (path / "state").is_dir():
         return _load_run(path.parent, raw, int(path.name))
+    if isinstance(path, BucketPath) and not release.is_release(path):
+        if path.is_dir() and _is_run(path):
+            return _load_run(path, raw)
+        return _load_copy(path, raw)
+    if path.is_file():
+        return _load_state(path, _read_file(path))
     if release.is_release(path):
         params, settings = release.load_params(path)
         return Weights(SegGPTConfig.read(settings), params)
@@ -74,7 +81,19 @@ def _load(path: Path, raw: bool) -> Weights:
     )
 
 
-def _is_run(path: Path) -> bool:
+def _load_copy(path: BucketPath, raw: bool) -> Weights:
+    """Reads files of a bucket, which libraries of weights cannot open."""
+    with staging.fetched(path) as here:
+        try:
+            return _load(here, raw)
+        except (ValueError, OSError) as error:
+            # The user knows the bucket's name.
+            text = str(error).replace(str(here), str(path))
+            kind = OSError if isinstance(error, OSError) else ValueError
+            raise kind(text) from error
+
+
+def _is_run(path: AnyPath) -> bool:
     """Whether a folder is a training run's workdir, or its checkpoints."""
     inside = (path / "checkpoints").is_dir() or any(
         p.name.isdecimal() for p in path.iterdir()
@@ -83,7 +102,7 @@ def _is_run(path: Path) -> bool:
     return inside or (path / CONFIG).is_file() and "stages" in read_json(path / CONFIG)
 
 
-def _load_run(path: Path, raw: bool, step: int | None = None) -> Weights:
+def _load_run(path: AnyPath, raw: bool, step: int | None = None) -> Weights:
     """Reads a training run, by its workdir or the checkpoints in it.
 
     Takes the moving average of the parameters if the run kept one, unless `raw`.

@@ -12,7 +12,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from seggpt_jax.runs import checksums, staging
+from seggpt_jax.runs import checksums, paths, staging
 from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.weights.files import MODEL
 
@@ -47,12 +47,12 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
 
     A release at `path` is replaced; anything else there raises FileExistsError.
     """
-    path = Path(path)
-    if path.exists() and not is_release(path):
+    path = paths.locate(path)
+    if staging.complete(path) and not is_release(path):
         raise FileExistsError(
             f"{path} exists and is not a release; nothing was written"
         )
-    with staging.new_folder(path) as new:
+    with staging.new_folder(path, last=checksums.SUMS) as new:
         try:
             yield new
         except SafetensorError as error:
@@ -63,7 +63,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 def is_release(path: str | os.PathLike) -> bool:
     """Whether a folder is a release, whole or not, as `export_params` writes it."""
-    return (Path(path) / checksums.SUMS).is_file()
+    return (paths.locate(path) / checksums.SUMS).is_file()
 
 
 def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -72,16 +72,17 @@ def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
     Raises FileNotFoundError when the folder is no release and ValueError, naming the
     file, when one is missing or differs from its checksum.
     """
-    path = Path(path)
-    for name in (checksums.SUMS, MODEL, CONFIG):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} is not a release: it has no {name}")
-    fault = checksums.fault(path, {MODEL, CONFIG})
-    if fault:
-        raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
-    try:
-        flat = load_file(path / MODEL)
-        config = json.loads((path / CONFIG).read_text())
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"release {path} cannot be read: {error}") from error
+    path = paths.locate(path)
+    with staging.fetched(path) as here:
+        for name in (checksums.SUMS, MODEL, CONFIG):
+            if not (here / name).is_file():
+                raise FileNotFoundError(f"{path} is not a release: it has no {name}")
+        fault = checksums.fault(here, {MODEL, CONFIG})
+        if fault:
+            raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
+        try:
+            flat = load_file(here / MODEL)
+            config = json.loads((here / CONFIG).read_text())
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"release {path} cannot be read: {error}") from error
     return traverse_util.unflatten_dict(flat, sep="/"), config

@@ -1,6 +1,7 @@
 """What is taken for a place elsewhere, and what is a path of this machine."""
 
 import importlib.util
+import pickle
 import re
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from seggpt_jax.runs.paths import (
     BUCKET,
     LOCAL,
     MODEL,
+    PROMPT,
     STREAM,
-    WORKDIR,
     check,
     check_all,
+    locate,
 )
 from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.weights import checkpoint
@@ -53,7 +55,8 @@ def gcsfs(monkeypatch):
 
 @pytest.mark.parametrize("value", ELSEWHERE, ids=str)
 def test_places_elsewhere_are_refused(value):
-    for place in (LOCAL, MODEL, WORKDIR):
+    taken = re.fullmatch(r"gs://b/[^:]*", str(value))
+    for place in (LOCAL,) if taken else (LOCAL, BUCKET, MODEL, PROMPT):
         said = f"^--out {re.escape(str(value))}: must be {re.escape(place.wanted)}$"
         with pytest.raises(ValueError, match=said):
             check("--out", value, place)
@@ -61,19 +64,29 @@ def test_places_elsewhere_are_refused(value):
 
 @pytest.mark.parametrize("value", HERE, ids=str)
 def test_paths_of_this_machine_are_taken(value):
-    for place in (LOCAL, MODEL, WORKDIR, BUCKET, STREAM):
+    for place in (LOCAL, MODEL, PROMPT, BUCKET, STREAM):
         check("--out", value, place)
 
 
 def test_one_place_takes_a_bucket_and_no_other_scheme(gcsfs):
     check("x", "gs://b/x", BUCKET)
     check("x", epath.Path("gs://b"), BUCKET)
-    for value in (x for x in ELSEWHERE if not str(x).startswith("gs://b")):
-        with pytest.raises(ValueError, match="or in a bucket, gs://BUCKET/...$"):
-            check("x", value, BUCKET)
+    check("x", "gs://b/x.safetensors", PROMPT)
+    with pytest.raises(ValueError, match="x gs://b/x.png: must be a path on this .*, "):
+        check("x", "gs://b/x.png", PROMPT)
+    check("x", "gs://b/x", MODEL)
     gcsfs[0] = False
     with pytest.raises(ValueError, match="need gcsfs: pip install 'seggpt_jax.gcs.'"):
         check("x", "gs://b/x", BUCKET)
+
+
+def test_the_opener(tmp_path):
+    assert locate("x/y") == Path("x/y") and type(locate("gs:x")) is type(Path())
+    path = locate("gs://b/x y/z.npy")
+    assert pickle.loads(pickle.dumps(path)) == path == locate(path)
+    assert str(path.parent / "a") == "gs://b/x y/a" == str(path.with_name("a"))
+    assert path.absolute() == path and path.suffix == ".npy"
+    assert not tmp_path.is_relative_to(path)
 
 
 @pytest.mark.parametrize("value", ["https://h/x", "rtsp://h", "file:///tmp/x.mp4"])
@@ -96,7 +109,7 @@ def test_settings_are_named_wherever_they_are(gcsfs):
 
 
 NUMBERS = np.zeros(1)
-PROMPT = PromptFile(
+TUNED = PromptFile(
     Prompts(np.zeros((1, 1, 2, 2, 3)), np.zeros((1, 1, 2, 2, 3)), *[NUMBERS] * 3),
     {}, {}, {}, {},
 )  # fmt: skip
@@ -114,7 +127,7 @@ def _into(function, path):
         lambda path: _into(staging.new_folder, path),
         lambda path: check_workdir(path, "{}"),
         lambda path: list(convert("shapes", path)),
-        lambda path: save_prompts(path, PROMPT),
+        lambda path: save_prompts(path, TUNED),
         checkpoint.Checkpoints,
         lambda path: checkpoint.restore_params(path),
     ],

@@ -8,13 +8,13 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from seggpt_jax.config import construct, suggest
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import open_store
+from seggpt_jax.runs.paths import AnyPath, locate
 
 CHOSEN = ("classes", "exclude_classes", "bits")  # settings of a `Dataset`
 
@@ -73,7 +73,7 @@ class MissingData(ValueError):
     folders: each once, in order.
     """
 
-    def __init__(self, message: str, folders: Iterable[Path]):
+    def __init__(self, message: str, folders: Iterable[AnyPath]):
         super().__init__(message)
         self.folders = list(dict.fromkeys(folders))
 
@@ -86,7 +86,8 @@ def open_sources(
     """Opens the sources of a config: name -> `{"type": ..., settings}`.
 
     All types but `shapes` take `folder`, below `data_dir`; by default it is the name of
-    the type. Where the folder has the prepared form, that is used. The folder "*" of
+    the type. Where the folder has the prepared form, that is used; in a bucket every
+    folder must have it. The folder "*" of
     `indexed` is every set of `<data_dir>/sets.tsv` that has the split, but for those of
     `exclude`; each set hides those of `exclude_classes` (names) that it has.
     `{"members": {name: spec}}` stands for several sources.
@@ -119,7 +120,7 @@ class _Call(NamedTuple):
     group: str
     name: str
     type: str
-    root: Path | None
+    root: AnyPath | None
     settings: dict[str, Any]
 
 
@@ -165,13 +166,13 @@ def _calls(
     if kind == "shapes":
         yield _Call(group, name, kind, None, settings)
         return
-    if kind == "indexed" and not (data_dir and Path(data_dir).is_dir()):
+    if kind == "indexed" and not (data_dir and locate(data_dir).is_dir()):
         raise ValueError(
             f"data_dir: {str(data_dir or '')!r} is no folder; it must hold the folders "
             f"of all sources (docs/data.md)"
         )
     # Also without `data_dir`: one error then names all missing data.
-    root = Path(data_dir or "<data_dir>")
+    root = locate(data_dir or "<data_dir>")
     folder = settings.pop("folder", kind)
     if kind == "indexed" and folder == "*":
         for member, one in _expand(where, settings, root):
@@ -229,7 +230,7 @@ def _check_settings(
 
 
 def _expand(
-    where: str, settings: Mapping[str, Any], data_dir: Path
+    where: str, settings: Mapping[str, Any], data_dir: AnyPath
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and settings of each set that the folder "*" of `indexed` stands for."""
     from seggpt_jax.data.sources import indexed  # only when a config asks for it

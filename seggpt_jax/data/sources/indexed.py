@@ -32,6 +32,7 @@ from seggpt_jax.data.sample import (
     BadRecord,
     kind_of,
 )
+from seggpt_jax.runs.paths import AnyPath, locate
 
 INDEX, CLASSES, SETS = "index.tsv", "classes.tsv", "sets.tsv"
 INDEX_COLUMNS = ("split", "image", "mask", "width", "height", "classes")
@@ -136,7 +137,7 @@ class _Opened(Indexed):
 
 def class_table(root: str | os.PathLike[str]) -> dict[int, str]:
     """Class id -> name, as in classes.tsv of a folder."""
-    path = Path(root) / CLASSES
+    path = locate(root) / CLASSES
     names: dict[int, str] = {}
     for line, (text, name, _) in _read_table(path, CLASSES_COLUMNS):
         class_id = _integer(text, f"{path} line {line}: id")
@@ -157,7 +158,7 @@ def class_table(root: str | os.PathLike[str]) -> dict[int, str]:
 
 def set_kinds(data_dir: str | os.PathLike[str]) -> dict[str, str]:
     """Set -> kind of task, from sets.tsv of a folder of sets; empty without one."""
-    path = Path(data_dir) / SETS
+    path = locate(data_dir) / SETS
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -171,7 +172,7 @@ def set_kinds(data_dir: str | os.PathLike[str]) -> dict[str, str]:
         return {row["set"]: row["kind"] or "" for row in rows}
 
 
-def contents(root: Path) -> dict[str, Collection[str]]:
+def contents(root: AnyPath) -> dict[str, Collection[str]]:
     """Split -> names of its classes; empty for a folder that holds another layout."""
     if is_prepared(root):
         manifest = read_manifest(root / VERSION)
@@ -186,7 +187,7 @@ def contents(root: Path) -> dict[str, Collection[str]]:
 # Tables.
 
 
-def _need(path: Path) -> Path:
+def _need(path: AnyPath) -> AnyPath:
     """The path of a table. Raises ValueError if it is missing."""
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: no such folder; docs/data.md describes it")
@@ -199,7 +200,7 @@ def _need(path: Path) -> Path:
 
 
 def _read_table(
-    path: Path, columns: tuple[str, ...]
+    path: AnyPath, columns: tuple[str, ...]
 ) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, fields) of a tab-separated table with these columns."""
     try:
