@@ -198,7 +198,7 @@ def test_a_version_is_the_same_everywhere():
 
 
 @pytest.mark.parametrize(
-    "path", REPOSITORY.glob(".github/workflows/*.yml"), ids=lambda p: p.name
+    "path", sorted(REPOSITORY.glob(".github/workflows/*.yml")), ids=lambda p: p.name
 )
 def test_workflows_use_actions_of_one_commit(path):
     """A tag can be moved to other code; a commit cannot. The comment is the tag."""
