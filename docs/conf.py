@@ -35,6 +35,8 @@ myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
+linkcheck_anchors = False  # pages that scripts build have none to be found
+
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
