@@ -20,23 +20,13 @@ from seggpt_jax.pictures import video
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.weights import torch_bridge
 from tests.support.models import SMALL, random_params, small
+from tests.support.pictures import label_map, picture
 from tests.support.videos import write_clip
 from tests.test_predict import definition
 
 PARAMS = jax.device_get(random_params(small()))
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 RNG = np.random.default_rng(0)
-
-
-def picture(h=40, w=30, seed=0):
-    """Smooth, as pictures are: noise that was enlarged."""
-    small = np.random.default_rng(seed).integers(0, 256, (4, 3, 3), np.uint8)
-    return np.asarray(Image.fromarray(small).resize((w, h), Image.Resampling.BICUBIC))
-
-
-def label_map(labels=(1, 2), h=40, w=30):
-    cells = np.resize(np.array([0, *labels]), (2, 3))
-    return np.kron(cells, np.ones((h // 2, w // 3), int)).astype(np.int32)
 
 
 def predictor(**given):

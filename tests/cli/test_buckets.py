@@ -10,8 +10,8 @@ from seggpt_jax.runs import checksums
 from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.paths import locate
 from tests.cli.test_cli import here, run  # noqa: F401  a fixture
+from tests.support.pictures import picture
 from tests.support.videos import write_clip
-from tests.test_inference import picture
 
 
 def same_files(one, other, but=()):

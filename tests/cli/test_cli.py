@@ -21,8 +21,8 @@ from seggpt_jax.results.objects import find
 from seggpt_jax.weights import release
 from tests.results.blobs import filled
 from tests.support.models import SMALL, random_params, small
+from tests.support.pictures import label_map, picture
 from tests.support.videos import read_sound, read_times, write_clip
-from tests.test_inference import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
 RNG = np.random.default_rng(0)

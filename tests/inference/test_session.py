@@ -12,7 +12,7 @@ from seggpt_jax.pictures.video import Frame
 from seggpt_jax.predict import make_predict_fn, make_track_fns
 from seggpt_jax.prompts.read import read_prompts
 from tests.support.models import SMALL, random_params, small
-from tests.test_inference import label_map, picture
+from tests.support.pictures import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
 FRAMES = [picture(seed=i) for i in range(6)]

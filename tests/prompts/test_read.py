@@ -7,7 +7,7 @@ import torch
 from PIL import ExifTags, Image
 
 from seggpt_jax.prompts.read import read_labels, read_prompts
-from tests.test_inference import label_map, picture
+from tests.support.pictures import label_map, picture
 
 SIZE = (16, 16)
 

@@ -19,7 +19,7 @@ from seggpt_jax.predict import make_features_fn
 from seggpt_jax.prompts import search
 from seggpt_jax.prompts.read import Prompts
 from tests.support.models import SMALL, random_params, small
-from tests.test_inference import label_map, picture
+from tests.support.pictures import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
 PALETTE = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)

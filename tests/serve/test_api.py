@@ -25,7 +25,7 @@ from seggpt_jax.serve.app import make_app
 from seggpt_jax.serve.gate import Gate, Limits
 from tests.results.blobs import filled
 from tests.support.models import SMALL, random_params, small
-from tests.test_inference import label_map, picture
+from tests.support.pictures import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
 LOCAL = "http://127.0.0.1"

@@ -24,7 +24,7 @@ from seggpt_jax.serve.label_studio.backend import Settings
 from seggpt_jax.serve.run import bind
 from tests.serve.test_api import IMAGES, PARAMS, RED, png
 from tests.support.models import SMALL
-from tests.test_inference import label_map, picture
+from tests.support.pictures import label_map, picture
 
 RECORDED = [
     json.loads(line)
