@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
     from seggpt_jax.serve.app import make_app
     from seggpt_jax.serve.gate import Limits
     from seggpt_jax.serve.label_studio.backend import Settings
-    from seggpt_jax.serve.run import bind, is_local, serve
+    from seggpt_jax.serve.run import bind, is_local, serve, share_memory
 
     if not args.token and not is_local(args.host):
         raise ValueError(
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
     label_studio.check()
     with bind(args.host, args.port) as taken:
         host, port = taken.getsockname()[:2]
+        share_memory()
         predictor = load()
         _warm(predictor)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
