@@ -160,8 +160,9 @@ async def segment(
     kind_of_answer = _accepted(request.headers.get("accept", "*/*"))
     known = await _known(service, prompts, prompt_image, prompt_mask, kind, names)
     upload = await _upload(image, "image")
-    shown = await service.segment(upload, known, split)
-    write = _data_set if kind_of_answer == _JSON else FORMS["segments"].content
+    wanted = kind_of_answer == _JSON
+    shown = await service.segment(upload, known, wanted, split)
+    write = _data_set if wanted else FORMS["segments"].content
     return Response(await run_in_threadpool(write, shown), media_type=kind_of_answer)
 
 

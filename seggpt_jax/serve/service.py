@@ -89,8 +89,12 @@ class Service:
         self._sets.move_to_end(key)
         return await asyncio.shield(self._sets[key])
 
-    async def segment(self, upload: Upload, known: Known, split: bool) -> Shown:
-        """Segments a picture. Raises HTTPException for one that cannot be used."""
+    async def segment(
+        self, upload: Upload, known: Known, objects: bool, split: bool = False
+    ) -> Shown:
+        """Segments a picture. objects: whether they are wanted too; split: as of
+        `results.objects.find`. Raises HTTPException for a picture that cannot be
+        used."""
         name, _ = upload
 
         def read():
@@ -100,8 +104,8 @@ class Service:
         with _naming_faults():
             image = await run_in_threadpool(read)
         result = await asyncio.wrap_future(self.worker.segment(image, known.prompts))
-        objects = await run_in_threadpool(find, result, split)
-        return Shown(name, image, result, objects, known.categories)
+        found = await run_in_threadpool(find, result, split) if objects else []
+        return Shown(name, image, result, found, known.categories)
 
     async def mask(
         self,

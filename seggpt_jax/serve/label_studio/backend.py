@@ -94,7 +94,7 @@ class Backend:
         async def segment(task: Mapping[str, Any]) -> Prediction | str:
             try:
                 upload = await self._image(task, interface)
-                shown = await self._service.segment(upload, known, split=False)
+                shown = await self._service.segment(upload, known, objects=True)
                 return await run_in_threadpool(
                     regions.answer, shown, interface, chosen.version
                 )
