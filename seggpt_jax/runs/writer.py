@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from seggpt_jax.runs.paths import AnyPath, locate
@@ -39,6 +38,9 @@ class Writer:
         self._active = active
         if not active:
             return
+        # Only now: it imports PyTorch where it is installed, which takes seconds.
+        from tensorboardX import SummaryWriter
+
         self._workdir = locate(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._growing = Growing(self._workdir, (METRICS,))

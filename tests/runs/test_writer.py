@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import subprocess
 import sys
 import time
 
@@ -13,6 +14,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from seggpt_jax.runs.writer import Clock, Progress, Writer, history
+from tests.conftest import REPOSITORY
 
 
 def lines(workdir):
@@ -162,3 +164,9 @@ def test_inactive_progress_prints_nothing(capsys):
     with Progress(3, active=False, every_s=0.0) as progress:
         progress.update(3, {"loss": 1.0})
     assert capsys.readouterr() == ("", "")
+
+
+def test_commands_that_write_no_events_start_without_pytorch():
+    """tensorboardX imports it where it is installed, which takes seconds."""
+    code = "import sys, seggpt_jax.cli.command; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
