@@ -1,6 +1,8 @@
 """The smallest run there is, as a config file: `--config=tests/tiny.py:steps=6`."""
 
 import json
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +15,10 @@ from seggpt_jax.runs import sharding
 from seggpt_jax.training.mixture import build_dataset
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.weights import checkpoint
+
+# On the path of processes that train. tensorboardX imports PyTorch where it is found,
+# and that would be half of the time that the program takes to start.
+WITHOUT_TORCH = str(Path(__file__).parent / "support/without_torch")
 
 # The program itself, but that it sends itself a signal when it places batch number AT.
 SIGNALLED = """
@@ -35,8 +41,15 @@ app.run(main.main, flags_parser=main.parse_flags)
 """
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Of a process that trains."""
+    paths = [WITHOUT_TORCH, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | more
+
+
 def get_config(argument=None):
-    """Two stages of drawn scenes, with everything random switched on."""
+    """Two stages of drawn scenes, with everything random switched on; one stage where
+    `first` is all of the steps."""
     arg = parse_argument(
         argument, steps=6, first=3, batch=2, lr=1e-3, ema=0.9, evals=False
     )
@@ -50,13 +63,16 @@ def get_config(argument=None):
     scenes = {"type": "shapes", "size": (32, 32), "length": 100}
     c.sources.shapes = {**scenes, "weight": 1.0}
     c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 2}
-    c.stages = common.ordered(
-        find=common.stage(
+    stages = {
+        "find": common.stage(
             steps=arg["first"], lr=arg["lr"], warmup=1, loss="l2",
             max_foreground_weight=12.0, background_prob=0.9,
         ),
-        paint=common.stage(steps=arg["steps"] - arg["first"], lr=arg["lr"]),
-    )  # fmt: skip
+    }  # fmt: skip
+    if arg["steps"] > arg["first"]:
+        rest = arg["steps"] - arg["first"]
+        stages["paint"] = common.stage(steps=rest, lr=arg["lr"])
+    c.stages = common.ordered(**stages)
     c.ema = arg["ema"]
     c.log_every = 1
     c.save_every = 2

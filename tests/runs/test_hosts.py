@@ -1,7 +1,6 @@
 """Several processes on this machine as one run."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -19,7 +18,9 @@ from tests.conftest import REPOSITORY
 
 # Adam makes whole steps of gradients that are 0 but for rounding; small steps keep what
 # comes of that small.
-RUN = "steps=6,first=3,batch=4,lr=1e-4,evals=True"
+# One stage: every process compiles the step of each.
+RUN = "steps=6,first=6,batch=4,lr=1e-4,evals=True"
+STAGES = f"--config=tests/tiny.py:{RUN.replace('first=6', 'first=3')}"
 COMMAND = f"--config=tests/tiny.py:{RUN}"
 DEVICES = 4  # of the whole run, whatever the number of processes
 HEARTBEAT = 10
@@ -34,7 +35,7 @@ def free_port() -> int:
 def launch(workdir, cache, processes, *arguments, send=None, command=COMMAND):
     """Runs the main command in so many processes; their exit statuses and what they
     said. send: (process, signal, batch)."""
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = tiny.environment(JAX_COMPILATION_CACHE_DIR=str(cache))
     port, running = free_port(), []
     for number in range(processes):
         program = ["-m", "seggpt_jax.main"]
@@ -116,19 +117,28 @@ def test_a_stopped_run_of_two_processes_is_the_run_of_one(alone, finished):
 
 
 @pytest.mark.slow
-def test_four_processes_with_a_sharded_model_train_as_one(alone, tmp_path):
+def test_four_processes_with_a_sharded_model_train_as_one(tmp_path):
+    """Two stages, too."""
+    (status,), (text,) = launch(tmp_path / "one", tmp_path / "cache", 1, command=STAGES)
+    assert status == 0, text
     mesh = "--config.mesh.fsdp=2", "--config.mesh.tensor=2"
-    status, said = launch(tmp_path / "run", tmp_path / "cache", 4, *mesh)
+    status, said = launch(
+        tmp_path / "run", tmp_path / "cache", 4, *mesh, command=STAGES
+    )
     assert status == [0] * 4, said
-    assert_close(alone, tmp_path / "run")
+    assert_close(tmp_path / "one", tmp_path / "run")
     assert "placement" in said[0]
     assert not any("placement" in text for text in said[1:])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_all_and_the_run_goes_on(alone, tmp_path, killed):
-    run, cache = tmp_path / "run", tmp_path / "cache"
+def test_a_killed_process_ends_all_and_the_run_goes_on(
+    alone, stopped, tmp_path, killed
+):
+    # The programs are there; a cache of its own, in case the kill tears an entry.
+    run = tmp_path / "run"
+    cache = shutil.copytree(stopped.parent / "cache", tmp_path / "cache")
     began = time.monotonic()
     status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), 4))
     assert time.monotonic() - began < 120

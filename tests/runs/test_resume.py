@@ -20,7 +20,9 @@ def start(workdir, *arguments, send=None):
     if send:
         program = ["-c", tiny.SIGNALLED, *map(str, send)]
     command = [sys.executable, *program, *COMMAND, f"--workdir={workdir}", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=tiny.environment(), capture_output=True, text=True
+    )
 
 
 def test_killed_and_preempted_runs_go_on_bit_exactly(tmp_path):
