@@ -1,6 +1,7 @@
 """Hostile settings for every test: many devices, no silent broadcasting."""
 
 import functools
+import gc
 import os
 import pathlib
 import shutil
@@ -36,6 +37,11 @@ def pytest_configure(config):
             shutil.rmtree(cache)
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def pytest_collection_finish():
+    """What the imports made stays: the garbage collector need not look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

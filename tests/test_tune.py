@@ -101,7 +101,7 @@ def test_what_it_paints_is_the_prediction(model, tmp_path):
     kind = np.zeros(4, np.int32)
     hidden = np.broadcast_to(canvas.query_half(SMALL.grid), (4, *SMALL.grid))
     rows = {"images": whole, "targets": whole, "hidden": hidden, "kind": kind}
-    painting = trained.paint(leaves, trained.frozen, rows, None)
+    painting = jax.jit(trained.paint)(leaves, trained.frozen, rows, None)
     fns = make_predict_fns(small())
     prompts = fns.encode_prompts(PARAMS, leaves["image"], leaves["target"], kind[:1])
     # As far as the plain model and the prompted form agree (tests/test_predict.py).
@@ -263,6 +263,7 @@ def test_instances_are_tuned_by_their_locations(model, tmp_path):
         trained.open_data(loop.mesh)
 
 
+@pytest.mark.slow
 def test_noise_becomes_a_prompt(tmp_path):
     """The bundled model, asked with noise, finds little; the tuned noise finds more."""
     c = tune_config.get_config("tiny")

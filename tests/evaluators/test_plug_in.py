@@ -5,13 +5,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from seggpt_jax import colors, evaluate
 from seggpt_jax.evaluators import common
-from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import sharding
@@ -19,6 +17,7 @@ from seggpt_jax.weights import build, release
 from tests import tiny
 from tests.support import blocks
 from tests.support.layouts import mask, photo
+from tests.support.models import random_params
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -97,7 +96,7 @@ def test_its_scores_are_known_for_a_known_model():
 
 def test_a_config_names_it(config, tmp_path, monkeypatch):
     model = build.build_model(config.model)
-    params = init_params(model, jax.random.key(0))
+    params = random_params(model)
     release.export_params(tmp_path / "release", params, config.model.to_dict())
     config.mode, config.checkpoint = "evaluate", str(tmp_path / "release")
     scores = evaluate.evaluate(config, str(tmp_path / "run"))

@@ -11,8 +11,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from seggpt_jax.models import attention, kernels
-from seggpt_jax.models.attention import attend, relative_positions
+from seggpt_jax.models.attention import relative_positions
 from seggpt_jax.runs.sharding import make_mesh
+
+attend = jax.jit(attention.attend, static_argnames="impl")
 
 # Kernels for hardware that is not here: cuDNN's by jax's own body of the same function,
 # the TPU's by the interpreter of its language.
@@ -134,7 +136,7 @@ def test_auto_takes_the_fastest_of_the_backend_and_says_so_once(caplog):
     x, rel = jnp.zeros((1, 1, 4, 2)), jnp.zeros((2, 2, 2))
     with caplog.at_level("INFO", logger="absl"):
         for _ in range(2):
-            attend(x, x, x, rel, rel)
+            attention.attend(x, x, x, rel, rel)
     assert [r.getMessage() for r in caplog.records] == [
         "attention on cpu: heads (the fastest measured)"
     ]
@@ -142,7 +144,9 @@ def test_auto_takes_the_fastest_of_the_backend_and_says_so_once(caplog):
 
 
 @pytest.mark.parametrize("impl", ["xla", "heads", "splash"])
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "sizes", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)]
+)
 def test_every_device_runs_its_own_rows_and_heads(impl, sizes, monkeypatch):
     monkeypatch.setattr(
         attention, "IMPLEMENTATIONS", {"xla": kernels.attend_xla} | RUNNABLE
@@ -151,7 +155,7 @@ def test_every_device_runs_its_own_rows_and_heads(impl, sizes, monkeypatch):
     rng = np.random.default_rng(5)
     q, k, v = rng.normal(size=(3, 8, 2, 8, 4)).astype(np.float32)
     rel = [rng.normal(size=(n, n, 4)).astype(np.float32) for n in (4, 2)]
-    function = functools.partial(attend, impl=impl)
+    function = functools.partial(attention.attend, impl=impl)
     wanted = kernels.attend_xla(q, k, v, *rel)
     mesh = make_mesh(*sizes)
     with jax.set_mesh(mesh):
@@ -187,7 +191,7 @@ def test_gradients_reach_the_tables():
         rel = relative_positions(table, 4), jnp.zeros((2, 2, 4))
         return (attend(q, q, q, *rel) ** 2).sum()
 
-    assert (jnp.abs(jax.grad(f)(jnp.ones((7, 4)))).sum(1) > 0).all()
+    assert (np.abs(jax.jit(jax.grad(f))(jnp.ones((7, 4)))).sum(1) > 0).all()
 
 
 @pytest.mark.parametrize("impl", ["xla", "heads"])

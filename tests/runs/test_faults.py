@@ -95,7 +95,7 @@ def test_stops_above_the_share_with_the_list(folders):
 def test_the_stream_is_the_same_with_any_workers_and_hosts(folders, folder):
     data, _ = folders
     reference = batches(stream(data, folder=folder), 6, threads=0)
-    for how in ({"threads": 2}, {"workers": 1}, {"workers": 2, "threads": 1}):
+    for how in ({"threads": 2}, {"workers": 2, "threads": 1}):
         same(batches(stream(data, folder=folder), 6, **how), reference)
     # From the middle on, on two hosts, with other numbers of workers.
     parts = [

@@ -60,24 +60,27 @@ def alone():
 
 @pytest.mark.parametrize(
     "sizes",
-    [(8, 1, 1), (2, 2, 2), *(pytest.param(sizes, marks=pytest.mark.slow)
-                             for sizes in [(1, 8, 1), (2, 4, 1)])],
+    [(2, 2, 2), *(pytest.param(sizes, marks=pytest.mark.slow)
+                  for sizes in [(8, 1, 1), (1, 8, 1), (2, 4, 1)])],
 )  # fmt: skip
 def test_any_mesh_computes_the_same_step(alone, sizes):
     state, metrics = one_step(sizes)
     _same(alone, state, metrics)
 
 
-@pytest.mark.parametrize(
-    "remat",
-    [("full", "none"), *(pytest.param(remat, marks=pytest.mark.slow)
-                         for remat in ["dots", "full"])],
-)  # fmt: skip
+def test_accumulation_with_remat_of_a_part_computes_the_same_step(alone):
+    remat = "full", "none"
+    _same(alone, *one_step(None, 4, devices=_mesh_of_two(), remat=remat))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", [("full", "none"), "dots", "full"])
 def test_remat_computes_the_same_step(alone, remat):
     _same(alone, *one_step(None, devices=_mesh_of_two(), remat=remat))
 
 
-@pytest.mark.parametrize("accumulate", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulation_computes_the_same_step(alone, accumulate):
     _same(alone, *one_step(None, accumulate, devices=_mesh_of_two()))
 

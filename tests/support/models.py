@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 
 SMALL = SegGPTConfig.of(
     "ti16", width=24, depth=4, heads=2, patch=4, canvas=(32, 16), pos_grid=3,
@@ -20,13 +20,13 @@ def small(**settings) -> SegGPT:
 
 
 def small_of(size: tuple[int, int]) -> tuple[SegGPT, dict]:
-    """A model of 2 blocks whose images have a size (h, w), and its first parameters."""
+    """A model of 2 blocks whose images have a size (h, w), and random parameters."""
     config = SegGPTConfig(
         width=16, depth=2, heads=2, patch=8, canvas=(2 * size[0], size[1]), pos_grid=4,
         merge_after=0, taps=(0, 1), decoder_width=4,
     )  # fmt: skip
     model = SegGPT(config)
-    return model, init_params(model, jax.random.key(0))
+    return model, random_params(model)
 
 
 def inputs(config: SegGPTConfig = SMALL, batch: int = 2, seed: int = 0):

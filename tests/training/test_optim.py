@@ -57,7 +57,7 @@ def test_steps_equal_torch_adamw_with_layer_groups():
     settings = OptimSettings(weight_decay=0.05, layer_decay=0.8, clip=0.5)
     lr = optim.schedule(20, 1e-2, 3, 1e-4)
     tx = optim.make_optimizer(settings, lr)
-    state = tx.init(params)
+    state, update = tx.init(params), jax.jit(tx.update)
     theirs, groups = _torch_groups(params, settings)
     adam = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
     rng = np.random.default_rng(0)
@@ -72,8 +72,8 @@ def test_steps_equal_torch_adamw_with_layer_groups():
         for group in adam.param_groups:
             group["lr"] = float(lr(step)) * group["factor"]
         adam.step()
-        updates, state = tx.update(grads, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
+        updates, state = update(grads, state, params)
+        params = jax.tree.map(np.add, params, updates)
     for (name, layer), parameter in theirs.items():
         ours = named_leaves(params)[name]
         ours = ours if layer is None else ours[layer]
@@ -125,9 +125,9 @@ def muon_step(params, grads, **settings):
 
 
 def noise_like(params):
-    return jax.tree.map(
-        lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params
-    )
+    rng = np.random.default_rng(1)
+    draw = lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype)  # noqa: E731
+    return jax.tree.map(draw, params)
 
 
 def test_muon_steps_matrices_of_blocks_orthogonally_and_the_rest_as_adam():

@@ -30,7 +30,11 @@ def batch(model):
     }
 
 
-@pytest.mark.parametrize("pattern", ["decoder/.*", ".*(bias|scale)", "mask_token"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["decoder/.*", ".*(bias|scale)",
+     pytest.param("mask_token", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_only_what_is_trainable_changes(pattern):
     settings = OptimSettings(trainable=pattern)
     stage, free = Stage(steps=4, lr=1e-2), 0
