@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 import inspect
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 
@@ -77,9 +77,10 @@ def _argument(name: str, text: str, default: Any) -> Any:
 def construct(cls, where: str, settings: Any, **given):
     """`cls(**settings, **given)`; every error names the place `where` in the config.
 
-    Raises ValueError for unknown and for missing settings, by name, and for values that
-    the constructor refuses. The constructor of one of several, such as a stage, writes
-    `stages.*`; the message then has this one's name, `stages.paint`.
+    Raises ValueError for unknown and for missing settings, by name, for values of other
+    types than the fields of a dataclass have, and for those that the constructor
+    refuses. That of one of several, such as a stage, writes `stages.*`; the message
+    then has this one's name, `stages.paint`.
     """
     settings = plain(settings)
     require(isinstance(settings, Mapping), where, settings, "settings by name")
@@ -89,6 +90,8 @@ def construct(cls, where: str, settings: Any, **given):
     needed = {n for n in names if parameters[n].default is inspect.Parameter.empty}
     for name in sorted(needed - set(settings)):
         raise ValueError(f"setting {_dotted(where, name)} is missing")
+    if dataclasses.is_dataclass(cls):
+        check_types(where, settings, cls)
     try:
         return cls(**settings, **given)
     except (TypeError, ValueError) as error:
@@ -114,13 +117,27 @@ def check_types(where: str, settings: Mapping[str, Any], cls: type):
         kind, value = field.type, settings.get(field.name)
         if field.name in settings and not dataclasses.is_dataclass(kind):
             shown = kind.__name__ if type(kind) is type else str(kind)
+            shown = shown.replace("collections.abc.", "")
             if get_origin(kind) is Mapping:
                 shown = "settings by name"
+                held = get_args(kind)[1]
+                if held is not Any and not dataclasses.is_dataclass(held):
+                    shown = f"{getattr(held, '__name__', held)} by name"
             require(_fits(value, kind), _dotted(where, field.name), value, shown)
 
 
 def _fits(value: Any, kind: Any) -> bool:
     origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Sequence:
+        return isinstance(value, (list, tuple)) and all(_fits(x, *args) for x in value)
+    if origin is Mapping:
+        inside = () if not isinstance(value, Mapping) else value.values()
+        checked = not dataclasses.is_dataclass(args[1])
+        return isinstance(value, Mapping) and (
+            not checked or all(_fits(x, args[1]) for x in inside)
+        )
     if origin is types.UnionType:
         return any(_fits(value, one) for one in args)
     if origin is tuple:

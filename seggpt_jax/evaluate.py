@@ -136,9 +136,13 @@ def build_groups(
     them, and settings of that evaluator. offers: functions that make what evaluators of
     some types need besides, by the names in their `needs`.
     """
+    evals = plain(evals)
+    for name, settings in evals.items():
+        kind = "settings by name"
+        require(isinstance(settings, Mapping), f"evals.{name}", settings, kind)
     return [
         _build_group(name, dict(settings), data_dir, engine, offers)
-        for name, settings in plain(evals).items()
+        for name, settings in evals.items()
     ]
 
 

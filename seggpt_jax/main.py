@@ -98,11 +98,9 @@ def main(argv: list[str]) -> int:
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line, and the config file with it."""
     try:
-        rest = flags.FLAGS(config_file.find(argv))
-        _CONFIG.value.items  # noqa: B018  a config file that failed to load raises here
-    except config_file.ERRORS as error:
-        _fail(config_file.first_cause(error), "--verbosity=1" in argv)
-    return rest
+        return config_file.load(flags.FLAGS, _CONFIG, config_file.find(argv))
+    except ValueError as error:
+        _fail(str(error), "--verbosity=1" in argv)
 
 
 def _fail(message: str, show_traceback: bool) -> NoReturn:

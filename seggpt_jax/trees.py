@@ -37,6 +37,12 @@ def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:
     raise ValueError(f"no rule for parameter {name}; rules: {[r[0] for r in rules]}")
 
 
+def lines(problems: Sequence[str], most: int = 20) -> str:
+    """What is wrong with the leaves of a tree, one below the other."""
+    more = [f"and {len(problems) - most} more"] if len(problems) > most else []
+    return "\n  ".join([*problems[:most], *more])
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows as text in aligned columns."""
     lines = [list(map(str, row)) for row in [headings, *rows]]

@@ -4,7 +4,7 @@ import functools
 import io
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, SupportsIndex
 
@@ -239,7 +239,9 @@ class Dataset:
 
     def _labels(self, chosen: Sequence[int | str], setting: str) -> frozenset[int]:
         """The labels that a setting names."""
-        if isinstance(chosen, str):  # a string would pass as a list of letters
+        # A string would pass as a list of letters.
+        listed = isinstance(chosen, Collection) and not isinstance(chosen, (str, bytes))
+        if not listed or not all(isinstance(one, (int, str)) for one in chosen):
             raise ValueError(f"{setting}: {chosen!r} must be a list of names or labels")
         names = self.store.catalog.names
         known: dict[Any, int] = {
@@ -250,8 +252,8 @@ class Dataset:
         labels = {item: known.get(item, known.get(str(item))) for item in chosen}
         for item, label in labels.items():
             if label is None:
-                listed = self.store.root / self.layout.class_list
-                source = listed if listed.is_file() else self.name
+                table = self.store.root / self.layout.class_list
+                source = table if table.is_file() else self.name
                 raise ValueError(
                     f"{setting}: {source} has no {item!r}"
                     f"{suggest(item, names.values())}"

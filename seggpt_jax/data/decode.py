@@ -31,11 +31,14 @@ MAX_PIXELS = 2**26  # 67 million; the largest aerial images have 60 million
 MAX_VALUE = 2**16 - 1  # masks have 8 or 16 bits
 GROUND = 255  # images lie on white, which shows through where they are transparent
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # more than 8 bits, whole numbers
+# The errors of Pillow for far more pixels than that.
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 # The errors of Pillow for damaged files; each format has its own.
 BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError,
+    NotImplementedError, struct.error, zlib.error,
     TypeError, AttributeError,  # damaged EXIF
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
+    *BOMBS,
 )  # fmt: skip
 _LAYERED = ("MPO", "PSD")  # the first page is the picture; the others belong to it
 _PART_OF_ANOTHER = 1 | 4  # tag 254 of a TIFF page: a small copy, or a mask of another
@@ -70,6 +73,12 @@ def naming_errors(
         yield
     except BadRecord as error:
         raise BadRecord(f"{where} {error}") from None
+    except BOMBS as error:
+        found = re.search(r"\d+ pixels", str(error))
+        raise BadRecord(
+            f"{where} has {found[0] if found else 'too many pixels'}, more than "
+            f"{MAX_PIXELS}; scale it down"
+        ) from error
     except BROKEN as error:
         # Pillow names files, but for those in memory it has only an address.
         text = re.sub(r" <_io\.BytesIO.*?>", "", str(error)) or type(error).__name__
@@ -88,17 +97,48 @@ def opened(picture: Picture) -> Iterator[Image.Image]:
         return
     if isinstance(picture, Array):
         raise TypeError("an array is no file")
+    _check_sums(picture)
     with Image.open(picture) as image:
         check_size(image)
         check_pages(image)
+        _check_known(image)
         yield image
+
+
+def _check_sums(file: File) -> None:
+    """Refuses a PNG that differs from its checksums. Pillow reads pixels without them:
+    a flipped bit would be another label."""
+    with Image.open(file) as image:
+        if image.format == "PNG":
+            image.verify()
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
+
+
+def _check_known(image: Image.Image) -> None:
+    """Refuses forms of TIFF that Pillow reads wrongly, without a word."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags, white_is_zero, planes = image.tag_v2, 0, 2
+    if max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) <= 8:
+        return
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == white_is_zero:
+        raise BadRecord("is white at 0 (TIFF, WhiteIsZero): save it with black at 0")
+    if (
+        tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == planes
+        and len(image.getbands()) > 1
+    ):
+        raise BadRecord(
+            "has each channel of 16 bits as a plane (TIFF, PlanarConfiguration 2): "
+            "save it with its channels pixel by pixel"
+        )
 
 
 def check_size(image: Image.Image) -> None:
     """Refuses a file with no pixels or too many, before it is decoded."""
     width, height = image.size
     if not width or not height:
-        raise BadRecord(f"has no pixels ({width} x {height}); remove its row")
+        raise BadRecord(f"has no pixels ({width} x {height})")
     if width * height > MAX_PIXELS:
         raise BadRecord(
             f"has {width} x {height} pixels, more than {MAX_PIXELS}; scale it down"
@@ -226,15 +266,20 @@ def read_rgb(picture: Picture, bits: int = 16) -> Upright:
         return Upright(np.ascontiguousarray(pixels), 1, remarks)
     with opened(picture) as image:
         deep = is_deep(image)
+        _scale_clear(image)
         turn = orientation(image)  # which loads a PNG
         image.load()
         pixels, remarks = _of_image(image, bits)
-        if deep and bits == 16:
-            remarks = _dark(int(pixels.max()) << 8, bits)
+        clear, alpha = image.info.get("transparency"), opacity(image)
+        if deep and (bits < 16 or clear is not None):
+            lower = _lower_bytes(picture, image.mode)[..., :3]
+            values = pixels.astype(np.uint16) << 8 | lower
+            pixels, remarks = _to_8_bits(values, bits)
+            if clear is not None:  # the colour that is transparent, of 16 bits
+                same = (values == np.asarray(clear)).all(-1)
+                alpha = np.where(same, 0, 255).astype(np.uint8)
         elif deep:
-            lower = _lower_bytes(picture, bits)[..., :3]
-            pixels, remarks = _to_8_bits(pixels.astype(np.uint16) << 8 | lower, bits)
-        alpha = opacity(image)
+            remarks = _dark(int(pixels.max()) << 8, bits)
         if alpha is not None:
             pixels = _on_ground(pixels, alpha)
         if image.format != "TIFF":  # Pillow has turned it
@@ -245,9 +290,10 @@ def read_rgb(picture: Picture, bits: int = 16) -> Upright:
 def _of_array(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """The channels `[h, w, 3]` of an array, and its alpha `[h, w]`."""
     shape = values.shape
-    channels = 1 if values.ndim == 2 else shape[-1]
+    channels = shape[2] if values.ndim == 3 else 1
     if values.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
-        hint = f"; {_CHANNELS_LAST}" if shape[:1] in ((1,), (3,), (4,)) else ""
+        first = values.ndim == 3 and 0 not in shape and shape[0] in (1, 3, 4)
+        hint = f"; {_CHANNELS_LAST}" if first else ""
         raise BadRecord(
             f"{shape}: an array [h, w], or [h, w, c] of 1, 3 or 4 channels, is wanted"
             f"{hint}"
@@ -285,7 +331,16 @@ def _of_image(image: Image.Image, bits: int) -> tuple[np.ndarray, tuple[Remark, 
     return rgb_of(image), ()
 
 
-def _lower_bytes(picture: Picture, bits: int) -> np.ndarray:
+def _scale_clear(image: Image.Image) -> None:
+    """Pillow stretches 2 and 4 bits of grey to 8, but not the grey that is transparent.
+    Of an image that is not loaded yet."""
+    tile, clear = getattr(image, "tile", None), image.info.get("transparency")
+    step = {"L;2": 85, "L;4": 17}.get(str(tile[0][3])) if tile else None
+    if step and clear is not None:
+        image.info["transparency"] = clear * step
+
+
+def _lower_bytes(picture: Picture, mode: str) -> np.ndarray:
     """The lower bytes uint8 `[h, w, c]` of channels of 16 bits.
 
     Of each value Pillow keeps the byte that comes first, or last, as the order of the
@@ -294,7 +349,12 @@ def _lower_bytes(picture: Picture, bits: int) -> np.ndarray:
     if isinstance(picture, (Image.Image, Array)):
         raise BadRecord(
             "is open already, and of channels of 16 bits Pillow keeps the upper 8: "
-            f"give the path of its file for bits = {bits}"
+            "give the path of its file"
+        )
+    if mode == "LA":
+        raise BadRecord(
+            "has grey and alpha of 16 bits, of which only the upper 8 can be read: "
+            "save it without alpha, or with 8 bits"
         )
     if isinstance(picture, io.BytesIO):
         picture.seek(0)

@@ -14,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from seggpt_jax.models.seggpt import INITIALIZERS, SegGPTConfig
+from seggpt_jax.trees import lines
 
 LAYOUTS = ("official", "hf")
 Turn = Callable[[np.ndarray, SegGPTConfig], np.ndarray]
@@ -179,6 +180,11 @@ def read_geometry(state: Mapping[str, np.ndarray]) -> tuple[str, SegGPTConfig]:
     numbers = [int(m[1]) for name in state if (m := re.fullmatch(pattern, name))]
     width, patch = patch_embed[0], patch_embed[2]
     depth = max(numbers, default=-1) + 1
+    if depth > 2 * len(numbers) + 1:  # else the missing ones are listed
+        raise ValueError(
+            f"the geometry cannot be read: blocks are numbered up to {depth - 1}, and "
+            f"there are {len(numbers)}"
+        )
     count = embed[1] // width  # taps: the decoder reads them side by side
     if count < 1 or rel_h[1] > width:
         raise ValueError(
@@ -206,7 +212,7 @@ def from_torch(
 ) -> tuple[SegGPTConfig, dict[str, Any]]:
     """A PyTorch state dict of NumPy arrays -> configuration and float32 parameters.
 
-    Strict: one ValueError lists every missing, unexpected and wrong-shape tensor.
+    Strict: one ValueError lists missing, unexpected and wrong-shape tensors.
     """
     layout, config = read_geometry(state)
     shapes = {name: x.shape for name, x in _convert(_zeros(config), config, layout)}
@@ -219,7 +225,7 @@ def from_torch(
     problems += [f"unexpected: {name}" for name in state if name not in shapes]
     if problems:
         raise ValueError(
-            f"state dict ({layout} names) does not fit:\n  " + "\n  ".join(problems)
+            f"state dict ({layout} names) does not fit:\n  " + lines(problems)
         )
     params: dict[str, Any] = {}
     for rule in RULES:

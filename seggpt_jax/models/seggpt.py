@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +13,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from seggpt_jax.canvas import patchify, unpatchify
-from seggpt_jax.config import check_names, construct, plain, suggest
+from seggpt_jax.config import (
+    check_names,
+    check_types,
+    construct,
+    plain,
+    require,
+    suggest,
+)
 from seggpt_jax.models import transformer
 from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.models.resample import cubic_matrix
@@ -32,6 +40,7 @@ SIZES = {
 
 # Settings of how a model is trained or computed. All other settings are geometry.
 _HOW = ("drop_path", "dtype", "attention", "remat", "scan")
+_COUNTS = ("width", "depth", "heads", "patch", "pos_grid", "mlp_ratio", "decoder_width")
 
 
 def quarters(depth: int) -> tuple[int, ...]:
@@ -73,10 +82,11 @@ class SegGPTConfig:
     @classmethod
     def of(cls, size: str, **settings) -> "SegGPTConfig":
         """A row of `SIZES` with some settings replaced."""
-        if size not in SIZES:
+        if not isinstance(size, str) or size not in SIZES:
             raise ValueError(f"model size {size!r} is unknown{suggest(size, SIZES)}")
         width, depth, heads = SIZES[size]
         check_names("model", settings, [f.name for f in dataclasses.fields(cls)])
+        check_types("model", settings, cls)
         row = {"width": width, "depth": depth, "heads": heads}
         return cls(**(row | settings))
 
@@ -85,8 +95,10 @@ class SegGPTConfig:
         """From the settings of a config or of a release: a `size` of `SIZES` with some
         settings replaced, or every setting."""
         settings = plain(settings)
+        require(isinstance(settings, Mapping), "model", settings, "settings by name")
         if "size" in settings:
             return cls.of(settings.pop("size"), **settings)
+        check_types("model", settings, cls)
         return construct(cls, "model", settings)
 
     @property
@@ -106,6 +118,9 @@ class SegGPTConfig:
 
     def __post_init__(self):
         set_ = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        for name in _COUNTS:
+            value = getattr(self, name)
+            require(value >= 1, f"model.{name}", value, "at least 1")
         set_("canvas", tuple(self.canvas))
         set_("taps", tuple(self.taps) or quarters(self.depth))
         choices = {"dtype": ("float32", "bfloat16"), "attention": CHOICES}

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from seggpt_jax.data.decode import BROKEN, MAX_PIXELS, check_pages
+from seggpt_jax.data.decode import BOMBS, BROKEN, MAX_PIXELS, check_pages
 from seggpt_jax.data.sample import BadRecord
 
 FORMATS = {
@@ -56,7 +56,7 @@ def _open(name: str, content: bytes) -> Image.Image:
     except UnidentifiedImageError:
         known = ", ".join(FORMATS)
         raise HTTPException(415, f"{name} is no picture of {known}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except BOMBS as error:
         raise HTTPException(413, f"{name} has too many pixels: {error}") from None
     except BadRecord as error:
         raise HTTPException(415, f"{name} {error}") from None

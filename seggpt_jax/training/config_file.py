@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from seggpt_jax.config import shorten
 from seggpt_jax.runs import paths
 
 HELP = (
@@ -21,9 +22,19 @@ HELP = (
 )
 FOLDER = "configs"  # of configs, which import each other as this package
 _PACKAGE = Path(__file__).parents[1]
-ERRORS = (
-    flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError
-)  # fmt: skip
+# Errors whose text is for users. Of others in a config file, a program, the kind is told.
+_SAID = (flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError)
+_UNSAID = ("TypeError", "NameError", "AttributeError", "IndexError", "KeyError")
+_PLAINLY = {  # words of Python and ml_collections -> ours
+    r"invalid literal for int\(\) .*": "must be a whole number",
+    r"could not convert string to float: .*": "must be a number",
+    r"Failed to parse .* as a ConfigDict: .*": "must be settings by name",
+    r".*Attempting to lookup: (.*)": r"unknown setting \1",
+    r"<class '([\w.]+)'>": r"\1",
+    r"module '\w+' has no attribute 'get_config'": "it has no function get_config",
+    r".*get_config\(\) (?:takes|missing) .*":
+        "get_config takes other arguments than the text after the colon of --config",
+}  # fmt: skip
 
 
 def define_flag(
@@ -43,12 +54,32 @@ def read(file: str, changes: Sequence[str] = ()) -> ConfigDict:
     argv = find(["seggpt", f"--config={file}", *changes])
     values = flags.FlagValues()
     holder = define_flag(values, argv)
-    try:
-        values(argv)
-        holder.value.items  # noqa: B018  a file that failed to load raises here
-    except ERRORS as error:
-        raise ValueError(first_cause(error)) from error
+    load(values, holder, argv)
     return holder.value
+
+
+def load(
+    values: flags.FlagValues, holder: flags.FlagHolder, argv: Sequence[str]
+) -> list[str]:
+    """Reads a command line, and the config file with it; returns what is no flag.
+
+    Raises ValueError, of one line, for all that a user can do wrong.
+    """
+    try:
+        rest = values(argv)
+        config = holder.value
+        if config is None or isinstance(config, (int, float, str, tuple, list)):
+            raise ValueError(
+                f"--config: get_config returns {config!r}; a ConfigDict is wanted"
+            )
+        config.items  # noqa: B018  a file that failed to load raises here
+    except Exception as error:  # a config file is a program, and may raise any
+        cause = first_cause(error)
+        changed = [text for text in argv if text.startswith("--config.")]
+        if isinstance(error, (TypeError, IndexError)) and changed:
+            cause = f"{shorten(changed)}: there is no such setting"
+        raise ValueError(cause) from error
+    return rest
 
 
 def shipped() -> Path:
@@ -109,6 +140,12 @@ def first_cause(error: Exception) -> str:
         error = error.args[0]
     text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
     if isinstance(error, KeyError):
-        return "unknown setting " + text.replace("\n", ". ")
+        text = "unknown setting " + text.replace("\n", ". ")
     # The last line of a traceback, or of the places that were searched for the file.
-    return re.sub(r"^(\w+Error: |\[Errno \d+\] )", "", text.splitlines()[-1].strip())
+    line = (text.splitlines() or [""])[-1].strip()
+    own = type(error).__name__ + ": " if not isinstance(error, _SAID) else ""
+    if own or re.match("|".join(f"{name}: " for name in _UNSAID), line):
+        line = f"the config file fails: {own}{line} (--verbosity=1 shows where)"
+    for words, plainly in _PLAINLY.items():
+        line = re.sub(words, plainly, line)
+    return re.sub(r"^(\w+Error: |\[Errno \d+\] )", "", line)

@@ -12,7 +12,7 @@ from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
 from seggpt_jax.data.pipeline import in_turn, make_dataset
-from seggpt_jax.data.sources import open_groups
+from seggpt_jax.data.sources import check_specs, open_groups
 from seggpt_jax.training.settings import RunSettings
 
 
@@ -26,6 +26,7 @@ def build_dataset(config: RunSettings, size: tuple[int, int], patch: int):
         config.context, config.view, config.recolor, config.masking, size, patch
     )
     specs = plain(config.sources)
+    check_specs(specs)
     weights = {name: spec.pop("weight", None) for name, spec in specs.items()}
     check_weights(weights)
     views = pop_views(specs)
@@ -87,7 +88,9 @@ def stretches(
 
 def own_view(view: View, source: str, own: Mapping[str, Any]) -> View:
     """The view of a source that has some settings of its own."""
-    return construct(View, f"sources.{source}.view", plain(view) | own)
+    where = f"sources.{source}.view"
+    require(isinstance(own, Mapping), where, own, "settings by name")
+    return construct(View, where, plain(view) | own)
 
 
 def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -33,6 +33,7 @@ _PLACES = {
     "data_dir": paths.BUCKET,
 }  # fmt: skip
 _NO_PATHS = ("about", "trainable")  # words, and a regex
+_MOST_POWER = 10  # sizes to a higher power are no numbers
 INITS = ("example", "noise")
 PALETTES = ("spread", "painter", "locations")
 
@@ -143,8 +144,10 @@ class RunSettings:
     def __post_init__(self):
         for name in ("accumulate", "cpu_devices", "log_every", "save_every", "keep"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("seed", "fixed_pairs", "eval_every", "group_power"):
+        for name in ("seed", "fixed_pairs", "eval_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        power = self.group_power
+        require(0 <= power <= _MOST_POWER, "group_power", power, f"0 to {_MOST_POWER}")
         require(0 <= self.bad_share <= 1, "bad_share", self.bad_share, "in [0, 1]")
         require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")
 

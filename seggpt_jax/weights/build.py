@@ -11,10 +11,10 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from seggpt_jax.config import construct, plain
+from seggpt_jax.config import plain
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
 from seggpt_jax.runs import sharding
-from seggpt_jax.trees import map_named, named_leaves
+from seggpt_jax.trees import lines, map_named, named_leaves
 from seggpt_jax.weights import pretrained
 
 
@@ -28,8 +28,7 @@ def build_model(settings: Any, weights: pretrained.Weights | None = None) -> Seg
         return SegGPT(SegGPTConfig.read(settings))
     if weights is None:
         raise ValueError("setting model.size = None: must be given")
-    own = plain(weights.config) | plain(settings)
-    return SegGPT(construct(SegGPTConfig, "model", own))
+    return SegGPT(SegGPTConfig.read(plain(weights.config) | plain(settings)))
 
 
 def abstract_params(model: SegGPT) -> Any:
@@ -43,11 +42,14 @@ def load_model(
     """Reads weights by a model's name (`pretrained.load`) -> their model, the weights.
 
     settings: of the model; they replace the settings of the weights. The parameters
-    stay on the host: `inference_params` or `place_params` put them on devices.
+    stay on the host: `inference_params` or `place_params` put them on devices. Raises
+    what `pretrained.load` and `check_fit` do.
     """
     weights = pretrained.load(name)
     _log_notes(weights)
-    return build_model(settings, weights), weights
+    model = build_model(settings, weights)
+    check_fit(weights, abstract_params(model))
+    return model, weights
 
 
 def inference_params(model: SegGPT, params: Any) -> Any:
@@ -76,11 +78,18 @@ def load_params(name: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
 def place_params(weights: pretrained.Weights, model: SegGPT, mesh: Mesh) -> Any:
     """Places weights on the mesh, in the model's types.
 
-    Raises ValueError that lists every name and shape that differs from the model's.
+    Raises what `check_fit` does.
     """
     _log_notes(weights)
     params, abstract = weights.params, abstract_params(model)
-    ours, theirs = named_leaves(abstract), named_leaves(params)
+    check_fit(weights, abstract)
+    cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
+    return sharding.put(cast, sharding.place(abstract, mesh))
+
+
+def check_fit(weights: pretrained.Weights, abstract: Any) -> None:
+    """Raises ValueError that lists names and shapes that differ from the model's."""
+    ours, theirs = named_leaves(abstract), named_leaves(weights.params)
     problems = [f"missing: {name}" for name in ours if name not in theirs]
     problems += [f"unexpected: {name}" for name in theirs if name not in ours]
     problems += [
@@ -89,10 +98,7 @@ def place_params(weights: pretrained.Weights, model: SegGPT, mesh: Mesh) -> Any:
         if name in theirs and theirs[name].shape != leaf.shape
     ]
     if problems:
-        listed = "\n  ".join(problems)
-        raise ValueError(f"{weights.name} does not fit the model:\n  {listed}")
-    cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
-    return sharding.put(cast, sharding.place(abstract, mesh))
+        raise ValueError(f"{weights.name} does not fit the model:\n  {lines(problems)}")
 
 
 def _log_notes(weights: pretrained.Weights) -> None:

@@ -51,8 +51,12 @@ def parts(folder: Path) -> list[Path]:
 def shards(index: Path) -> list[str]:
     """The files that hold the tensors, by the index of transformers."""
     where = read_json(index).get("weight_map")
-    if not isinstance(where, dict):
+    if not isinstance(where, dict) or not where:
         raise ValueError(f"{index} has no weight_map")
+    for name in where.values():
+        # A name of another folder would read what the user did not mean.
+        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+            raise ValueError(f"{index}: {name!r} is no name of a file beside it")
     return sorted(set(where.values()))
 
 
@@ -60,7 +64,7 @@ def read_json(path: AnyPath) -> dict[str, Any]:
     """Reads a JSON object. Raises ValueError that names the file."""
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no JSON object")

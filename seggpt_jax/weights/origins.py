@@ -30,7 +30,8 @@ def complete(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], st
         return state, ""
     if not any(".attn.rel_pos_" in name for name in state):
         return _complete_mae(state)
-    if not any(name in state for name in _KIND_TOKENS) and "pos_embed" in state:
+    pos = state.get("pos_embed")
+    if pos is not None and pos.ndim and not any(name in state for name in _KIND_TOKENS):
         width = state["pos_embed"].shape[-1]
         zeros = np.zeros((1, 1, 1, width), np.float32)
         return state | dict.fromkeys(_KIND_TOKENS, zeros), (
@@ -45,6 +46,8 @@ def _complete_mae(state: dict[str, np.ndarray]):
     patch_embed, pos = state.get("patch_embed.proj.weight"), state.get("pos_embed")
     if not numbers or patch_embed is None or pos is None:
         return state, ""  # of no known model: from_torch lists the missing tensors
+    if patch_embed.ndim != 4 or pos.ndim != 3:
+        return state, ""
     width, _, patch, _ = patch_embed.shape
     depth = max(numbers) + 1
     known = {(w, d): heads for w, d, heads in SIZES.values()}

@@ -9,13 +9,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from seggpt_jax.config import plain
+from seggpt_jax.config import plain, shorten
 from seggpt_jax.models.params import from_torch
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runs import staging
 from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.workdir import CONFIG
+from seggpt_jax.trees import named_leaves
 from seggpt_jax.weights import checkpoint, release, torch_bridge
 from seggpt_jax.weights.files import (
     INDEX,
@@ -26,9 +27,6 @@ from seggpt_jax.weights.files import (
 )
 from seggpt_jax.weights.names import resolve
 from seggpt_jax.weights.origins import complete
-
-# Errors that tensors of unexpected shapes raise, besides from_torch's own list.
-_MISSHAPEN = (ValueError, IndexError, TypeError, ZeroDivisionError)
 
 
 class Weights(NamedTuple):
@@ -56,7 +54,13 @@ def load(name: str | os.PathLike, raw: bool = False) -> Weights:
     average. Raises OSError or ValueError that names the file.
     """
     model = resolve(name)
-    return _load(model.path, raw)._replace(name=model.name)
+    weights = _load(model.path, raw)
+    leaves = named_leaves(weights.params).items()
+    if bad := [leaf for leaf, x in leaves if not np.isfinite(x).all()]:
+        raise ValueError(
+            f"{model.path} has values that are not finite, in {shorten(bad, 5)}"
+        )
+    return weights._replace(name=model.name)
 
 
 def _load(path: AnyPath, raw: bool) -> Weights:
@@ -70,7 +74,7 @@ def _load(path: AnyPath, raw: bool) -> Weights:
         return _load_state(path, _read_file(path))
     if release.is_release(path):
         params, settings = release.load_params(path)
-        return Weights(SegGPTConfig.read(settings), params)
+        return Weights(_read_config(path / CONFIG, settings), params)
     if _is_run(path):
         return _load_run(path, raw)
     if found := [p for p in parts(path) if p.name not in (CONFIG, INDEX)]:
@@ -120,8 +124,10 @@ def _load_run(path: AnyPath, raw: bool, step: int | None = None) -> Weights:
             f"{workdir / 'prompt.safetensors'} as the prompt"
         )
     elsewhere = settings.get("checkpoints")
+    if elsewhere is not None and not isinstance(elsewhere, str):
+        raise ValueError(f"{workdir / CONFIG}: checkpoints {elsewhere!r} is no path")
     folder = elsewhere or workdir / "checkpoints" if path == workdir else path
-    config = SegGPTConfig.read(settings["model"])
+    config = _read_config(workdir / CONFIG, settings["model"])
     try:
         which = "params" if raw else "ema"
         params, meta = checkpoint.restore_params(folder, which, step)
@@ -141,17 +147,22 @@ def _load_torch(path: Path, files: list[Path]) -> Weights:
     settings = plain(read_json(path / CONFIG))
     names = {"merge_after": "merge_index", "taps": "intermediate_hidden_state_indices"}
     known = {ours: settings[name] for ours, name in names.items() if name in settings}
+    config = _read_config(path / CONFIG, plain(weights.config) | known)
+    return weights._replace(config=config)
+
+
+def _read_config(path: Path, settings: Any) -> SegGPTConfig:
     try:
-        return weights._replace(config=weights.config.replace(**known))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path / CONFIG}: {error}") from error
+        return SegGPTConfig.read(settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _load_state(path: Path, state: Mapping[str, np.ndarray]) -> Weights:
     try:
         state, filled = complete(state)
         config, params = from_torch(state)
-    except _MISSHAPEN as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     notes = [filled] if filled else []
     cls = state.get("pos_embed", state.get("model.embeddings.position_embeddings"))
@@ -169,7 +180,7 @@ def _merge(files: list[Path]) -> dict[str, np.ndarray]:
         doubled += [name for name in tensors if name in state]
         state |= tensors
     if doubled:
-        raise ValueError(f"{files[0].parent}: doubled tensors: {', '.join(doubled)}")
+        raise ValueError(f"{files[0].parent}: doubled tensors: {shorten(doubled)}")
     return state
 
 
@@ -195,5 +206,5 @@ def _unwrap(path: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     names = [name.removeprefix("module.") for name in state]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise ValueError(f"{path}: doubled tensors: {', '.join(doubled)}")
+        raise ValueError(f"{path}: doubled tensors: {shorten(doubled)}")
     return dict(zip(names, state.values(), strict=True))

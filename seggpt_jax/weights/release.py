@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from seggpt_jax.runs import checksums, paths, staging
 from seggpt_jax.runs.workdir import CONFIG
-from seggpt_jax.weights.files import MODEL
+from seggpt_jax.weights.files import MODEL, read_json
 
 
 def export_params(
@@ -80,9 +80,11 @@ def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
         fault = checksums.fault(here, {MODEL, CONFIG})
         if fault:
             raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
+        config = read_json(here / CONFIG)
         try:
-            flat = load_file(here / MODEL)
-            config = json.loads((here / CONFIG).read_text())
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            params = traverse_util.unflatten_dict(load_file(here / MODEL), sep="/")
+        # AttributeError and KeyError: a number type that NumPy does not have. TypeError
+        # and IndexError: a tensor where others have a folder.
+        except (SafetensorError, LookupError, AttributeError, TypeError) as error:
             raise ValueError(f"release {path} cannot be read: {error}") from error
-    return traverse_util.unflatten_dict(flat, sep="/"), config
+    return params, config

@@ -55,7 +55,7 @@ def load_state(path: Path) -> dict[str, np.ndarray]:
             f"{path} holds no state dict, neither itself nor under 'model' or "
             "'state_dict'"
         )
-    return {str(name): _to_numpy(x) for name, x in saved.items()}
+    return {str(name): _to_numpy(path, name, x) for name, x in saved.items()}
 
 
 def save_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
@@ -132,12 +132,19 @@ def run_port(port, images, targets, query) -> np.ndarray:
     return painting[:1, painting.shape[1] // 2 :]
 
 
-def _to_numpy(tensor) -> np.ndarray:
+def _to_numpy(path: Path, name: object, tensor) -> np.ndarray:
     import torch
 
-    if tensor.dtype == torch.bfloat16:  # NumPy lacks it; float32 holds every value
-        tensor = tensor.float()
-    return tensor.detach().numpy()
+    try:
+        # NumPy lacks bfloat16 and float8; float32 holds every value.
+        if tensor.is_floating_point() and tensor.dtype != torch.float64:
+            tensor = tensor.float()
+        return tensor.detach().numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantized, or without values
+        raise ValueError(
+            f"{path}: {name} cannot be made an array ({tensor.dtype}, {tensor.layout}, "
+            f"{tensor.device}); save it as a plain tensor on the CPU"
+        ) from error
 
 
 def require(what: str | os.PathLike) -> None:

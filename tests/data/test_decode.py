@@ -8,9 +8,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from seggpt_jax.data import decode
 from seggpt_jax.data.sample import BadRecord
+from tests.fuzz import png
 from tests.support.folders import SIZE, indexed, mask_values, one, picture, write
 
 
@@ -225,3 +228,58 @@ def test_damaged_bytes_give_a_sample_or_a_bad_record(tmp_path):
         except BadRecord:
             outcomes.add("bad")
     assert outcomes == {(*SIZE, 3), "bad"}
+
+
+def test_a_flipped_bit_of_a_png_is_refused(tmp_path):
+    """Pillow reads pixels without their checksum: a mask had another label."""
+    content = bytearray(png.write(np.arange(54).reshape(*SIZE, 1), 8, png.GREY))
+    content[-13] ^= 1  # of the checksum of the pixels
+    for role in ("a.png", "a_mask.png"):
+        load = one(tmp_path / role, "a.png", "a_mask.png", check_files=False)
+        (tmp_path / role / role).write_bytes(content)
+        with pytest.raises(BadRecord, match=f"{role} .*cannot be read: .*checksum"):
+            load()
+
+
+def read_bytes(content, bits=16):
+    return decode.read_rgb(io.BytesIO(content), bits).pixels
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8])
+def test_the_transparent_grey_of_few_bits_is_white(depth):
+    values = np.arange(54).reshape(*SIZE, 1) % (1 << depth)
+    clear = png.write(values, depth, png.GREY, clear=bytes([0, 2]))
+    right = np.where(values == 2, 255, values * 255 // ((1 << depth) - 1))
+    np.testing.assert_array_equal(read_bytes(clear), np.repeat(right, 3, -1))
+
+
+@pytest.mark.parametrize("bits", [16, 12])
+def test_the_transparent_colour_of_16_bits_is_white(bits):
+    """All 16 bits of a colour count, not the upper 8 that are kept."""
+    values = np.arange(162).reshape(*SIZE, 3) * 25
+    values[0, 0], values[0, 1] = (256, 257, 258), (256, 257, 259)
+    content = png.write(values, 16, png.RGB, clear=struct.pack(">3H", 256, 257, 258))
+    right = values >> (bits - 8)
+    right[0, 0] = 255
+    np.testing.assert_array_equal(read_bytes(content, bits), right)
+
+
+def tiff(values, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content, bits, said",
+    [
+        (tiff(DEEP, photometric="miniswhite"), 16, "WhiteIsZero"),
+        (tiff(np.stack([DEEP] * 3), photometric="rgb", planarconfig="separate"), 16,
+         "PlanarConfiguration 2"),
+        (png.write(np.stack([DEEP >> 4] * 2, -1), 16, png.GREY_ALPHA), 12,
+         "grey and alpha of 16 bits"),
+    ],
+)  # fmt: skip
+def test_forms_that_pillow_reads_wrongly_are_refused(content, bits, said):
+    with pytest.raises(BadRecord, match=said):
+        read_bytes(content, bits)

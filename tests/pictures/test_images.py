@@ -84,6 +84,8 @@ def test_exif_rotation_is_honoured(tmp_path, orientation):
     [
         (images.read_rgb, np.zeros((2, 2, 5), np.uint8), r"it \(2, 2, 5\): an array"),
         (images.read_rgb, np.zeros((0, 2), np.uint8), r"it \(0, 2\)"),
+        (images.read_rgb, np.uint8(3), r"it \(\): an array"),
+        (images.read_rgb, np.zeros((1, 2, 3, 4, 5), np.uint8), "wanted$"),
         (images.read_rgb, np.zeros((2, 2)), "it is float64: an array of uint8"),
         (images.read_mask, np.zeros((2, 2)), "it is float64: labels are integers"),
         (images.read_mask, np.full((2, 2), -1), "it has values of -1 to -1, outside 0"),

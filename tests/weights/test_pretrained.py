@@ -16,7 +16,9 @@ from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fn
+from seggpt_jax.runs import checksums
 from seggpt_jax.weights import pretrained, release
+from seggpt_jax.weights.build import load_model
 from seggpt_jax.weights.checkpoint import Checkpoints
 from seggpt_jax.weights.convert import check, convert
 from tests.support.models import SMALL, inputs, random_params, small
@@ -288,3 +290,75 @@ def test_a_changed_output_is_noticed(tmp_path):
     other = jax.tree.map(lambda x: x + 1, PARAMS)
     with pytest.raises(ValueError, match="reads back differently"):
         check(tmp_path / "out", SMALL, other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    """A model of a run that diverged would paint anything."""
+    broken = state("official")
+    broken["norm.bias"][3] = value
+    with pytest.raises(ValueError, match=r"x.pth has values that .* in norm/bias$"):
+        pretrained.load(save(tmp_path / "x.pth", broken))
+    tree = jax.tree.map(np.array, PARAMS)
+    tree["norm"]["bias"][3] = value
+    release.export_params(tmp_path / "release", tree, dataclasses.asdict(SMALL))
+    with pytest.raises(ValueError, match="release has values that are not finite"):
+        pretrained.load(tmp_path / "release")
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"heads": 0}, "config.json: setting model.heads = 0: must be at least 1"),
+        ({"canvas": "big"}, "config.json: setting model.canvas = 'big': must be tuple"),
+        ({"taps": [1.5]}, r"config.json: setting model.taps = \(1.5,\): must be"),
+        ({"patch": None}, "config.json: setting model.patch = None: must be int"),
+        ({"widht": 3}, "config.json: setting model.widht is unknown; did you mean"),
+        ({"size": ["l16"]}, "config.json: model size .* is unknown"),
+        ({"width": 48}, "does not fit the model:\n  shape: mask_token is .24"),
+        ({"depth": 5, "taps": [4]}, "does not fit the model"),
+    ],
+)
+def test_a_release_with_other_settings_is_refused(tmp_path, settings, said):
+    release.export_params(tmp_path / "x", PARAMS, dataclasses.asdict(SMALL) | settings)
+    with pytest.raises(ValueError, match=said) as raised:
+        load_model(tmp_path / "x")
+    assert str(tmp_path / "x") in str(raised.value)
+    assert len(str(raised.value).splitlines()) <= 22
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{", "[" * 100_000])
+def test_a_release_whose_config_is_no_object_is_refused(tmp_path, content):
+    release.export_params(tmp_path / "x", PARAMS, dataclasses.asdict(SMALL))
+    (tmp_path / "x/config.json").write_text(content)
+    checksums.write(tmp_path / "x")
+    with pytest.raises(ValueError, match="config.json is n"):
+        pretrained.load(tmp_path / "x")
+
+
+def test_a_number_of_a_block_far_too_high_is_refused_at_once(tmp_path):
+    odd = state(**{f"blocks.{10**9}.norm1.weight": np.ones(24, np.float32)})
+    with pytest.raises(ValueError, match="numbered up to 1000000000, and there are 5"):
+        pretrained.load(save(tmp_path / "x.pth", odd))
+
+
+@pytest.mark.parametrize(
+    "name", ["../w.safetensors", 3, None, ["a"], "a/b", "x\0", "."]
+)
+def test_an_index_names_files_beside_it(tmp_path, name):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    safetensors.numpy.save_file(state(), tmp_path / "w.safetensors")
+    index = {"weight_map": {"a": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index.json: .* is no name of a file beside"):
+        pretrained.load(folder)
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda x: x.to("meta"), lambda x: x.to_sparse()], ids=["meta", "sparse"]
+)
+def test_tensors_without_plain_values_are_named(tmp_path, turn):
+    torch.save({"mask_token": turn(torch.ones(3))}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="x.pth: mask_token cannot be made an array"):
+        pretrained.load(tmp_path / "x.pth")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seggpt_jax.config import construct, suggest
+from seggpt_jax.config import construct, require, suggest
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.layout import Layout
 from seggpt_jax.data.prepared import open_store
@@ -130,6 +130,7 @@ def open_groups(
     skip_missing: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """As `open_sources`, but returns name of the spec -> name -> source."""
+    check_specs(specs)
     calls = [
         call
         for group, spec in specs.items()
@@ -181,10 +182,20 @@ def _calls(
         yield _Call(group, name, kind, root / folder, settings)
 
 
+def check_specs(specs: Mapping[str, Any], where: str = "sources") -> None:
+    """Raises ValueError for a source, or a member of a group, without settings."""
+    require(isinstance(specs, Mapping), where, specs, "sources by name")
+    for name, spec in specs.items():
+        own = f"{where}.{name}"
+        require(isinstance(spec, Mapping), own, spec, "settings by name")
+        if "members" in spec:
+            check_specs(spec["members"], f"{own}.members")
+
+
 def _open(call: _Call) -> Any:
     cls, settings = load(call.type), dict(call.settings)
     if call.root is None:
-        return cls(**settings)
+        return construct(cls, f"sources.{call.name}", settings)
     chosen = {k: settings.pop(k) for k in CHOSEN if k in settings}
     split = settings.pop("split")
     store = open_store(make_layout(call.type, settings), call.root, split)
