@@ -4,6 +4,7 @@ Colours inside and outside are learned from what was marked, and the border is c
 they differ most (Rother et al., "GrabCut", 2004). Equal marks give equal masks.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -128,9 +129,10 @@ def _read_numbers(name: str, text: str, count: int) -> list[int]:
 
 
 def _numbers(values: Sequence[int], what: str, wanted: str) -> list[int]:
-    if len(values) != len(wanted.split(",")):
+    numbers = [value for value in values if math.isfinite(value)]
+    if len(values) != len(wanted.split(",")) or len(numbers) != len(values):
         raise ValueError(f"{what} {tuple(values)}: {wanted} are wanted")
-    return [int(value) for value in values]
+    return [int(value) for value in numbers]
 
 
 def _strokes(scribble: Picture, image: str, size: tuple[int, int]) -> np.ndarray:

@@ -22,7 +22,7 @@ HELP = (
 )
 FOLDER = "configs"  # of configs, which import each other as this package
 _PACKAGE = Path(__file__).parents[1]
-# Errors whose text is for users. Of others in a config file, a program, the kind is told.
+# Errors whose text is for users. Of others, in a config file, the kind is told.
 _SAID = (flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError)
 _UNSAID = ("TypeError", "NameError", "AttributeError", "IndexError", "KeyError")
 _PLAINLY = {  # words of Python and ml_collections -> ours

@@ -47,8 +47,9 @@ def attempts(kind: str, seed: int, home: Path) -> Callable[[int], Outcome]:
 
     def attempt(number: int, raising: bool = False) -> Outcome:
         rng = np.random.default_rng([seed, zlib.crc32(kind.encode()), number])
-        folder = home / "input"
+        folder, here = home / "input", os.getcwd()
         folder.mkdir()
+        (home / "number").write_text(str(number))
         try:
             module.attempt(rng, folder, started)
             return Outcome(kind, seed, number, RIGHT)
@@ -63,7 +64,7 @@ def attempts(kind: str, seed: int, home: Path) -> Callable[[int], Outcome]:
                 raise
             return Outcome(kind, seed, number, "traceback", traceback.format_exc())
         finally:
-            os.chdir(home)
+            os.chdir(here)
             _removed(folder)
 
     return attempt
@@ -93,8 +94,13 @@ def _serve(pipe, kind: str, seed: int, numbers: Sequence[int]) -> None:
     pipe.send(None)
 
 
-def run(kind: str, seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
-    """The outcomes of inputs, in order. A process that dies or hangs is replaced."""
+def run(
+    kind: str, seed: int, numbers: Sequence[int], limit: float = LIMIT
+) -> Iterator[Outcome]:
+    """The outcomes of inputs, in order. A process that dies or hangs is replaced.
+
+    limit: seconds for one input.
+    """
     context = multiprocessing.get_context("spawn")
     todo = list(numbers)
     while todo:
@@ -104,10 +110,10 @@ def run(kind: str, seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
         there.close()
         began = False
         while True:
-            limit = LIMIT if began else _START
-            if not here.poll(limit):
+            seconds = limit if began else _START
+            if not here.poll(seconds):
                 process.kill()
-                yield Outcome(kind, seed, todo.pop(0), "hang", f"more than {limit} s")
+                yield Outcome(kind, seed, todo.pop(0), "hang", f"over {seconds} s")
                 break
             try:
                 told = here.recv()
@@ -137,6 +143,8 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=200, help="inputs of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="one input, in this process")
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS",
+                        help="of one input; more on a busy machine")  # fmt: skip
     parser.add_argument("--out", type=Path, help="a file for a line of each input")
     args = parser.parse_args()
     kinds = args.kinds or KINDS
@@ -148,7 +156,7 @@ def main() -> int:
     for kind in kinds:
         began, shown = time.monotonic(), 0
         counts: collections.Counter[str] = collections.Counter()
-        for outcome in run(kind, args.seed, range(args.each)):
+        for outcome in run(kind, args.seed, range(args.each), args.limit):
             counts[outcome.name] += 1
             if args.out:
                 with args.out.open("a") as file:

@@ -236,6 +236,9 @@ def _check_settings(
             raise ValueError(
                 f"{where}: type {kind!r} has no {setting!r}{suggest(setting, allowed)}"
             )
+    for setting in ("folder", "split"):
+        value = settings.get(setting, "")
+        require(isinstance(value, str), f"{where}.{setting}", value, "text")
     if absent := sorted(required - settings.keys()):
         raise ValueError(f"{where}: type {kind!r} needs the setting {absent[0]!r}")
 
