@@ -45,7 +45,7 @@ def test_argument_errors(argument, message):
         ({"sise": 1}, "setting thing.sise is unknown; did you mean 'size'?"),
         ({}, "setting thing.size is missing"),
         ({"size": 1, "share": 2}, "thing: setting share = 2: must be in [0, 1]"),
-        ({"size": 1, "share": "x"}, "settings of thing: '<=' not supported"),
+        ({"size": 1, "share": "x"}, "setting thing.share = 'x': must be float"),
     ],
 )
 def test_construct_names_the_setting(settings, message):

@@ -353,6 +353,9 @@ def test_files_that_are_refused(finished, tmp_path):
         prompts = content.prompts._replace(**change)
         save_prompts(path, content._replace(prompts=prompts))
         refused(ValueError, f"is damaged: .*{message}")
+    for part in ("names", "model", "weights", "about"):
+        save_prompts(path, content._replace(**{part: [3]}))
+        refused(ValueError, f"is damaged: {part} holds no names and values")
 
 
 def test_the_predictor_takes_a_prompt_file(finished, caplog):

@@ -272,7 +272,7 @@ def read_rgb(picture: Picture, bits: int = 16) -> Upright:
         pixels, remarks = _of_image(image, bits)
         clear, alpha = image.info.get("transparency"), opacity(image)
         if deep and (bits < 16 or clear is not None):
-            lower = _lower_bytes(picture, image.mode)[..., :3]
+            lower = _lower_bytes(picture)[..., :3]
             values = pixels.astype(np.uint16) << 8 | lower
             pixels, remarks = _to_8_bits(values, bits)
             if clear is not None:  # the colour that is transparent, of 16 bits
@@ -340,7 +340,7 @@ def _scale_clear(image: Image.Image) -> None:
         image.info["transparency"] = clear * step
 
 
-def _lower_bytes(picture: Picture, mode: str) -> np.ndarray:
+def _lower_bytes(picture: Picture) -> np.ndarray:
     """The lower bytes uint8 `[h, w, c]` of channels of 16 bits.
 
     Of each value Pillow keeps the byte that comes first, or last, as the order of the
@@ -351,14 +351,14 @@ def _lower_bytes(picture: Picture, mode: str) -> np.ndarray:
             "is open already, and of channels of 16 bits Pillow keeps the upper 8: "
             "give the path of its file"
         )
-    if mode == "LA":
-        raise BadRecord(
-            "has grey and alpha of 16 bits, of which only the upper 8 can be read: "
-            "save it without alpha, or with 8 bits"
-        )
     if isinstance(picture, io.BytesIO):
         picture.seek(0)
     with Image.open(picture) as image:
+        if any(str(tile.args).startswith("LA") for tile in image.tile):
+            raise BadRecord(
+                "has grey and alpha of 16 bits, of which only the upper 8 can be read: "
+                "save it without alpha, or with 8 bits"
+            )
         image.tile = [
             tile._replace(args=_other_order(tile.args)) for tile in image.tile
         ]

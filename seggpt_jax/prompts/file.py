@@ -84,7 +84,7 @@ def load_prompts(path: str | os.PathLike, size: tuple[int, int]) -> PromptFile:
         about = json.loads(metadata[_FORMAT])
         parts = {name: about[name] for name in _ABOUT}
         if wrong := [n for n, part in parts.items() if not isinstance(part, dict)]:
-            raise ValueError(f"{path} is damaged: {wrong[0]} holds no names and values")
+            raise TypeError(f"{wrong[0]} holds no names and values")
         names = {int(label): str(name) for label, name in parts["names"].items()}
     except _UNREADABLE as error:
         raise ValueError(f"prompt file {path} is damaged: {error}") from error

@@ -95,7 +95,7 @@ def start(home: Path) -> tuple[Path, dict[str, str]]:
     blob = np.zeros((30, 40), np.uint8)
     blob[8:18, 8:20], blob[20:28, 25:38] = 1, 2
     for name in ("prompt.png", "photos/a.jpg", "photos/b.png"):
-        noise = rng.integers(0, 90, (30, 40, 3)).astype(np.uint8)
+        noise = rng.integers(0, 30, (30, 40, 3)).astype(np.uint8)
         noise[blob > 0] += 120
         Image.fromarray(noise).save(here / name)
     for name in ("mask.png", "masks/a.png", "masks/b.png", "first.png"):

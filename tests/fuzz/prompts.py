@@ -241,7 +241,8 @@ def _texts(rng: np.random.Generator, folder: Path, _: Prompts) -> None:
         with refusing("--points"):
             clicks.read_point(word, "--points")
     else:
-        given_box = [nasty.number(rng) for _ in range(rng.integers(3, 6))]
-        points = [[nasty.number(rng), 3, 1]]
+        whole = [n for n in nasty.NUMBERS if isinstance(n, int)]
+        given_box = [whole[i] for i in rng.integers(0, len(whole), rng.integers(3, 6))]
+        points = [[whole[rng.integers(len(whole))], 3, 1]]
         with refusing("box", "point", "the image", "prompt.png"):
             clicks.example(folder / "prompt.png", given_box, points)

@@ -1,0 +1,46 @@
+"""Config files that fail, and settings that are none, are told in one line."""
+
+import pytest
+
+from seggpt_jax.training import config_file
+from tests.conftest import REPOSITORY
+
+TINY = str(REPOSITORY / "tests/tiny.py")
+RETURNS = "def get_config(argument=None): return {}\n"
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (RETURNS.format("None"), "get_config returns None; a ConfigDict is wanted"),
+        (RETURNS.format("[3]"), r"get_config returns \[3\]; a ConfigDict is wanted"),
+        ("x = 1\n", "it has no function get_config"),
+        ("def get_config(a, b): return {}\n", "get_config takes other arguments than"),
+        ("import none_of_that\n", "the config file fails: .*No module named 'none_of"),
+        ("get_config = 3\n", "the config file fails: TypeError: .*shows where"),
+    ],
+)
+def test_a_config_file_that_fails_is_told_in_one_line(tmp_path, text, said):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ValueError, match=said) as raised:
+        config_file.read(f"{tmp_path / 'mine.py'}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("--config.model.width=wide", "model.width=wide: must be a whole number"),
+        ("--config.optim.clip=x", "optim.clip=x: must be a number"),
+        ("--config.loader=3", "loader=3: must be settings by name"),
+        ("--config.recolor.fixed[x]=1", "unknown setting recolor.fixed"),
+        ("--config.mode.x=3", "--config.mode.x=3: there is no such setting"),
+        ("--config.view.jitter[9]=3", "--config.view.jitter.9.=3: there is no such"),
+    ],
+)
+def test_a_changed_setting_is_told_in_plain_words(change, said):
+    with pytest.raises(ValueError, match=said) as raised:
+        config_file.read(TINY, [change])
+    assert "class" not in str(raised.value)
