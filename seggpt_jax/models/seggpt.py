@@ -82,7 +82,7 @@ class SegGPTConfig:
     @classmethod
     def of(cls, size: str, **settings) -> "SegGPTConfig":
         """A row of `SIZES` with some settings replaced."""
-        if not isinstance(size, str) or size not in SIZES:
+        if size not in SIZES:
             raise ValueError(f"model size {size!r} is unknown{suggest(size, SIZES)}")
         width, depth, heads = SIZES[size]
         check_names("model", settings, [f.name for f in dataclasses.fields(cls)])
@@ -97,7 +97,9 @@ class SegGPTConfig:
         settings = plain(settings)
         require(isinstance(settings, Mapping), "model", settings, "settings by name")
         if "size" in settings:
-            return cls.of(settings.pop("size"), **settings)
+            size = settings.pop("size")
+            require(isinstance(size, str), "model.size", size, "the name of a size")
+            return cls.of(size, **settings)
         check_types("model", settings, cls)
         return construct(cls, "model", settings)
 

@@ -147,7 +147,8 @@ class RunSettings:
         for name in ("seed", "fixed_pairs", "eval_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         power = self.group_power
-        require(0 <= power <= _MOST_POWER, "group_power", power, f"0 to {_MOST_POWER}")
+        require(0 <= power <= _MOST_POWER, "group_power", power,
+                f"in [0, {_MOST_POWER}]")  # fmt: skip
         require(0 <= self.bad_share <= 1, "bad_share", self.bad_share, "in [0, 1]")
         require(0 <= self.ema < 1, "ema", self.ema, "in [0, 1)")
 

@@ -49,7 +49,7 @@ _RIGHT = [
     ["video", *_MODEL, "--prompt", "prompt.png:mask.png", "photos", "--out", "out",
      "--as", "segments", "--memory", "1"],
     ["video", *_MODEL, "--first", "first.png", "clip.mp4", "--out", "out", "--at",
-     "1:first.png", "--add", "2:first.png", "--as", "segments,overlay"],
+     "1:first.png", "--add", "2:other.png", "--as", "segments,overlay"],
     ["mask", "prompt.png", "--box", "4,4,24,22", "--out", "new.png"],
     ["mask", "prompt.png", "--points", "9,9,+", "1,1,-", "--out", "new.png"],
     ["mask", "prompt.png", "--scribble", "strokes.png", "--out", "new.png"],
@@ -101,6 +101,7 @@ def start(home: Path) -> tuple[Path, dict[str, str]]:
     for name in ("mask.png", "masks/a.png", "masks/b.png", "first.png"):
         Image.fromarray(blob).save(here / name)
     Image.fromarray((blob == 1) * np.uint8(1)).save(here / "strokes.png")
+    Image.fromarray((blob == 1) * np.uint8(5)).save(here / "other.png")
     (here / "text.txt").write_text("text\n")
     square = [8, 8, 20, 8, 20, 18, 8, 18]
     coco: dict[str, Any] = {
