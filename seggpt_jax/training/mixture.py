@@ -88,9 +88,7 @@ def stretches(
 
 def own_view(view: View, source: str, own: Mapping[str, Any]) -> View:
     """The view of a source that has some settings of its own."""
-    where = f"sources.{source}.view"
-    require(isinstance(own, Mapping), where, own, "settings by name")
-    return construct(View, where, plain(view) | own)
+    return construct(View, f"sources.{source}.view", plain(view) | own)
 
 
 def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -100,7 +98,9 @@ def pop_views(specs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     for name, spec in specs.items():
         for member, one in {name: spec, **spec.get("members", {})}.items():
             if "view" in one:
-                views[member] = one.pop("view")
+                where, view = f"sources.{member}.view", one.pop("view")
+                require(isinstance(view, Mapping), where, view, "settings by name")
+                views[member] = view
     return views
 
 

@@ -151,7 +151,7 @@ def _load_torch(path: Path, files: list[Path]) -> Weights:
     return weights._replace(config=config)
 
 
-def _read_config(path: Path, settings: Any) -> SegGPTConfig:
+def _read_config(path: AnyPath, settings: Any) -> SegGPTConfig:
     try:
         return SegGPTConfig.read(settings)
     except ValueError as error:
