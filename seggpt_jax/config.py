@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 
 def suggest(name: object, choices: Iterable[object]) -> str:
@@ -91,7 +91,7 @@ def construct(cls, where: str, settings: Any, **given):
     for name in sorted(needed - set(settings)):
         raise ValueError(f"setting {_dotted(where, name)} is missing")
     if dataclasses.is_dataclass(cls):
-        check_types(where, settings, cls)
+        check_types(where, settings, cast(type, cls))
     try:
         return cls(**settings, **given)
     except (TypeError, ValueError) as error:
