@@ -136,6 +136,7 @@ class Episodes(Drawing):
     size: tuple[int, int]
     shots: int = 1
     wrong_sources: Sequence[Source] = ()
+    without_wrong: str = dataclasses.field(init=False, default="")
 
     def __post_init__(self) -> None:
         at_least(1, size=min(self.size), shots=self.shots)
@@ -143,14 +144,31 @@ class Episodes(Drawing):
         at_least(0, seed=self.seed, min_distance=self.min_distance)
         if not len(self.source):
             raise ValueError(f"source {self.source.name!r} is empty")
+        self.without_wrong = self._why_no_wrong()
+        if self.without_wrong:
+            logging.warning("scored without wrong prompts: %s", self.without_wrong)
+
+    def _why_no_wrong(self) -> str:
+        """Why wrong prompts cannot be drawn for every episode; "" where they can."""
+        if self.wrong_sources:
+            return ""
         for task, drawable in self.drawables.items():
             asked = self.max_classes if drawable.classes else 1
-            if len(drawable) <= asked and not self.wrong_sources:
-                raise ValueError(
-                    f"{self.describe(task)} has {len(drawable)} classes or images and "
-                    f"an episode may ask for {asked}, which leaves no wrong prompts: "
-                    "pass wrong_sources of other classes"
-                )
+            if len(drawable) <= asked:
+                what = "class" if drawable.classes else "image"
+                return f"{self.describe(task)} has no other {what}"
+            images = {c: self.source.by_class[c] for c in drawable.classes}
+            most = max((len(own) for own in images.values()), default=0)
+            for label, own in images.items():
+                if len(own) < most:
+                    continue  # some image of the class with the most is without it
+                others = (images[c] for c in images if c != label)
+                if not any(len(np.setdiff1d(other, own)) for other in others):
+                    return (
+                        f"{self.describe(task)} shows {self.class_name(label)!r} in "
+                        "every image"
+                    )
+        return ""
 
     @functools.cached_property
     def drawables(self) -> Mapping[str, _Drawable]:
@@ -170,10 +188,11 @@ class Episodes(Drawing):
             )
         return {task: self._drawable(task, found[task]) for task in self.tasks or found}
 
-    def draw(self, index: int) -> tuple[Episode, Episode]:
+    def draw(self, index: int) -> tuple[Episode, Episode | None]:
         """An episode, and the same query with wrong prompts. Wrong prompts show none of
         the asked classes anywhere. They show other classes of the source (of the same
         task), painted in the asked colours. Where such images are few, they repeat.
+        None of a source that has no such images (`without_wrong` says why).
 
         Raises ValueError, with source and classes, when there is no such episode;
         `BadRecord` of the source passes through.
@@ -193,7 +212,9 @@ class Episodes(Drawing):
         right = compose(self.source.name, records, samples, labels, palette, task)
         return right, self._wrong(right, np.random.default_rng([self.seed, index, 1]))
 
-    def _wrong(self, right: Episode, rng: np.random.Generator) -> Episode:
+    def _wrong(self, right: Episode, rng: np.random.Generator) -> Episode | None:
+        if self.without_wrong:
+            return None
         for drawable, tries in self._wrong_drawables(right, rng):
             number = len(right.class_ids)
             found = self._search(rng, drawable, self.shots, number, tries)
@@ -209,7 +230,8 @@ class Episodes(Drawing):
         raise ValueError(
             f"{self.describe(right.task)} has no wrong prompts where {names} is asked "
             "for: no image of another class is without it, or shows that on "
-            f"min_pixels={self.min_pixels} pixels; pass wrong_sources of other classes"
+            f"min_pixels={self.min_pixels} pixels; name a source of other classes "
+            "beside it in `sources`"
         )
 
     def _wrong_drawables(

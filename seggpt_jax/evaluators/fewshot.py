@@ -2,9 +2,9 @@
 
 A model that ignores its prompts can still score. So every episode is answered four
 times, by four arms: with its own prompts; with wrong prompts, which show other classes
-in the same colours; by copying the prompts' masks; and by the prompts' colours. The
-last two need no model (`baselines`). Only the distance to the other arms shows that the
-model has read its prompts.
+in the same colours, where the source has any; by copying the prompts' masks; and by the
+prompts' colours. The last two need no model (`baselines`). Only the distance to the
+other arms shows that the model has read its prompts.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.prompts.search import Functions, bind
 
 _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name
+_WRONG = _ARMS[1]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -78,6 +79,8 @@ class Evaluator(common.Evaluator, Drawing):
         for task in range(len(self._episodes.drawables)):
             self._episodes.draw(task)  # an impossible draw fails before training
         self.count = self.episodes
+        left_out = _WRONG if self._episodes.without_wrong else None
+        self._arms = [arm for arm in _ARMS if arm != left_out]
         self._predict_fn = self.engine.predict_fn(self.ensemble)
         # An index per class; all instances of a task are one class, as their numbers
         # mean nothing across images.
@@ -122,7 +125,7 @@ class Evaluator(common.Evaluator, Drawing):
         for shots in self.shots:
             for part in dict.fromkeys(["", *tasks]):
                 rows = np.flatnonzero((own == part) | (part == ""))
-                for arm in _ARMS:
+                for arm in self._arms:
                     values = self._arm_scores(f"{shots}/{arm}", rows, weights[:, rows])
                     found |= self.named(values, f"{shots}shot", part, arm)
         return found
@@ -158,7 +161,7 @@ class Evaluator(common.Evaluator, Drawing):
                 rows.append(self._row(episode, painting, pred))
         return rows
 
-    def _draw(self, number: int) -> tuple[int, Episode, Episode, dict]:
+    def _draw(self, number: int) -> tuple[int, Episode, Episode | None, dict]:
         """Runs in a thread: an episode, its wrong prompts, and the baselines' answers.
         Baselines answer once: they do not change while the model trains."""
         right, wrong = self._episodes.draw(number)
@@ -191,7 +194,8 @@ class Evaluator(common.Evaluator, Drawing):
             f"{shots}/{arm}": self._paint(params, [drawn[place] for drawn in batch],
                                           shots)
             for shots in self.shots
-            for place, arm in ((1, ""), (2, "wrong"))
+            for place, arm in ((1, ""), (2, _WRONG))
+            if arm in self._arms
         }  # fmt: skip
 
     def _score(self, cases: Cases, batch, launched) -> None:

@@ -100,8 +100,9 @@ class HsnetEpisodes(Episodes):
     def _number(self, record: int) -> int:
         return int(self.source.record_id(record).rpartition("/")[2])
 
-    def draw(self, index: int) -> tuple[Episode, Episode]:
-        """An episode, and the same query with prompts of other classes (not HSNet's).
+    def draw(self, index: int) -> tuple[Episode, Episode | None]:
+        """An episode, and the same query with prompts of other classes (not HSNet's),
+        as of `Episodes.draw`.
 
         Raises: `BadRecord` of the source passes through.
         """

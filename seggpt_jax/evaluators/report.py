@@ -59,10 +59,12 @@ def summary(scores: Mapping[str, float], intervals: Intervals | None = None) -> 
     for name in scores:
         stem, _, key = name.rpartition("/")
         arms = [f"{stem}/{arm}/{key}" for arm in ARMS]
-        if all(arm in scores for arm in arms):
+        if any(arm in scores for arm in arms):
             compared.add(name.split("/")[0])
             if key == _KEY:
-                texts = [_percent(x, scores[x], known) for x in (name, *arms)]
+                each = (name, *arms)
+                texts = [_percent(x, scores[x], known) if x in scores else "-"
+                         for x in each]  # fmt: skip
                 rows.append((stem, *texts))
     lines = [table(("mIoU", "prompted", *ARMS), rows)] if rows else []
     for name, value in scores.items():

@@ -274,8 +274,9 @@ def test_wrong_prompts_come_from_the_same_task():
 
 def test_wrong_sources_serve_a_source_of_one_class():
     source = Blocks(classes=1)
-    with pytest.raises(ValueError, match="has 1 classes .* pass wrong_sources"):
-        Episodes(source, SIZE)
+    alone = Episodes(source, SIZE)
+    assert alone.without_wrong == "source 'grey' has no other class"
+    assert alone.draw(0)[1] is None
     other = Blocks(name="other", classes=3)  # its class 10 has the very same name
     specks = Blocks(name="specks", prefix="speck", block=3)  # all too small
     drawn = Episodes(source, SIZE, wrong_sources=[specks, other])
@@ -287,6 +288,25 @@ def test_wrong_sources_serve_a_source_of_one_class():
     for useless in (twin, specks):
         with pytest.raises(ValueError, match=r"no wrong prompts where \['class 10'\]"):
             Episodes(source, SIZE, wrong_sources=[useless]).draw(0)
+
+
+def test_what_has_no_wrong_prompts_is_scored_without_them():
+    """One class, one image, or a class that every image shows."""
+    everywhere = Blocks()
+    everywhere.by_class = everywhere.by_class | {10: np.arange(len(everywhere))}
+    for settings, why in (
+        (dict(source=Blocks(classes=1)), "no other class"),
+        (dict(source=Tasked(), max_classes=2), "task 'a', has no other class"),
+        (dict(source=Blocks(same_image_only=True, length=1)), "no other image"),
+        (dict(source=everywhere), "'class 10' in every image"),
+    ):
+        assert why in evaluator(**settings)._episodes.without_wrong
+    got = scores(source=Blocks(classes=1))
+    assert {n.split("/")[2] for n in got if n.endswith("/fbiou")} == {
+        "fbiou", "copy", "color",
+    }  # fmt: skip
+    both = scores(source=Blocks(classes=1), wrong_sources=lambda: [Blocks(prefix="x")])
+    assert got.items() <= both.items() and "grey/1shot/wrong/miou" in both
 
 
 def test_views_of_one_image():
@@ -335,8 +355,6 @@ def test_class_with_too_few_images_is_left_out_or_named():
         (dict(max_classes=0), "max_classes is 0"),
         (dict(min_pixels=0), "min_pixels is 0"),
         (dict(size=(0, 8)), "size is 0"),
-        (dict(source=Tasked(), max_classes=2), "task 'a', has 2 .* may ask for 2"),
-        (dict(source=Blocks(same_image_only=True, length=1)), "pass wrong_sources"),
     ],
 )
 def test_settings_are_checked_before_anything_runs(settings, message):
