@@ -36,7 +36,8 @@ from seggpt_jax.training.train_step import (
     new_state,
     paint_model,
 )
-from seggpt_jax.weights.build import build_model, load_params
+from seggpt_jax.weights import pretrained
+from seggpt_jax.weights.build import build_model, place_params
 from seggpt_jax.weights.checkpoint import Checkpoints
 from seggpt_jax.weights.names import pinned
 
@@ -99,8 +100,10 @@ class Whole:
 
     frozen = None
 
-    def __init__(self, config: RunSettings):
-        self.config, self.model = config, build_model(config.model)
+    def __init__(self, config: RunSettings, weights: pretrained.Weights | None = None):
+        """weights: those of `config.init_from`, if they are read already."""
+        self.config, self.model = config, build_model(config.model, weights)
+        self.weights = weights
         self.query_only = config.masking.query_only
         self.paint = paint_model(self.model, self.query_only)
         self.flops = training_flops(self.model.config, self.query_only)
@@ -119,8 +122,12 @@ class Whole:
         return init_params(self.model, key)
 
     def start(self, mesh):
-        given = self.config.init_from
-        return load_params(pinned(given), self.model, mesh)[0] if given else None
+        if not self.config.init_from:
+            return None
+        weights, self.weights = self.weights, None  # no second copy stays
+        weights = weights or pretrained.load(pinned(self.config.init_from))
+        logging.info("starting from %s: %s", weights.name, pretrained.describe(weights))
+        return place_params(weights, self.model, mesh)
 
     def stored_scores(self, workdir, step):
         return evaluate.stored_scores(workdir, step, self.groups)
@@ -134,7 +141,20 @@ def train(config, workdir: str) -> dict[str, float] | None:
     intact checkpoint in `workdir` if there is one. Returns what `follow` does."""
     settings = read_settings(config)
     check_start(settings)
-    return follow(Loop(settings, locate(workdir), Whole(settings)))
+    settings, weights = with_geometry(settings)
+    return follow(Loop(settings, locate(workdir), Whole(settings, weights)))
+
+
+def with_geometry(
+    settings: RunSettings,
+) -> tuple[RunSettings, pretrained.Weights | None]:
+    """The settings, with a model like the weights of `init_from` where they name no
+    size; and these weights, where they were read."""
+    if not settings.init_from or settings.model.keys() & {"size", "width"}:
+        return settings, None
+    weights = pretrained.load(pinned(settings.init_from))
+    model = plain(build_model(settings.model, weights).config)
+    return dataclasses.replace(settings, model=model), weights
 
 
 def check_start(settings: RunSettings):
@@ -176,6 +196,9 @@ def follow(loop: "Loop") -> dict[str, float] | None:
         logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
         return None
     logging.info("step %d:\n%s", loop.step, report.summary(scores))
+    first = loop.trained.stored_scores(workdir, 0)
+    for line in report.gains(first or {}, scores):
+        logging.info("%s", line)
     return scores
 
 
@@ -277,7 +300,9 @@ class Loop:
             # An implicit copy to the devices would wait for the step; it is an error.
             jax.transfer_guard("disallow"),
         ):
-            if scores is None and self.due(config.eval_every):
+            # Given weights are scored first: training must do better than they do.
+            begins = self.step == 0 and config.eval_every > 0 and config.init_from
+            if scores is None and (begins or self.due(config.eval_every)):
                 scores = self.evaluate(writer)
                 self.find_best(checkpoints, scores)
             clock = Clock(config.loader.batch_size)

@@ -23,7 +23,7 @@ from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.runs.writer import Writer
 from seggpt_jax.train import Loop, Whole, train
 from seggpt_jax.training.settings import read_settings
-from seggpt_jax.weights import build, checkpoint, release
+from seggpt_jax.weights import build, checkpoint, pretrained, release
 from tests import tiny
 from tests.support import blocks
 from tests.support.models import random_params
@@ -235,9 +235,10 @@ def test_a_run_without_average_is_scored_by_its_parameters(trained, tmp_path):
         loop.prepare(checkpoints)
         assert loop.state.ema is None
         checkpoints.save(6, loop.state, {"step": 6})
-    params, step = build.load_params(str(saved), model, sharding.make_mesh())
+    weights = pretrained.load(saved)
+    params = build.place_params(weights, model, sharding.make_mesh())
     expected, _ = checkpoint.restore_params(saved)
-    assert step == 6
+    assert weights.step == 6
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
@@ -245,7 +246,7 @@ def test_parameters_of_another_model_are_listed(trained):
     model = build.build_model(tiny.config(model__decoder_width=8).model)
     saved = trained[0] / "checkpoints"
     with pytest.raises(ValueError, match="does not fit the model") as raised:
-        build.load_params(str(saved), model, sharding.make_mesh())
+        build.place_params(pretrained.load(saved), model, sharding.make_mesh())
     lines = [line.strip() for line in str(raised.value).splitlines()[1:]]
     assert "shape: decoder/head/kernel is (4, 3), the model's is (8, 3)" in lines
     assert len(lines) == 7 and all(line.startswith("shape: decoder/") for line in lines)

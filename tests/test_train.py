@@ -17,7 +17,7 @@ from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.runs.writer import Clock, Progress, Writer
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training.settings import read_settings
-from seggpt_jax.weights import build, checkpoint, release
+from seggpt_jax.weights import build, checkpoint, pretrained, release
 from tests import tiny
 from tests.support.models import random_params
 from tests.training.test_settings import leaves
@@ -181,6 +181,23 @@ def test_start_from_released_parameters(tmp_path):
         loop.prepare(checkpoints)
     for tree in (loop.state.params, loop.state.ema):
         jax.tree.map(np.testing.assert_array_equal, tree, params)
+
+
+def test_a_model_without_a_size_is_like_its_weights(tmp_path, caplog):
+    """The geometry is that of `init_from`, also on resume and for who reads the run;
+    and the given weights are scored before the first step."""
+    train(tiny.config("steps=4,first=2"), str(tmp_path / "first"))
+    first = pretrained.load(tmp_path / "first")
+    settings = dict(init_from=str(tmp_path / "first"), eval_every=6)
+    config = plain(tiny.config("evals", **settings))
+    config["model"] = {"drop_path": 0.1}
+    scores = train(config, str(tmp_path / "second"))
+    second = pretrained.load(tmp_path / "second")
+    assert second.config == first.config.replace(drop_path=0.1)
+    lines = [json.loads(x) for x in (tmp_path / "second/metrics.jsonl").open()]
+    scored = [line["step"] for line in lines if "heldout/shapes/1shot/miou" in line]
+    assert scored == [0, 6]
+    assert train(config, str(tmp_path / "second")) == scores
 
 
 def test_the_seed_is_of_the_first_parameters_and_of_all_draws(tmp_path):

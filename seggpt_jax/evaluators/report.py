@@ -75,6 +75,18 @@ def summary(scores: Mapping[str, float], intervals: Intervals | None = None) -> 
     return "\n".join(lines)
 
 
+def gains(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """mIoU before and after, of the right prompts, a line per source and shots."""
+    return [
+        f"{name.removesuffix('/' + _KEY)}: mIoU {100 * before[name]:.1f} -> "
+        f"{100 * value:.1f}"
+        for name, value in after.items()
+        if name in before
+        and name.endswith(f"/{_KEY}")
+        and not set(name.split("/")) & set(ARMS)
+    ]
+
+
 def _percent(name: str, value: float, intervals: Intervals) -> str:
     if name not in intervals:
         return f"{100 * value:.1f}"

@@ -66,15 +66,6 @@ def inference_params(model: SegGPT, params: Any) -> Any:
     return jax.device_put(map_named(cast, params))
 
 
-def load_params(name: str, model: SegGPT, mesh: Mesh) -> tuple[Any, int]:
-    """Reads parameters by a model's name (`pretrained.load`), places them on the mesh.
-
-    Returns the parameters and the step of the training run that wrote them, or 0.
-    """
-    weights = pretrained.load(name)
-    return place_params(weights, model, mesh), weights.step
-
-
 def place_params(weights: pretrained.Weights, model: SegGPT, mesh: Mesh) -> Any:
     """Places weights on the mesh, in the model's types.
 

@@ -63,6 +63,18 @@ def load(name: str | os.PathLike, raw: bool = False) -> Weights:
     return weights._replace(name=model.name)
 
 
+def describe(weights: Weights) -> str:
+    """Geometry and size, in words."""
+    config, params = weights.config, weights.params
+    count = sum(np.size(leaf) for leaf in named_leaves(params).values())
+    h, w = config.half
+    step = f", step {weights.step}" if weights.step else ""
+    return (
+        f"{config.depth} blocks of width {config.width}, {count / 1e6:,.1f} M "
+        f"parameters, images of {h} x {w} pixels{step}"
+    )
+
+
 def _load(path: AnyPath, raw: bool) -> Weights:
     if path.name.isdecimal() and (path / "state").is_dir():
         return _load_run(path.parent, raw, int(path.name))

@@ -196,9 +196,8 @@ def reached(tmp_path, monkeypatch):
             noted["steps"].append((*settings, how))
             return stand_still
 
-        def load_params(path, *_):
-            noted["start"] = path
-            return None, 0
+        def place_params(weights, *_):
+            noted["start"] = weights.name
 
         def train(settings, workdir):
             loop = Watched(settings, Path(workdir), module.Whole(settings))
@@ -211,7 +210,7 @@ def reached(tmp_path, monkeypatch):
             (evaluate, "build_groups", build_groups),
             (module, "make_iterator", iterate),
             (module, "make_train_step", make_train_step),
-            (module, "load_params", load_params),
+            (module, "place_params", place_params),
             (module, "enter_stage", lambda state, tx: state),
             (module, "Checkpoints", lambda folder, keep: Kept(noted, folder, keep)),
             (main, "MODES", {"train": train, "evaluate": lambda *_: None}),
