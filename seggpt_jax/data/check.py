@@ -117,7 +117,8 @@ def _read_all(
 ) -> Iterator[tuple[Record | str, list[tuple[str, Remark]]]]:
     def read(index: int) -> tuple[Record | str, list[tuple[str, Remark]]]:
         try:
-            sample, remarks = source.inspect(source.store[index])
+            raw = source.store[index]
+            sample, remarks = source.inspect(raw)
         except BadRecord as error:
             return str(error), []
         counts = np.bincount(sample.segments.ravel())
@@ -125,7 +126,7 @@ def _read_all(
         small = Image.fromarray(sample.image).convert("L").resize((9, 8))
         grey = np.asarray(small, np.int16)
         record = Record(
-            f"{source.name}[{index}]",
+            raw.image_name,
             sample.segments.shape,
             {label: int(counts[label]) for label in labels},
             hashlib.sha1(sample.image.tobytes()).digest(),

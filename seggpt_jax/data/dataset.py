@@ -14,8 +14,15 @@ from PIL import Image
 from seggpt_jax.config import shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
-from seggpt_jax.data.decode import Remark, check_bits, naming_errors, read_image
+from seggpt_jax.data.decode import (
+    BROKEN,
+    Remark,
+    check_bits,
+    naming_errors,
+    read_image,
+)
 from seggpt_jax.data.layout import Decoded, Layout, RawRecord, Skipped
+from seggpt_jax.data.masks import read_mask
 from seggpt_jax.data.sample import (
     BACKGROUND,
     CATEGORY,
@@ -271,7 +278,7 @@ class Dataset:
             raise ValueError(
                 f"{self.store.root}: {where} shows no class: of {len(catalog)} records "
                 f"{bad} have masks that cannot be read, and {empty} have no class, "
-                f"only background and ignored pixels{why}"
+                f"only background and ignored pixels{self._first_values()}{why}"
             )
         why = why if bad else ""
         absent = [n for k, n in self.class_names.items() if k not in self.by_class]
@@ -285,6 +292,22 @@ class Dataset:
                 f"{where} has no image of any kept class; leave the set out or keep "
                 f"more classes{why}"
             )
+
+    def _first_values(self) -> str:
+        """What the first mask has beside what is listed, for an error; "" without."""
+        try:
+            raw = self.store[0]
+            values = read_mask(io.BytesIO(raw.mask)).values if raw.mask else None
+        except BROKEN:
+            return ""
+        if values is None or values.ndim > 2:
+            return ""
+        found = shorten(np.unique(values).tolist())
+        listed = shorten([f"{i} {name}" for i, name in self.class_names.items()])
+        return (
+            f"; {raw.mask_name} has the values {found}, and the classes are {listed}: "
+            "`seggpt index` makes tables that fit the masks"
+        )
 
     def _log_unused(self) -> None:
         unused = np.ones(len(self), bool)

@@ -82,6 +82,7 @@ def naming_errors(
     except BROKEN as error:
         # Pillow names files, but for those in memory it has only an address.
         text = re.sub(r" <_io\.BytesIO.*?>", "", str(error)) or type(error).__name__
+        text = text.replace(f" {where!r}", "")
         raise BadRecord(f"{where} cannot be read: {text}; {remedy}") from error
 
 

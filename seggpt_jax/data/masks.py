@@ -115,7 +115,7 @@ def unlisted(
         remarks.append(
             Remark(
                 f"masks of 0 and 255 only teach nothing where {where} does not list "
-                "255: it is ignored",
+                f"255: it is ignored; {where} lists {shorten(listed)}",
                 f"255 covers {counts[-1] / values.size:.1%} of the pixels",
             )
         )

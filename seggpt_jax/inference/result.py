@@ -40,6 +40,14 @@ class Result:
     choice: search.Choice | None = None
     time: float | None = None
 
+    def __repr__(self) -> str:
+        h, w = self.segments.shape
+        found = ", ".join(
+            f"{label}: {score:.2f}" for label, score in self.scores.items()
+        )
+        at = "" if self.time is None else f", {self.time:.2f} s"
+        return f"<Result {w} x {h}{at}, labels and scores {{{found}}}>"
+
 
 class Shares(Mapping[int, np.ndarray]):
     """Label -> share; `share` makes it."""

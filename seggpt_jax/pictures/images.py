@@ -19,6 +19,7 @@ _REMEDY = "replace it, or save it anew as PNG"
 _FEW = 32  # a target with more colours was resized, or is a JPEG
 _NEAR = 96  # L1 distance within which colours of a painted target are one label's
 _ROUNDED = 6  # L1 distance to the line between two colours that their blend may have
+_LINE = 600  # pixels of an image's longer side to one of the lines in its overlay
 _RARE = 1e-3  # a colour of a smaller share of the pixels may belong to an edge
 
 
@@ -62,6 +63,8 @@ def _known(picture: Picture) -> Picture:
     if array is not None:
         return array
     if isinstance(picture, (str, os.PathLike)):
+        if not os.path.exists(picture):
+            raise decode.BadRecord("does not exist")
         return Path(picture)
     if isinstance(picture, Image.Image):
         return picture
@@ -120,10 +123,27 @@ def resize_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """An image with its segmentation over it, uint8 `[h, w, 3]`: labelled pixels are 60
-    percent colour, the background is unchanged."""
+    percent colour, the background is unchanged. A line along the inside of each region
+    is black, of dark colours white: white on a bright object would not be seen."""
     mixed = image * np.float32(0.4) + colors * np.float32(0.6)
     labelled = colors.any(-1, keepdims=True)
-    return np.where(labelled, mixed, image).round().astype(np.uint8)
+    shown = np.where(labelled, mixed, image).round().astype(np.uint8)
+    edge = _edges(colors) & colors.any(-1)
+    shown[edge] = np.where(colors[edge].mean(-1, keepdims=True) < 96, 255, 0)
+    return shown
+
+
+def _edges(colors: np.ndarray) -> np.ndarray:
+    """Where another colour is near, bool `[h, w]`; wider in large images."""
+    near = np.zeros(colors.shape[:2], bool)
+    width = max(1, round(max(near.shape) / _LINE))
+    for axis in (0, 1):
+        along, found = np.moveaxis(colors, axis, 0), np.moveaxis(near, axis, 0)
+        for step in range(1, min(width, len(along) - 1) + 1):
+            apart = (along[step:] != along[:-step]).any(-1)
+            found[step:] |= apart
+            found[:-step] |= apart
+    return near
 
 
 def mask_png(mask: np.ndarray) -> bytes:

@@ -322,6 +322,11 @@ def _opened(where: str | os.PathLike):
         raise FileNotFoundError(f"{where} does not exist")
     if not is_stream(where) and not Path(where).is_file():
         raise ValueError(f"{where} is neither a file nor a folder of frames")
+    if not is_stream(where) and _is_still(Path(where)):
+        raise ValueError(
+            f"{where} is a picture, not a video: `seggpt segment` takes pictures, and "
+            "a folder or pattern of frames is a video"
+        )
     # From 19 on PyAV replaces what is no UTF-8 in metadata by itself.
     old = int(av.__version__.partition(".")[0]) < 19
     options: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
@@ -336,6 +341,15 @@ def _opened(where: str | os.PathLike):
         if stream.disposition & av.stream.Disposition.attached_pic:
             raise ValueError(f"{where} is no video: it is sound with a cover")
         yield container, stream
+
+
+def _is_still(path: Path) -> bool:
+    """Whether a file is one picture; FFmpeg would make a video of a frame of it."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.OPEN or kind == "MPEG":
+        return False
+    with naming_errors(str(path), "replace it"), Image.open(path) as image:
+        return getattr(image, "n_frames", 1) == 1
 
 
 def _require(where: str | os.PathLike) -> None:

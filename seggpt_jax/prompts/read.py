@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _NEAR = 96  # L1 distance within which a painted colour is a label's, as JPEGs need
 _APART = 48  # L1 distance below which two colours of a painting are taken for one
+_SCALED = "masks of another size than their images are scaled to them"
 _DROPPED = (
     "255 beside other labels is ignored, and is background in a prompt; a class needs "
     "another value"
@@ -80,7 +81,12 @@ def read_prompts(
         remarks += [(name, remark) for remark in image.remarks]
         remarks += [(names[i - 1], remark) for remark in mask.remarks]
         shown.append(image.pixels)
-        marks.append(mask._replace(values=_fitted(mask.values, image, names[i - 1])))
+        fitted = _fitted(mask.values, image, names[i - 1])
+        (h, w), (rows, columns) = image.pixels.shape[:2], fitted.shape[:2]
+        if (h, w) != (rows, columns):
+            detail = f"it is {columns} x {rows}, the image {w} x {h}"
+            remarks.append((names[i - 1], Remark(_SCALED, detail)))
+        marks.append(mask._replace(values=fitted))
     if any(mask.values.ndim == 3 for mask in marks):
         painted = _paintings(marks, names)
         palette = images.colors_of(np.concatenate(

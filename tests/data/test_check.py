@@ -1,5 +1,6 @@
 """`seggpt check` finds what is wrong, and nothing else."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -55,8 +56,10 @@ def test_what_is_wrong_is_listed(voc, capsys):
     assert "2 records that cannot be read or whose parts do not fit:" in out
     assert "2007_000000.jpg cannot be read" in out and "is 9 x 9, but its mask" in out
     assert "1 files that make no record:\n  2007_000003 has no image" in out
-    assert "1 images without any class (no error):\n  voc train[2]" in out
-    assert "held-out images that are trained on:\n  voc val[0] is voc train[2]" in out
+    assert re.search(
+        r"1 images without any class \(no error\):\n  .*/2007_000004.jpg", out
+    )
+    assert re.search(r"trained on:\n  .*/2007_000002.jpg is .*/2007_000004.jpg\n", out)
 
 
 def test_images_that_look_alike_are_no_error(voc, capsys):
@@ -67,9 +70,8 @@ def test_images_that_look_alike_are_no_error(voc, capsys):
     picture = Image.open(voc / "JPEGImages/2007_000001.jpg")
     picture.save(voc / "JPEGImages/2007_000002.jpg", quality=80)
     assert check("voc", voc.parent)
-    assert (
-        "look like a trained one (no error):\n  voc val[0]" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert re.search(r"a trained one \(no error\):\n  .*/2007_000002.jpg and ", said)
 
 
 def test_a_prepared_set(voc, tmp_path, capsys):
@@ -90,7 +92,7 @@ def test_ones_own_data(tmp_path, capsys):
     assert not check("indexed", tmp_path / "pets")
     out = capsys.readouterr().out
     assert "indexed train: 2 records, 2 of 3 classes shown" in out
-    assert "indexed val[0] is indexed train[1]" in out
+    assert re.search(r"a.png \(index.tsv line 4\) is .*a.png \(index.tsv line 3\)", out)
     remark = "3 remarks that are no error: values that classes.tsv does not list are ba"
     assert remark in out
     assert "a_mask.png (index.tsv line 2): 77 (1.9% of the pixels)" in out
