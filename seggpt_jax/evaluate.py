@@ -24,7 +24,7 @@ from seggpt_jax.runs import hosts, sharding
 from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.paths import AnyPath, locate
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
-from seggpt_jax.runs.writer import METRICS, Writer
+from seggpt_jax.runs.writer import METRICS, PICTURES, Writer
 from seggpt_jax.training.mixture import build_dataset
 from seggpt_jax.training.settings import RunSettings, complete, read_settings
 from seggpt_jax.weights import pretrained
@@ -89,6 +89,10 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         "scores of %s, step %d, with 95 %% intervals; results/*.json has them all:\n%s",
         config.checkpoint, step, report.summary(scores, intervals),
     )  # fmt: skip
+    for line in report.advice(scores):
+        logging.info("%s", line)
+    logging.info("pictures: %s; results: %s", Path(workdir) / PICTURES,
+                 Path(workdir) / RESULTS)  # fmt: skip
     return scores
 
 

@@ -8,6 +8,7 @@ The same command resumes a run that was stopped. Exit status: 0 when the run is 
 error in the input, which one `error:` line names (--verbosity=1 adds the traceback).
 """
 
+import logging as py_logging
 import sys
 import traceback
 from typing import NoReturn
@@ -71,6 +72,8 @@ def main(argv: list[str]) -> int:
     bugs keep their traceback."""
     show = logging.get_verbosity() >= logging.DEBUG
     logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+    # At this level jax names every kind of device that a machine lacks.
+    py_logging.getLogger("jax._src.xla_bridge").setLevel(py_logging.WARNING)
     try:
         cache_compiled()
         if len(argv) > 1:

@@ -24,7 +24,7 @@ from seggpt_jax.runs import hosts, sharding
 from seggpt_jax.runs.paths import AnyPath, locate
 from seggpt_jax.runs.runtime import peak_memory
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
-from seggpt_jax.runs.writer import Clock, Progress, Writer, history
+from seggpt_jax.runs.writer import PICTURES, Clock, Progress, Writer, history
 from seggpt_jax.training import optim
 from seggpt_jax.training.mixture import build_dataset
 from seggpt_jax.training.settings import RunSettings, complete, read_settings
@@ -67,13 +67,14 @@ class Trained(Protocol):
 
     frozen: arrays on the devices that `paint` reads and no step changes. query_only:
     `paint` paints the query half alone. flops: operations to train on one pair, as
-    `models.flops` counts them.
+    `models.flops` counts them. next_step: a command to go on with, of `{workdir}`.
     """
 
     model: SegGPT
     frozen: Any
     query_only: bool
     flops: float
+    next_step: str
 
     def open_data(self, mesh) -> tuple[list[str], Any]:
         """Opens the training data and the evaluation data. Returns the names of the
@@ -99,6 +100,9 @@ class Whole:
     """Trains the model itself, on the mixture of a config."""
 
     frozen = None
+    next_step = (
+        "seggpt segment --model {workdir} --prompt IMAGE:MASK PHOTOS --out results"
+    )
 
     def __init__(self, config: RunSettings, weights: pretrained.Weights | None = None):
         """weights: those of `config.init_from`, if they are read already."""
@@ -126,7 +130,8 @@ class Whole:
             return None
         weights, self.weights = self.weights, None  # no second copy stays
         weights = weights or pretrained.load(pinned(self.config.init_from))
-        logging.info("starting from %s: %s", weights.name, pretrained.describe(weights))
+        about = pretrained.describe(weights.config, weights.params, weights.step)
+        logging.info("starting from %s: %s", weights.name, about)
         return place_params(weights, self.model, mesh)
 
     def stored_scores(self, workdir, step):
@@ -195,10 +200,16 @@ def follow(loop: "Loop") -> dict[str, float] | None:
     if loop.step < loop.steps:
         logging.info("SIGTERM: step %d is saved, the same command goes on", loop.step)
         return None
-    logging.info("step %d:\n%s", loop.step, report.summary(scores))
-    first = loop.trained.stored_scores(workdir, 0)
-    for line in report.gains(first or {}, scores):
-        logging.info("%s", line)
+    if scores:
+        logging.info("step %d:\n%s", loop.step, report.summary(scores))
+        first = loop.trained.stored_scores(workdir, 0)
+        for line in [*report.gains(first or {}, scores), *report.advice(scores)]:
+            logging.info("%s", line)
+    logging.info("checkpoints: %s", folder)
+    if (workdir / PICTURES).is_dir():
+        logging.info("pictures: %s", workdir / PICTURES)
+    if loop.trained.next_step:
+        logging.info("next: %s", loop.trained.next_step.format(workdir=workdir))
     return scores
 
 
@@ -250,11 +261,20 @@ class Loop:
         restored = checkpoints.restore(self.abstract)
         if restored is not None:
             self.state, _, self.step = restored
-            logging.info("resumed at step %d of %d", self.step, self.steps)
+            if self.step == self.steps:
+                logging.info(
+                    "this run is finished: step %d of %d is restored, and there "
+                    "is nothing left to train",
+                    self.step,
+                    self.steps,
+                )
+            else:
+                logging.info("resumed at step %d of %d", self.step, self.steps)
             return
+        logging.info("%s", optim.count(self.abstract.params, self.config.optim))
         table = optim.describe(self.abstract.params, self.config.optim)
-        logging.info("parameters:\n%s", table)
-        logging.info("placement:\n%s", sharding.describe(self.abstract, self.places))
+        logging.debug("parameters:\n%s", table)
+        logging.debug("placement:\n%s", sharding.describe(self.abstract, self.places))
         params = self.trained.start(self.mesh)
         self.state = jax.jit(self.init, out_shardings=self.places)(self.key)
         if params is not None:
@@ -293,6 +313,7 @@ class Loop:
         # Before any save: a save deletes old checkpoints, except the best one.
         self.find_best(checkpoints)
         stopped, stage, unread = stop(self.step), None, collections.deque[Unread]()
+        begun = self.step
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
             Progress(self.steps, self.step, active=first) as progress,
@@ -319,6 +340,8 @@ class Loop:
                 self.state, metrics = step_fn(
                     self.state, placed, self.key, self.trained.frozen
                 )
+                if self.step in (begun, config.spans[index].start):
+                    clock.read()  # the first step of a stage was compiled
                 self.step += 1
                 unread.append((self.step, metrics, records))
                 stopped = stop(self.step)
@@ -359,7 +382,7 @@ class Loop:
     def evaluate(self, writer: Writer) -> dict[str, float]:
         scores = self.trained.evaluate(self.state.average, self.step, writer)
         writer.store()  # `find_best` reads them
-        if self.step < self.steps:  # `follow` logs the last scores
+        if scores and self.step < self.steps:  # `follow` logs the last scores
             logging.info("step %d:\n%s", self.step, report.summary(scores))
         return scores
 

@@ -126,6 +126,7 @@ class TunedPrompt:
     `[1, p, h, w, 3]`, normalised, of the prompts of one task with fixed colours."""
 
     query_only = True
+    next_step = ""  # the command `seggpt tune` says where its file is
 
     def __init__(self, config: RunSettings, weights: pretrained.Weights):
         self.config, self.weights = config, weights

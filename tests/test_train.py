@@ -194,7 +194,8 @@ def test_a_model_without_a_size_is_like_its_weights(tmp_path, caplog):
     scores = train(config, str(tmp_path / "second"))
     second = pretrained.load(tmp_path / "second")
     assert second.config == first.config.replace(drop_path=0.1)
-    lines = [json.loads(x) for x in (tmp_path / "second/metrics.jsonl").open()]
+    lines = (tmp_path / "second/metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(text) for text in lines]
     scored = [line["step"] for line in lines if "heldout/shapes/1shot/miou" in line]
     assert scored == [0, 6]
     assert train(config, str(tmp_path / "second")) == scores

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 import seggpt_jax
+from seggpt_jax.config import shorten
 from seggpt_jax.metrics import interval
 from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.staging import new_file
@@ -84,6 +85,22 @@ def gains(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
         if name in before
         and name.endswith(f"/{_KEY}")
         and not set(name.split("/")) & set(ARMS)
+    ]
+
+
+def advice(scores: Mapping[str, float]) -> list[str]:
+    """What to make of scores that no one would expect to be good."""
+    below = [
+        name.rpartition("/")[0]
+        for name, value in scores.items()
+        if name.endswith(f"/{_KEY}")
+        and value < scores.get(f"{name.removesuffix(_KEY)}color/{_KEY}", -1)
+    ]
+    if not below:
+        return []
+    return [
+        f"`color`, the nearest colours of the prompt without a model, is better for "
+        f"{shorten(below, 3)}: expected of small models and of short training"
     ]
 
 

@@ -17,6 +17,7 @@ from seggpt_jax.runs.paths import AnyPath, locate
 from seggpt_jax.runs.staging import Growing, new_file
 
 METRICS = "metrics.jsonl"
+PICTURES = "pictures"  # the folder of a workdir
 _PICTURE_SIDE = 512  # longest side in TensorBoard; the PNG keeps every pixel
 
 
@@ -82,7 +83,7 @@ class Writer:
         if image.dtype != np.uint8:
             raise ValueError(f"picture {name!r} is {image.dtype}, but must be uint8")
         picture = Image.fromarray(image)
-        path = self._workdir / "pictures" / f"{step:07d}" / f"{name}.png"
+        path = self._workdir / PICTURES / f"{step:07d}" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as new:
             picture.save(new, "PNG")
@@ -192,7 +193,8 @@ class Progress:
         self._values: dict[str, Any] = {}
         self._unit = unit
         self._plain, self._every_s = active and not terminal, every_s
-        self._began = self._printed = time.monotonic()
+        self._printed = time.monotonic()
+        self._began: float | None = None
         self._bar = tqdm(
             total=total_steps, initial=start, disable=not (active and terminal),
             mininterval=0.5, dynamic_ncols=True, unit=unit,
@@ -204,6 +206,10 @@ class Progress:
         values: `loss` and the rates of `Clock.read`; each is shown until the next.
         """
         self._values |= values or {}
+        if self._began is None:  # the first step compiled: its time says nothing
+            self._began, self._start = time.monotonic(), step
+            self._bar.unpause()
+            self._bar.initial = step
         self._bar.set_postfix_str(self._described(), refresh=False)
         self._bar.update(step - self._step)
         self._step = step
@@ -231,10 +237,12 @@ class Progress:
         return ", ".join(text.format(value) for text, value in known)
 
     def _line(self) -> str:
-        average = (self._step - self._start) / (time.monotonic() - self._began + 1e-9)
+        since = time.monotonic() - (self._began or 0)
+        average = (self._step - self._start) / (since + 1e-9)
         rate = self._values.get("steps_per_s") or average
         left = (self._total - self._step) / rate if rate else math.inf
         eta = tqdm.format_interval(left) if math.isfinite(left) else "?"
         done = f"{self._unit} {self._step}/{self._total}"
-        parts = [done, f"{rate:.3g} {self._unit}s/s", f"ETA {eta}", self._described()]
+        speed = f"{rate:.3g} {self._unit}s/s" if rate else ""
+        parts = [done, speed, f"ETA {eta}", self._described()]
         return ", ".join(filter(None, parts))

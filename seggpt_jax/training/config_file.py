@@ -139,6 +139,8 @@ def first_cause(error: Exception) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = str(error.args[0] if isinstance(error, KeyError) else error).strip()
+    if "get_config() takes 0 positional arguments" in text:
+        return "the config takes no :argument; change settings by --config.NAME=VALUE"
     if isinstance(error, KeyError):
         text = "unknown setting " + text.replace("\n", ". ")
     # The last line of a traceback, or of the places that were searched for the file.

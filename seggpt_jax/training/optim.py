@@ -177,6 +177,16 @@ def _direction(settings: OptimSettings) -> optax.GradientTransformation:
     )  # fmt: skip
 
 
+def count(params, settings: OptimSettings) -> str:
+    """How many parameters there are and how many change, in words."""
+    free = named_leaves(trainable_mask(params, settings))
+    sizes = {name: leaf.size for name, leaf in named_leaves(params).items()}
+    total = sum(sizes.values())
+    changing = sum(size for name, size in sizes.items() if free[name])
+    which = "all change" if changing == total else f"{changing / 1e6:,.2f} M change"
+    return f"{total / 1e6:,.2f} M parameters, {which} (--verbosity=1 lists them)"
+
+
 def describe(params, settings: OptimSettings) -> str:
     """A table of every parameter: shape, learning-rate factor and weight decay, or
     `frozen`."""

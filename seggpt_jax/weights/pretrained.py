@@ -63,15 +63,13 @@ def load(name: str | os.PathLike, raw: bool = False) -> Weights:
     return weights._replace(name=model.name)
 
 
-def describe(weights: Weights) -> str:
-    """Geometry and size, in words."""
-    config, params = weights.config, weights.params
+def describe(config: SegGPTConfig, params: Any, step: int = 0) -> str:
+    """Geometry and size of a model, in words."""
     count = sum(np.size(leaf) for leaf in named_leaves(params).values())
     h, w = config.half
-    step = f", step {weights.step}" if weights.step else ""
     return (
         f"{config.depth} blocks of width {config.width}, {count / 1e6:,.1f} M "
-        f"parameters, images of {h} x {w} pixels{step}"
+        f"parameters, images of {h} x {w} pixels" + (f", step {step}" if step else "")
     )
 
 
