@@ -33,7 +33,7 @@ def get_config(argument=None):
     # All else is the geometry of the weights.
     c.model = {"dtype": arg["dtype"], "remat": "none"}
     own = {"type": "indexed", "folder": "."}
-    c.sources = common.ordered(own=own | {"split": arg["train"]})
+    c.sources = common.ordered(own=own | {"split": arg["train"], "weight": 1.0})
     c.view.crop_scale = (0.5, 1.0)
     c.view.jitter_prob = 0.3
     c.context.same_image = 0.2

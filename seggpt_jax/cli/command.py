@@ -3,12 +3,14 @@
 import argparse
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import sys
 
 import jax
 from absl import logging
 
+import seggpt_jax
 from seggpt_jax.cli import (
     check_command,
     config_args,
@@ -18,11 +20,13 @@ from seggpt_jax.cli import (
     mask_command,
     model_args,
     models_command,
+    new_command,
     prepare_command,
     report_command,
     segment_command,
     serve_command,
     show_command,
+    talk,
     tune_command,
     video_command,
 )
@@ -35,35 +39,59 @@ from seggpt_jax.weights.names import DEFAULT, bundled
 
 _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
           "transformers")  # fmt: skip
-_EXAMPLES = """examples:
+_EXTRAS = (
+    ("av", "videos", "video"),
+    ("fastapi", "demo and serve", "serve"),
+    ("torch", ".pth files", "torch"),
+)  # package, what needs it, extra
+# Command -> how it is used; all but the models of the hub comes with the package or is
+# the user's own.
+_EXAMPLES = {
+    "segment": """\
   seggpt segment --model BAAI/seggpt-vit-large --prompt cat.jpg:cat-mask.png \\
       photos/ --out results
   seggpt segment --model seggpt.pth --prompt a.jpg:a.png --prompt b.jpg:b.png \\
       'photos/*.jpg' --out results --as segments,overlay,coco-json
-  seggpt segment --model runs/mini --prompt images:masks --prompt auto:4 \\
-      photos/ --out results
-  seggpt mask cat.jpg --box 10,20,200,180 --out cat-mask.png
-  seggpt video --model runs/mini --first first-frame-mask.png clip.mp4 --out results
+  seggpt segment --prompt images:masks --prompt auto:4 photos/ --out results
+  seggpt segment --prompt tuned.safetensors photos/ --out results""",
+    "video": """\
+  seggpt video --model BAAI/seggpt-vit-large --first first-frame-mask.png \\
+      clip.mp4 --out results
+  seggpt video --camera 0 --prompt cat.jpg:cat-mask.png --out results""",
+    "mask": """\
+  seggpt mask cat.jpg --box 10,20,200,180 --out cat-mask.png""",
+    "new": """\
+  seggpt new my-project""",
+    "index": """\
+  seggpt index my-data/images my-data/masks --names 1=cat,2=dog
+  seggpt index photos export.json --out my-data""",
+    "check": """\
   seggpt check indexed --root my-data
-  seggpt check --config configs/vitl.py --config.data_dir=DATA
-  seggpt show --config configs/vitl.py:tiny --out batch.png
-  seggpt report runs/* --out report
-  seggpt configs my-project
-  seggpt prepare ade20k --root ADEChallengeData2016 --out DATA
-  seggpt tune --model runs/mini --data my-data --out prompt.safetensors
-  seggpt segment --model runs/mini --prompt prompt.safetensors photos/ --out results
+  seggpt check --config configs/vitl.py --config.data_dir=DATA""",
+    "show": """\
+  seggpt show --config configs/vitl.py:tiny --out batch.png""",
+    "report": """\
+  seggpt report runs/* --out report""",
+    "configs": """\
+  seggpt configs my-project""",
+    "prepare": """\
+  seggpt prepare ade20k --root ADEChallengeData2016 --out DATA""",
+    "tune": """\
+  seggpt tune --data my-data --out tuned.safetensors
+  seggpt segment --prompt tuned.safetensors photos/ --out results""",
+    "convert": """\
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
-  seggpt convert --input runs/mini --output weights/mini --to hub-folder
-  seggpt models
-  seggpt demo
-  seggpt serve --host 0.0.0.0 --token SECRET
-  seggpt doctor
-"""
+  seggpt convert --input runs/mine --output weights/mine --to hub-folder""",
+    "serve": """\
+  seggpt serve --model BAAI/seggpt-vit-large
+  seggpt serve --host 0.0.0.0 --token SECRET""",
+}
+_FIRST = ("segment", "video", "tune")  # shown by the help of all commands
 # How arguments are given, where it is not --NAME.
 _ARGUMENTS = {
     "inputs": "INPUT", "images": "IMAGES", "masks": "MASKS", "video": "VIDEO",
-    "image": "IMAGE", "type": "TYPE", "forms": "--as", "workdirs": "WORKDIR",
-    "dir": "DIR",
+    "image": "IMAGE", "type": "TYPE", "folder": "DIR", "forms": "--as",
+    "workdirs": "WORKDIR", "dir": "DIR",
 }  # fmt: skip
 _PLACES = {
     "--model": paths.MODEL, "--input": paths.MODEL, "VIDEO": paths.STREAM,
@@ -96,7 +124,8 @@ def main(argv: list[str] | None = None) -> None:
         _check_paths(args)
         if getattr(args, "model", "") is None:
             args.model = DEFAULT
-            print(_DEFAULTED, file=sys.stderr)
+            if not args.quiet:
+                print(_DEFAULTED, file=sys.stderr)
         cache_compiled()
         status = args.run(args, failed) or 0
     # RuntimeError: jax has no device, or too little memory on it.
@@ -110,7 +139,8 @@ def main(argv: list[str] | None = None) -> None:
         print("interrupted: the same command goes on", file=sys.stderr)
         status = 130
     for path, reason in failed:
-        print(f"failed: {path}: {reason}", file=sys.stderr)
+        named = reason if str(path) in reason else f"{path}: {reason}"
+        print(f"failed: {named}", file=sys.stderr)
     sys.exit(status or (1 if failed else 0))
 
 
@@ -140,8 +170,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "seggpt",
         description="Segment images and videos the way an example shows.",
-        epilog=_EXAMPLES,
+        epilog="\n".join(
+            ["examples:", *(_EXAMPLES[name] for name in _FIRST),
+             "\n`seggpt COMMAND --help` tells more of one command."]
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--version", action="version", version=f"seggpt_jax {seggpt_jax.__version__}"
     )
     parser.add_argument("--verbose", action="store_true", help="more log; tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
@@ -150,54 +186,62 @@ def make_parser() -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
             help=help,
-            epilog=_EXAMPLES,
+            epilog=f"example:\n{_EXAMPLES[name]}" if name in _EXAMPLES else "",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(run=run)
+        talk.add_arguments(added)
         return added
 
-    segment = command("segment", segment_command.run, "images")
+    segment = command("segment", segment_command.run, "segment images")
     model_args.add_arguments(segment)
     segment_command.add_arguments(segment)
 
-    movie = command("video", video_command.run, "videos")
+    movie = command("video", video_command.run, "follow objects through a video")
     model_args.add_arguments(movie)
     video_command.add_arguments(movie)
 
-    mask = command("mask", _mask, "the mask of an example, by a box or points")
+    mask = command("mask", _mask, "make the mask of an example, by a box or points")
     mask_command.add_arguments(mask)
 
-    tables = command("index", index_command.run, "tables of your images and masks")
+    new = command("new", new_command.run, "make a folder to bring your own data into")
+    new_command.add_arguments(new)
+
+    tables = command(
+        "index", index_command.run, "make the tables of your images and masks"
+    )
     index_command.add_arguments(tables)
 
-    tuned = command("tune", _tune, "a prompt learned from an indexed folder")
+    tuned = command("tune", _tune, "learn a prompt from your images and masks")
     model_args.add_arguments(tuned)
     tune_command.add_arguments(tuned)
 
-    checked = command("check", _check, "data sets, read to the last record")
+    checked = command("check", _check, "read data sets to the last record, name faults")
     check_command.add_arguments(checked)
 
-    shown = command("show", _show, "a picture of what training sees")
+    shown = command("show", _show, "draw what training sees")
     show_command.add_arguments(shown)
 
-    copied = command("configs", _configs, "the configs that come along, to be edited")
+    copied = command(
+        "configs", _configs, "copy the configs that come along, to be edited"
+    )
     configs_command.add_arguments(copied)
 
-    reported = command("report", _report, "results of evaluations as one page")
+    reported = command("report", _report, "show results of evaluations as one page")
     report_command.add_arguments(reported)
 
     prepared = command("prepare", _prepare, "a data set as files that are fast to read")
     prepare_command.add_arguments(prepared)
 
     for name, run, help in (
-        ("serve", _serve, "an HTTP server, with a page to draw on"),
-        ("demo", _demo, "the same, and the page is opened"),
+        ("serve", _serve, "serve a model over HTTP, with a page to draw on"),
+        ("demo", _demo, "serve, and open the page"),
     ):
         served = command(name, run, help)
         model_args.add_arguments(served)
         serve_command.add_arguments(served)
 
-    weights = command("convert", _convert, "weights")
+    weights = command("convert", _convert, "write weights in another form")
     weights.add_argument(
         "--input", required=True, metavar="MODEL", help=model_args.MODEL
     )
@@ -213,8 +257,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--license", default="", metavar="ID", help="for --to hub-folder, as apache-2.0"
     )
 
-    command("models", _models, "bundled, cached and known models")
-    command("doctor", _doctor, "versions, devices, folders")
+    command("models", _models, "list bundled, cached and known models")
+    command("doctor", _doctor, "say what is installed, and whether it works")
     return parser
 
 
@@ -255,8 +299,9 @@ def _demo(args, failed: list[inputs.Failed]) -> None:
 
 
 def _convert(args, failed: list[inputs.Failed]) -> None:
+    talk.say(args, f"reading {args.input}")
     for line in convert(args.input, args.output, args.to, args.raw, args.license):
-        print(line)
+        print(line, flush=True)
 
 
 def _models(args, failed: list[inputs.Failed]) -> None:
@@ -276,3 +321,18 @@ def _doctor(args, failed: list[inputs.Failed]) -> None:
     print(f"attention    {choose(jax.default_backend())}")
     print(f"cache        {cache_compiled()}")
     print(f"models       {', '.join(bundled()) or 'none bundled'}")
+    print(_verdict())
+
+
+def _verdict() -> str:
+    """Whether a prediction works on the devices, and what is missing for more."""
+    value = float(jax.numpy.ones((64, 64)).dot(jax.numpy.ones((64, 64))).sum())
+    if value != 64**3:
+        raise RuntimeError(f"{jax.devices()[0]} computes wrong: {value}")
+    lacking = [f"{what}: pip install 'seggpt_jax[{extra}]'"
+               for package, what, extra in _EXTRAS
+               if importlib.util.find_spec(package) is None]  # fmt: skip
+    slow = " (slow with large models: no GPU or TPU)"
+    where = f"computes on {jax.default_backend()}"
+    lines = [f"verdict      ready: {where}{slow * (jax.default_backend() == 'cpu')}"]
+    return "\n".join(lines + [f"             not installed, for {x}" for x in lacking])

@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
-from seggpt_jax.cli import inputs
+from seggpt_jax.cli import inputs, talk
 from seggpt_jax.indexing.tables import MASKS, write_tables
 from seggpt_jax.results.categories import read_names
 from seggpt_jax.trees import table
@@ -34,7 +32,7 @@ def run(args: argparse.Namespace, failed: list[inputs.Failed]) -> None:
     named = read_names(args.names) if args.names else {}
 
     def show(items, total):
-        return tqdm(items, total=total, unit="image", disable=None)
+        return talk.bar(args, unit="image")(items, total=total)
 
     made = write_tables(
         Path(args.images), Path(args.masks), args.out and Path(args.out), named,
@@ -47,5 +45,7 @@ def run(args: argparse.Namespace, failed: list[inputs.Failed]) -> None:
     print(f"wrote {made.root}/index.tsv: {sum(made.splits.values())} images, {splits}")
     print(f"wrote {made.root}/classes.tsv; edit it to rename a class:")
     print(table(("id", "name", "images"), made.classes))
-    print(f"next: seggpt check indexed --root={made.root}\n"
-          f"      seggpt tune --data {made.root} --out tuned.safetensors")  # fmt: skip
+    talk.say(args, talk.listed([
+        f"seggpt check indexed --root {made.root}",
+        f"seggpt tune --data {made.root} --out tuned.safetensors",
+    ]))  # fmt: skip

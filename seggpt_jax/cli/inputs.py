@@ -1,11 +1,13 @@
 """Input files of `seggpt segment`."""
 
+import contextlib
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures.listing import kinds, look_into
+from seggpt_jax.results.folder import INPUTS, written
 from seggpt_jax.runs.paths import AnyPath, locate
 
 BITS = "of images with more than 8 bits for a channel (default: %(default)s)"
@@ -20,9 +22,9 @@ def find_inputs(
     files in these folders that are of kinds that cannot be read.
 
     An output name is the file's path within its folder, or its name, without the
-    suffix. Files below `out` are results of an earlier run and are left out, unless
-    named one by one. Raises ValueError when nothing is found, or two files would have
-    one name.
+    suffix. Files below `out`, and files that an earlier run wrote elsewhere below the
+    folders, are results and are left out, unless named one by one. Raises ValueError
+    when nothing is found, or two files would have one name.
     """
     made = out.resolve()
     found: dict[str, Path] = {}
@@ -57,11 +59,15 @@ def _expand(given: str, others: list[Path]) -> Iterator[tuple[Path, str]]:
     path = Path(given)
     if path.is_dir():
         inside = look_into(path, deep=True)
-        others += inside.others
-        if not inside.pictures:
+        made = _results_in(path)
+        others += [file for file in inside.others if file not in made]
+        pictures = [file for file in inside.pictures if file not in made]
+        if not pictures:
             there = kinds(inside.others) or "nothing"
+            if inside.pictures:
+                there = f"{len(inside.pictures)} results of earlier runs"
             raise ValueError(f"{given} has no picture to segment; it has {there}")
-        yield from ((p, str(p.relative_to(path))) for p in inside.pictures)
+        yield from ((p, str(p.relative_to(path))) for p in pictures)
     elif path.exists() or not any(c in given for c in _GLOB):
         yield path, path.name
     else:
@@ -70,6 +76,16 @@ def _expand(given: str, others: list[Path]) -> Iterator[tuple[Path, str]]:
         if not files:
             raise ValueError(f"{given} matches no file")
         yield from ((p, p.name) for p in files)
+
+
+def _results_in(folder: Path) -> set[Path]:
+    """Files below a folder that earlier runs of `segment` wrote. A folder whose notes
+    cannot be read is taken as it is."""
+    made: set[Path] = set()
+    for notes in folder.rglob(INPUTS):
+        with contextlib.suppress(ValueError, OSError):
+            made |= written(notes.parent)
+    return made
 
 
 def _is_litter(path: Path) -> bool:

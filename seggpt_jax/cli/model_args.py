@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from seggpt_jax.cli import inputs
+import jax
+
+from seggpt_jax.cli import inputs, talk
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.runs import checksums, paths
@@ -32,14 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load(args, **settings) -> Predictor:
-    """The model of these options."""
-    return Predictor.from_pretrained(
+    """The model of these options; says what it is."""
+    talk.say(args, f"loading {args.model}")
+    predictor = Predictor.from_pretrained(
         args.model,
         dtype=args.dtype,
         attention=args.attention,
         bits=args.bits,
         **settings,
     )
+    name, device = predictor.model_name, jax.devices()[0].device_kind
+    how = f"{args.dtype} on {device}"
+    talk.say(args, f"loaded {name}: {predictor.describe()}; {how}")
+    return predictor
 
 
 def made_by(

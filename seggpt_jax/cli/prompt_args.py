@@ -1,5 +1,6 @@
 """Reads the values of `--prompt`, and gives a predictor these prompts."""
 
+import argparse
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from seggpt_jax.cli import talk
 from seggpt_jax.config import shorten, suggest
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures.listing import kinds, look_into
@@ -75,15 +77,28 @@ def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
 
 
 def show(
+    args: argparse.Namespace,
     predictor: Predictor,
     given: Given,
     kind: str,
     names: Mapping[int, str] = MappingProxyType({}),
     classes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Sets a predictor's prompts and prints the chosen ones. names, classes: as of
-    `Predictor.set_prompts`. Returns the settings that results depend on, beside the
-    files."""
+    """Sets a predictor's prompts, prints the chosen ones, and says what the labels are.
+    names, classes: as of `Predictor.set_prompts`. Returns the settings that results
+    depend on, beside the files."""
+    about = _show(args, predictor, given, kind, names, classes)
+    known = predictor.names | dict(names)
+    legend = (
+        " ".join(filter(None, (str(label), known.get(label), f"#{bytes(color).hex()}")))
+        for label, color in predictor.palette.items()
+        if label
+    )
+    talk.say(args, f"labels and their colours: {', '.join(legend)}")
+    return about
+
+
+def _show(args, predictor, given, kind, names, classes) -> dict[str, Any]:
     about: dict[str, Any] = {}
     if classes:
         about = {"classes": list(classes), "names": dict(names)}
@@ -92,12 +107,16 @@ def show(
             raise ValueError(f"--classes: {given.images[0]} is tuned for its classes")
         predictor.load_prompt(given.images[0])
         return about
+    count = len(given.images)
     if not given.count:
+        talk.say(args, f"encoding {count} prompt{'s' * (count > 1)}")
         predictor.set_prompts(given.images, given.masks, kind, names, classes)
         return about
+    talk.say(args, f"choosing {given.count} of {count} examples by {given.by}")
     choice = predictor.search_prompts(
-        given.images, given.masks, given.count, given.by, kind, names, classes
-    )
+        given.images, given.masks, given.count, given.by, kind, names, classes,
+        talk.bar(args, unit="example"),
+    )  # fmt: skip
     searched: dict[str, Any] = {"by": given.by, "count": given.count}
     if choice:
         print(f"prompts: {describe(given, choice)}")

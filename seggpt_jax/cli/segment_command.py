@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from seggpt_jax.cli import inputs, model_args, prompt_args
+from seggpt_jax.cli import inputs, model_args, prompt_args, talk
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.pictures.listing import kinds
 from seggpt_jax.predict import ENSEMBLES
@@ -20,10 +20,12 @@ from seggpt_jax.results.folder import Folder, files
 from seggpt_jax.results.forms import FORMS, OF_OBJECTS, Shown, read_forms
 from seggpt_jax.results.objects import find
 from seggpt_jax.runs.paths import locate
-from seggpt_jax.runs.workdir import prepare_workdir
+from seggpt_jax.runs.workdir import RESULTS, prepare_workdir
 
-_INPUTS = "image, quoted glob, or folder"
-_FORMS = f"some of {','.join(FORMS)} (default: %(default)s)"
+_INPUTS = "image, quoted glob, or folder with the folders in it"
+_FORMS = (
+    f"some of {','.join(FORMS)} (default: %(default)s); docs/formats.md has the files"
+)
 _SPLIT = "connected parts of a label are objects of their own"
 _COCO = "coco.json is a list of results with the ids of this COCO file"
 _TILE = "cut images into overlapping tiles of this side (default: take them whole)"
@@ -68,7 +70,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     )
     predictor = model_args.load(args, tile=args.tile, batch_size=args.batch,
                       ensemble=args.ensemble)  # fmt: skip
-    chosen = prompt_args.show(predictor, given, args.kind, named, wanted)
+    chosen = prompt_args.show(args, predictor, given, args.kind, named, wanted)
     labels, kind, named = predictor.palette, predictor.kind, predictor.names | named
     if truth:
         classes = categories_of(truth.categories, args.coco, labels, kind, named)
@@ -76,12 +78,12 @@ def run(args, failed: list[inputs.Failed]) -> None:
         classes = categories(labels, kind, named)
     names = ("kind", "tile", "ensemble", "dtype", "bits")
     settings = model_args.made_by(args, names, predictor, given.files)
-    prepare_workdir(out, json.dumps(settings | chosen))
+    prepare_workdir(out, json.dumps(settings | chosen), holds=RESULTS)
     of_objects = bool(set(forms) & set(OF_OBJECTS))
     if of_objects:
         about = {"classes": classes._asdict(), "split": args.split}
         about["coco"] = model_args.identity(args.coco) if truth else None
-        prepare_workdir(out, json.dumps(about), name="classes.json")
+        prepare_workdir(out, json.dumps(about), name="classes.json", holds=RESULTS)
     folder.claim()
     reading: deque[tuple[str, np.ndarray]] = deque()
     empty: list[Path] = []
@@ -97,8 +99,10 @@ def run(args, failed: list[inputs.Failed]) -> None:
             yield image
 
     skipped = len(found) - len(folder.todo)
-    bar = tqdm(predictor(readable()), total=len(found), initial=skipped, unit="image")
-    for result in bar:
+    if skipped:
+        talk.say(args, f"{skipped} of {len(found)} images are finished already")
+    bar = talk.bar(args, total=len(found), initial=skipped, unit="image")
+    for result in bar(predictor(readable())):
         name, image = reading.popleft()
         if result.choice:
             line = prompt_args.describe(given, result.choice)
@@ -113,6 +117,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
         except (ValueError, OSError) as error:
             failed.append((found[name], f"its result could not be written: {error}"))
     folder.join(classes, as_results=truth is not None)
+    done = len(folder.todo) - len(failed)
+    forms_ = ", ".join(f"NAME{FORMS[form].suffix}" for form in forms)
+    talk.say(args, f"wrote {forms_} of {done} images in {out}")
     if empty:
         more = ", ..." if empty[1:] else ""
         print(f"nothing found in {len(empty)} of {len(folder.todo)} images: "

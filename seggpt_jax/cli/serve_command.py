@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seggpt_jax.cli import talk
 from seggpt_jax.inference import Predictor
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart")
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
         host, port = taken.getsockname()[:2]
         share_memory()
         predictor = load()
+        talk.say(args, "compiling, so that the first request does not wait")
         _warm(predictor)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         taken.listen()  # whoever comes from here on is answered

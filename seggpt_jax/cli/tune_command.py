@@ -7,10 +7,12 @@ from typing import Any
 
 from absl import logging
 
+from seggpt_jax.cli import talk
 from seggpt_jax.data.prepared import splits_in
 from seggpt_jax.data.sources.indexed import Indexed
 from seggpt_jax.prompts.file import SUFFIX
 from seggpt_jax.runs import paths, staging
+from seggpt_jax.weights.names import DEFAULT
 
 _HELDOUT = ("val", "test")  # what is scored, where the folder has it
 
@@ -18,17 +20,24 @@ _HELDOUT = ("val", "test")  # what is scored, where the folder has it
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command beside the model."""
     add = parser.add_argument
-    add("--data", required=True, metavar="DIR", help="indexed folder (docs/data.md)")
+    add(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="folder with the tables of `seggpt index`",
+    )
     add("--out", required=True, metavar=f"FILE{SUFFIX}",
         help="the prompt; FILE.run beside it is the folder of the run")  # fmt: skip
-    add("--split", default="train", help="of the folder (default: %(default)s)")
+    add("--split", default="train",
+        help="of the folder, to tune on; `val`, or else `test`, is scored (default: "
+        "%(default)s)")  # fmt: skip
     add("--classes", help="names or ids, separated by commas (default: all)")
     add("--prompts", type=int, default=1, help="learned together (default: 1)")
     add("--palette", choices=("spread", "painter"), default="spread",
         help="colours of classes: far apart, or Painter's (default: %(default)s)",
     )  # fmt: skip
-    add("--steps", type=int, default=400, help="(default: %(default)s)")
-    add("--lr", type=float, default=0.1, help="(default: %(default)s)")
+    add("--steps", type=int, default=400, help="of tuning (default: %(default)s)")
+    add("--lr", type=float, default=0.1, help="learning rate (default: %(default)s)")
     add("--batch", type=int, default=4, help="queries of a step (default: 4)")
     add("--seed", type=int, default=0, help="picks the example it starts from")
 
@@ -43,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
         data = Path(os.path.abspath(data))
     if out.suffix != SUFFIX:
         raise ValueError(f"--out {out}: a file that ends in {SUFFIX} is wanted")
-    logging.set_verbosity(logging.INFO)  # minutes of silence would be long
+    if not args.quiet:
+        logging.set_verbosity(logging.INFO)  # minutes of silence would be long
     workdir = out.with_suffix(".run")
     how = learning(args.steps, args.batch, args.lr)
     tune(settings(args, data) | how, str(workdir))
@@ -51,7 +61,11 @@ def run(args: argparse.Namespace) -> None:
         return  # stopped, and saved
     with staging.new_file(out) as new:
         new.write_bytes((workdir / PROMPT).read_bytes())
-    print(f"{out}: use it as --prompt {out}")
+    print(f"wrote {out}")
+    model = f"--model {args.model} " if args.model != DEFAULT else ""
+    talk.say(args, talk.listed([
+        f"seggpt segment {model}--prompt {out} PHOTOS --out results"
+    ]))  # fmt: skip
 
 
 def settings(args: argparse.Namespace, data: paths.AnyPath) -> dict[str, Any]:

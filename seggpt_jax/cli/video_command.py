@@ -8,9 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
-from seggpt_jax.cli import inputs, model_args, prompt_args, video_args
+from seggpt_jax.cli import inputs, model_args, prompt_args, talk, video_args
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Result
 from seggpt_jax.pictures import video
@@ -19,7 +17,7 @@ from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.results.categories import read_names
 from seggpt_jax.results.forms import read_forms
 from seggpt_jax.runs import paths, staging
-from seggpt_jax.runs.workdir import prepare_workdir
+from seggpt_jax.runs.workdir import RESULTS, prepare_workdir
 
 _FORMS = "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
 _MEMORY = "number of last frames used as prompts too (default: %(default)s)"
@@ -63,7 +61,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     files, chosen = [args.first], {}
     if given:
         files = given.files
-        chosen = prompt_args.show(predictor, given, args.kind, named, wanted)
+        chosen = prompt_args.show(args, predictor, given, args.kind, named, wanted)
     files += [*corrections.values(), *additions.values()]
     video_args.check_apart(source, movie, labels, files)
     shown: deque[video.Frame] = deque()
@@ -84,20 +82,22 @@ def run(args, failed: list[inputs.Failed]) -> None:
     settings |= {name: value for name, value in more.items() if value}
     config = out / f"{source.name}.config.json"
     begun = config.exists()
-    prepare_workdir(out, json.dumps(settings), name=config.name)
+    prepare_workdir(out, json.dumps(settings), name=config.name, holds=RESULTS)
     places = {form: movie if form == "overlay" else labels for form in forms}
     if all(map(staging.complete, places.values())):
         print(f"{source.identity}: done already, in {out}")
         return
     try:
-        _write(source, results, shown, places, failed)
+        _write(args, source, results, shown, places, failed)
     except BaseException:
         if not begun:  # nothing was written: another command may follow
             config.unlink(missing_ok=True)
         raise
+    talk.say(args, f"wrote {', '.join(str(place) for place in places.values())}")
 
 
 def _write(
+    args: argparse.Namespace,
     source: video_args.Source,
     results: Iterable[Result],
     shown: deque[video.Frame],
@@ -112,7 +112,8 @@ def _write(
             write = stack.enter_context(new)
         if "segments" in places:
             save = stack.enter_context(staging.new_folder(places["segments"]))
-        bar = tqdm(results, total=source.info.frames or None, unit="frame")
+        total = source.info.frames or None
+        bar = talk.bar(args, total=total, unit="frame")(results)
         count = 0
         try:
             for count, result in enumerate(bar, start=1):

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeGuard, cast, overload
 
@@ -26,6 +26,7 @@ from seggpt_jax.prompts import clicks, search, selection
 from seggpt_jax.prompts.classes import by_class
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts, read_prompts
+from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import inference_params, load_model
 from seggpt_jax.weights.names import DEFAULT
 
@@ -133,6 +134,10 @@ class Predictor:
             **settings,
         )  # fmt: skip
 
+    def describe(self) -> str:
+        """The model's geometry and size, in words."""
+        return pretrained.describe(self.config, self._params, self.step)
+
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns that images are resized to."""
@@ -226,6 +231,7 @@ class Predictor:
         kind: str = "category",
         names: Mapping[int, str] = MappingProxyType({}),
         classes: Sequence[str] = (),
+        show: Callable[[Iterable[int]], Iterable[int]] = iter,
     ) -> search.Choice | None:
         """Chooses `count` of many examples, given as `set_prompts` takes them, to be
         the prompts of all images that follow.
@@ -233,7 +239,8 @@ class Predictor:
         Args:
           pictures, targets, kind, names, classes: as of `set_prompts`.
           count: how many are chosen.
-          by: `score` takes the examples that segment the other examples best, each as
+          show: wraps the numbers of the examples that are tried, as a bar of tqdm does.
+        by: `score` takes the examples that segment the other examples best, each as
             the only prompt, and returns them; n examples cost n (n - 1) images.
             `similarity` chooses anew for every image: it takes the examples that look
             most like the image, and they are the `choice` of its result.
@@ -244,7 +251,7 @@ class Predictor:
         search.check(by, count, pool.images.shape[1])
         given = search.bind(self._engine, self._ensemble, self._params)
         if by == "score":
-            scores = search.leave_one_out(given, pool, self._batch_size)
+            scores = search.leave_one_out(given, pool, self._batch_size, show)
             choice = search.best(scores, count)
             self._use(self._encoded(selection.pick(pool, choice.places), named))
             return choice

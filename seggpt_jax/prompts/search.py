@@ -5,7 +5,7 @@ The paper's supplementary asks what makes a good example. Both ways take the mod
 functions, and hold no parameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,13 +92,17 @@ def features(functions: Functions, images, kind, batch_size: int) -> np.ndarray:
 
 
 def leave_one_out(
-    functions: Functions, candidates: Prompts, batch_size: int
+    functions: Functions,
+    candidates: Prompts,
+    batch_size: int,
+    show: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> np.ndarray:
     """Scores `[n]` of n candidates. Each candidate in turn is the only prompt of all
-    others; its score is the mean of their IoUs. Each is encoded once."""
+    others; its score is the mean of their IoUs. Each is encoded once. show: wraps the
+    numbers of the candidates, as a bar does."""
     truths = candidates.decoded()
     scores = np.full(len(truths), np.nan)
-    for i in range(len(scores)):
+    for i in show(range(len(scores))):
         own = np.s_[:, i : i + 1]
         prompts = functions.encode(
             candidates.images[own], candidates.targets[own], candidates.kind

@@ -45,6 +45,13 @@ def _ignores_case(folder: AnyPath) -> bool:
     return False
 
 
+def written(out: AnyPath) -> set[AnyPath]:
+    """The files that earlier runs wrote for their inputs in a folder, if any."""
+    inputs = _read_inputs(out / INPUTS)
+    return {place(out, n, form) for n, each in inputs.items() for form in each.forms
+            if form in FORMS}  # fmt: skip
+
+
 class _Input(NamedTuple):
     """path: of the file, without links. forms: of the results that it has here."""
 

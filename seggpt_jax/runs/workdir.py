@@ -12,6 +12,8 @@ from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.paths import AnyPath
 
 CONFIG = "config.json"
+RUN = "a run of another config"
+RESULTS = "results of other prompts or settings"
 _ABSENT = object()
 _TRIAL = ".trial"  # written and removed, to see whether a bucket lets us
 
@@ -22,13 +24,14 @@ def prepare_workdir(
     may_change: Sequence[str] = (),
     complete: Callable[[str], str] = str,
     name: str = CONFIG,
+    holds: str = RUN,
 ) -> None:
     """Checks the folder, and stores `config`, a JSON object, as file `name` in it.
 
     Call it on process 0 only, and only after all checks of the config: afterwards the
     workdir belongs to this config.
     """
-    check_workdir(workdir, config, may_change, complete, name)
+    check_workdir(workdir, config, may_change, complete, name, holds)
     path = paths.locate(workdir) / name
     with staging.new_file(path) as new:
         new.write_text(json.dumps(json.loads(config), indent=2, sort_keys=True) + "\n")
@@ -40,19 +43,21 @@ def check_workdir(
     may_change: Sequence[str] = (),
     complete: Callable[[str], str] = str,
     name: str = CONFIG,
+    holds: str = RUN,
 ) -> None:
     """Creates the folder, or refuses it; call it before anything is built.
 
     A workdir with a file `name` belongs to a run already: ValueError lists the settings
     that differ. may_change: shell patterns of the dotted names of settings that may
     differ on resume, such as `log_every` or `mesh.*`. complete: adds the defaults that
-    a stored config leaves out. Raises OSError when the folder cannot be written.
+    a stored config leaves out. holds: what a folder of other settings holds, for the
+    error. Raises OSError when the folder cannot be written.
     """
     paths.check("workdir", workdir, paths.BUCKET)
     _check_writable(paths.locate(workdir))
     path = paths.locate(workdir) / name
     if path.exists():
-        _check_same_run(path, json.loads(config), may_change, complete)
+        _check_same_run(path, json.loads(config), may_change, complete, holds)
 
 
 def _check_writable(workdir: AnyPath) -> None:
@@ -75,7 +80,11 @@ def _check_writable(workdir: AnyPath) -> None:
 
 
 def _check_same_run(
-    path: AnyPath, new: Any, may_change: Sequence[str], complete: Callable[[str], str]
+    path: AnyPath,
+    new: Any,
+    may_change: Sequence[str],
+    complete: Callable[[str], str],
+    holds: str,
 ) -> None:
     try:
         old = json.loads(complete(path.read_text()))
@@ -92,9 +101,9 @@ def _check_same_run(
     ]
     if changed:
         raise ValueError(
-            f"workdir {path.parent} holds a run of another config (old -> new):\n"
+            f"{path.parent} holds {holds} (old -> new):\n"
             + "\n".join(changed)
-            + "\nUse the old settings to resume that run, or a new workdir"
+            + "\nUse the old settings to go on with it, or a new folder"
         )
 
 

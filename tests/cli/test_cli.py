@@ -193,7 +193,7 @@ def test_results_fit_a_coco_file_as_they_are(here, capsys):
     capsys.readouterr()
     assert segment("photos", "--as", "coco-json") == 2
     said = capsys.readouterr().err
-    assert "holds a run of another config" in said and 'classes.names.33: "c2"' in said
+    assert "holds results of other prompts" in said and 'classes.names.33: "c2"' in said
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
     (here / "photos/bad.jpg").write_bytes(b"no picture")
     assert segment("photos") == 1
     said = capsys.readouterr().err
-    assert "failed: photos/bad.jpg: photos/bad.jpg cannot be read" in said
+    assert "failed: photos/bad.jpg cannot be read" in said
     assert (here / "out/more/a.png").exists() and not (here / "out/bad.png").exists()
 
 
@@ -335,7 +335,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         ),
         (["photos", "--names", "1=x", "--as", "csv"], "labels 2 have no name"),
         (["photos", "--prompt", "prompt.png"], "IMAGE:MASK is wanted"),
-        (["photos", "--prompt", "none.png:mask.png"], "none.png cannot be read"),
+        (["photos", "--prompt", "none.png:mask.png"], "none.png does not exist"),
         (["nothing/*.png"], "nothing/*.png matches no file"),
         (["empty"], "empty has no picture to segment; it has nothing"),
         (["photos/a.jpg", "photos/more/a.png"], "would both be written as a"),
@@ -371,7 +371,7 @@ def test_a_video_becomes_an_overlay_and_labels(here, capsys):
     assert "done already" in capsys.readouterr().out
     assert run(*argv, "--first", "mask.png", "--out", "out") == 2
     said = capsys.readouterr().err
-    assert "of another config" in said and "memory: 2 -> 8" in said
+    assert "of other prompts" in said and "memory: 2 -> 8" in said
     assert (here / "out/clip.mp4").stat().st_mtime_ns == before
     assert segment("photos/a.jpg") == 0  # beside it
 
@@ -633,7 +633,7 @@ def test_an_edited_prompt_is_noticed(here, capsys):
     assert segment("photos/a.jpg") == 0
     Image.fromarray(1 - label_map((1,)).astype(np.uint8)).save("mask.png")
     assert segment("photos") == 2
-    assert "holds a run of another config" in capsys.readouterr().err
+    assert "holds results of other prompts" in capsys.readouterr().err
 
 
 def test_a_damaged_video_keeps_what_there_is(here, capsys):
@@ -700,7 +700,7 @@ def test_prompts_are_chosen_by_class(here, capsys):
     other = ("--names", "5=bee,2=ant,1=elk,3=cat,4=dog")
     assert run(*run_[:4], "--classes", "elk,bee", *by_table[:2], *other, "--out",
                "table") == 2  # fmt: skip
-    assert "holds a run of another config" in capsys.readouterr().err
+    assert "holds results of other prompts" in capsys.readouterr().err
     for changed, said in (
         (("--prompt", "photos:prompts.json"), "has objects of no image in photos"),
         (("--prompt", "prompt.png:prompts.json", "--classes", "be"), "'be' is not one"),
@@ -738,7 +738,7 @@ def test_a_mask_by_clicks_becomes_a_prompt(here, capsys):
             "point 30,4 is outside of prompt.png, which is 30 x 40",
         ),
         (["--scribble", "photos/a.jpg"], "photos/a.jpg is 40 x 30, and prompt.png 30"),
-        (["--scribble", "none.png"], "none.png cannot be read"),
+        (["--scribble", "none.png"], "none.png does not exist"),
         (["--box", "1,1,9,9", "--out", "x.jpg"], "--out x.jpg: a mask is a PNG"),
         (
             ["--box", "1,1,9,9", "--out", "prompt.png"],

@@ -49,7 +49,7 @@ def test_lists_every_setting_that_differs(tmp_path):
     with pytest.raises(ValueError) as raised:
         prepare_workdir(tmp_path, json.dumps(other))
     message = str(raised.value)
-    assert str(tmp_path) in message and "a new workdir" in message
+    assert str(tmp_path) in message and "a new folder" in message
     assert re.findall(r"^  (.*)$", message, re.MULTILINE) == [
         'data.sources.1: "coco" -> (not set)',
         "model.depth: 24 -> (not set)",
