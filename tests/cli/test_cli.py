@@ -235,7 +235,7 @@ def test_options_reach_the_predictor(here, monkeypatch):
     options["batch_size"] = options.pop("batch")
     assert given == options
     given.clear()
-    write_clip("clip.mp4", [picture(40, 30)])
+    write_clip("clip.mp4", [picture(40, 30)] * 8)
     run("video", "--model=model", "--first=mask.png", "clip.mp4", "--out=out",
         "--memory=3", "--kind=category", "--dtype=bfloat16", "--at=4:mask.png",
         "--add=7:prompt.png", "--add=6:mask.png", "--bits=9")  # fmt: skip
