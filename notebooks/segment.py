@@ -1,0 +1,394 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Segment photos by an example
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/seggpt_jax/blob/main/notebooks/segment.ipynb)
+#
+# Show a picture with its mask, and other pictures are segmented the same way.
+#
+# | runtime | model | time | memory |
+# |---|---|---|---|
+# | Colab: T4 GPU or v5e-1 TPU | the released weights, 1.48 GB to fetch | 10 minutes, estimated | 6 GB, estimated |
+# | any CPU: the small form, without a network | `shapes`, in the package | 1 minute | 0.6 GB |
+#
+# In Colab choose the runtime in *Runtime > Change runtime type*. Then press Shift-Enter
+# in every cell, from the first to the last.
+
+# %% [markdown]
+# ## Install
+#
+# This cell does nothing where all is there. Else it installs this project and, on a
+# TPU, a `jax` with the `libtpu` that belongs to it. If something older was loaded
+# before, the runtime must restart: Colab does so by itself, elsewhere the cell says it.
+
+# %%
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = "https://github.com/OWNER/seggpt_jax"
+EXTRAS = []
+# What must be there, and the package that has it, where ours does not bring it.
+MODULES = {"seggpt_jax": "", "cv2": "opencv-python-headless"}
+
+
+def missing(module):
+    found = importlib.util.find_spec(module)
+    return found is None or found.origin is None  # None: a mere folder of that name
+
+
+def versions():
+    return {d.name: d.version for d in importlib.metadata.distributions()}
+
+
+def terminal(*words):
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-3000:]
+
+
+here = Path.cwd()
+places = [here, *here.parents, here / "seggpt-files"]
+files = next((p for p in places if (p / "docs/examples/clip.mp4").exists()), places[-1])
+if not files.exists():
+    owner = "write the address of the repository into REPOSITORY, in this cell"
+    assert "OWNER" not in REPOSITORY, owner
+    terminal("git", "clone", "-q", "--depth=1", REPOSITORY, str(files))
+if absent := [module for module in MODULES if missing(module)]:
+    tpu = ["tpu"] if os.environ.get("COLAB_TPU_1VM") == "1" else []
+    extras = f"[{','.join(EXTRAS + tpu)}]" if EXTRAS + tpu else ""
+    wanted = [f"{files}{extras}"]
+    wanted += [MODULES[module] for module in absent if MODULES[module]]
+    before = versions()
+    if before.get("numpy", "") > "2.1":
+        wanted.append(f"numpy=={before['numpy']}")  # much else is built for this one
+    if Path("/dev/nvidia0").exists():
+        wanted.append("jax[cuda12]")  # Colab's driver may be too old for CUDA 13
+    terminal(sys.executable, "-m", "pip", "install", "-q", *wanted)
+    importlib.invalidate_caches()
+    changed = {name for name, v in versions().items() if before.get(name, v) != v}
+    owners = importlib.metadata.packages_distributions()
+    stale = [m for m in owners if m in sys.modules and changed & {*owners[m]}]
+    print("installed:", ", ".join(wanted))
+    if stale and "google.colab" in sys.modules:
+        from IPython import get_ipython
+
+        print("The runtime restarts now. Go on with the next cell.")
+        get_ipython().kernel.do_shutdown(True)
+    elif stale:
+        print(f"Restart the kernel now: {', '.join(stale)} was loaded before.")
+
+# %% [markdown]
+# ## Check the device
+
+# %%
+import os
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from IPython.display import display
+from PIL import Image, ImageOps
+
+from seggpt_jax.pictures.sheets import Row, contact_sheet
+
+on_colab, on_tpu = "google.colab" in sys.modules, os.environ.get("COLAB_TPU_1VM") == "1"
+machine = "tpu" if on_tpu else "gpu" if Path("/dev/nvidia0").exists() else "cpu"
+found = jax.default_backend()
+print(f"jax {jax.__version__}: {len(jax.devices())} x {jax.devices()[0].device_kind}")
+assert found == machine or os.environ.get("JAX_PLATFORMS") == "cpu", (
+    f"This runtime has a {machine.upper()}, but jax {jax.__version__} uses a {found}: "
+    "Runtime > Restart session, then begin at the first cell"
+)
+here = Path.cwd()
+places = [here, *here.parents, here / "seggpt-files"]
+FILES = next(p for p in places if (p / "docs/examples/clip.mp4").exists())
+sys.path.append(str(FILES))  # of the configs
+
+
+def show(headings, rows, side=192):
+    """Shows rows of (caption, picture, picture, ...) of any sizes."""
+
+    def fit(cell):
+        picture = Image.fromarray(np.asarray(cell)).convert("RGB")
+        whole = max(1, side // max(picture.size))  # a small one grows pixel by pixel
+        grown = picture.resize(
+            [whole * n for n in picture.size], Image.Resampling.NEAREST
+        )
+        return np.asarray(ImageOps.pad(grown, (side, side), color="white"))
+
+    rows = [Row([fit(cell) for cell in cells], caption) for caption, *cells in rows]
+    display(Image.fromarray(contact_sheet(rows, headings)))
+
+
+# %% [markdown]
+# The small form has a bundled model in place of the released weights, and needs no
+# network. It is the default where there is no accelerator.
+
+# %%
+SMALL = found == "cpu"
+if on_colab and SMALL:
+    print("For the released weights: Runtime > Change runtime type > T4 GPU or v5e-1")
+    print("TPU, then begin at the first cell")
+MODEL = "shapes" if SMALL else "BAAI/seggpt-vit-large"
+
+# %% [markdown]
+# ## One example
+#
+# The example: a picture, and a mask that is white on the blue lens. The query shows
+# another blue lens, and one of another colour.
+
+# %%
+from seggpt_jax import Predictor
+from seggpt_jax.pictures.images import overlay, read_image, read_mask
+
+predictor = Predictor.from_pretrained(MODEL)
+example, mask, query = (
+    FILES / "docs/examples" / name
+    for name in ("prompt.png", "prompt-mask.png", "query.png")
+)
+predictor.set_prompts(example, mask)
+result = predictor(query)
+image = read_image(query).pixels
+cells = [Image.open(example), Image.open(mask).convert("L"), image]
+cells += [overlay(image, result.colors), np.uint8(255 * result.confidence)]
+show(["example", "its mask", "query", "found", "confidence"], [("", *cells)])
+
+# %% [markdown]
+# `result.segments` has the labels at the query's own size, `result.scores` the mean
+# confidence of each label, `result.shares` the share of every label in every pixel.
+
+# %%
+print(result.segments.shape, np.unique(result.segments), result.scores)
+
+# %% [markdown]
+# ## Photos
+#
+# This notebook draws its photos: scenes of which the truth is known, so that a score
+# stands beside each picture. [Your own](#Your-own-photos) come further down. Asked for
+# is one texture, in any colour and on any shape.
+
+# %%
+from seggpt_jax.data.sources.shapes import Shapes
+
+scenes = Shapes(seed=7, size=(192, 192), tasks={"texture": 1})
+NAME = "texture: banded"
+label = next(k for k, name in scenes.class_names.items() if name == NAME)
+drawn = [scenes[i] for i in scenes.by_class[label][:12]]
+photos = [scene.image for scene in drawn]
+masks = [np.uint8(scene.segments == label) for scene in drawn]
+
+
+def iou(found, truth):
+    """Intersection over union of two masks."""
+    return (found & truth).sum() / max(1, (found | truth).sum())
+
+
+pairs = [(photo, 255 * truth) for photo, truth in zip(photos, masks, strict=True)]
+show(["photo", "truth"] * 3, [("", *sum(pairs[i : i + 3], ())) for i in (0, 3)])
+
+# %% [markdown]
+# ## More examples
+#
+# Several examples are shown together: their features of the query are averaged (feature
+# ensemble).
+
+# %%
+rows = []
+for query in range(8, 12):
+    cells, scores = [], []
+    for count in (1, 2, 4):
+        predictor.set_prompts(photos[:count], masks[:count])
+        result = predictor(photos[query])
+        scores.append(iou(result.segments == 1, masks[query] == 1))
+        cells.append(overlay(photos[query], result.colors))
+    caption = "IoU " + ", ".join(f"{score:.2f}" for score in scores)
+    rows.append((caption, photos[query], *cells))
+show(["query", "1 example", "2 examples", "4 examples"], rows, side=128)
+
+# %% [markdown]
+# ## Several labels at once
+#
+# A mask may hold several labels. All of them are found in one pass.
+
+# %%
+colored = Shapes(seed=3, size=(192, 192), tasks={"colour": 1})
+seen = {i: {*colored[i].classes} for i in range(60)}
+first, second = next(
+    (i, j) for i in seen for j in seen if i < j and len(seen[i] & seen[j]) > 1
+)
+shared = sorted(seen[first] & seen[second])[:2]
+names = {k: colored.class_names[k] for k in shared}
+one, other = colored[first], colored[second]
+target = np.where(np.isin(one.segments, shared), one.segments, 0)
+predictor.set_prompts(one.image, target, names=names)
+result = predictor(other.image)
+painted = np.zeros_like(one.image)
+for k in shared:
+    painted[target == k] = predictor.palette[k]
+show(
+    ["example", "its labels", "query", "found"],
+    [
+        (
+            " and ".join(names.values()),
+            one.image,
+            painted,
+            other.image,
+            overlay(other.image, result.colors),
+        )
+    ],
+)
+
+# %% [markdown]
+# ## A mask by a box
+#
+# Where there is no mask yet, a box around the object makes one (GrabCut). It tells
+# objects by colour, so look at the mask before you use it.
+
+# %%
+rows, columns = np.nonzero(masks[0])
+box = [int(x) for x in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+picture, target = predictor.example(photos[0], box=box)
+predictor.set_prompts(picture, target)
+found = overlay(photos[8], predictor(photos[8]).colors)
+score = iou(np.asarray(target) > 0, masks[0] == 1)
+marked = 255 * np.uint8(np.asarray(target) > 0)
+show(
+    ["photo", "mask by the box", "query", "found"],
+    [(f"box {box}: IoU of the mask {score:.2f}", photos[0], marked, photos[8], found)],
+)
+
+# %% [markdown]
+# ## Your own photos
+#
+# In Colab set `UPLOAD = True`, run the cell again and choose files: the first one is
+# the example, the others are queries. Elsewhere write their paths into `OWN`. `BOX` is
+# around the object in the example: left, top, right, bottom in pixels.
+
+# %%
+UPLOAD = False
+OWN, BOX = [], (10, 20, 200, 180)
+if UPLOAD:
+    from google.colab import files as colab_files
+
+    OWN = list(colab_files.upload())
+if OWN:
+    predictor.set_prompts(*predictor.example(OWN[0], box=BOX))
+    own = [read_image(path).pixels for path in OWN[1:]]
+    found = [overlay(image, predictor(image).colors) for image in own]
+    show(["photo", "found"], [("", *pair) for pair in zip(own, found, strict=True)])
+
+# %% [markdown]
+# ## A folder
+#
+# The command `seggpt segment` takes a folder and writes files. In a terminal it is the
+# line that is printed. Here it runs in this process, because a TPU serves one process
+# at a time.
+
+# %%
+import shlex
+import tempfile
+
+from seggpt_jax.cli import command
+
+WORK = Path(tempfile.mkdtemp(prefix="segment-"))
+for name in ("photos", "examples", "masks"):
+    (WORK / name).mkdir()
+for i in range(12):
+    folder = WORK / ("examples" if i < 6 else "photos")
+    Image.fromarray(photos[i]).save(folder / f"{i}.png")
+    if i < 6:
+        Image.fromarray(255 * masks[i]).save(WORK / "masks" / f"{i}.png")
+
+
+def seggpt(line):
+    """Runs `seggpt LINE`."""
+    print("$ seggpt", line)
+    try:
+        command.main(shlex.split(line))
+    except SystemExit as ended:
+        assert not ended.code, f"it ended with status {ended.code}"
+
+
+example = f"{WORK}/examples/0.png:{WORK}/masks/0.png"
+seggpt(
+    f"segment --model {MODEL} --prompt {example} {WORK}/photos --out {WORK}/results "
+    "--names 1=textured --as segments,overlay,coco-json,csv"
+)
+overlays = [Image.open(path) for path in sorted(WORK.glob("results/*_overlay.jpg"))]
+show(["overlay"] * 6, [("", *overlays)], side=128)
+print((WORK / "results/results.csv").read_text())
+
+# %% [markdown]
+# ## The best examples
+#
+# The score depends on the examples. Here are six candidates, and the masks of two are
+# wrong on purpose. `auto:2` shows each candidate to all others and takes the two that
+# did best.
+
+# %%
+for i in (1, 4):
+    Image.fromarray(255 * np.roll(masks[i], 90, axis=1)).save(WORK / f"masks/{i}.png")
+seggpt(
+    f"segment --model {MODEL} --prompt {WORK}/examples:{WORK}/masks --prompt auto:2 "
+    f"{WORK}/photos --out {WORK}/chosen"
+)
+candidates = [read_image(WORK / f"examples/{i}.png").pixels for i in range(6)]
+targets = [np.uint8(read_mask(WORK / f"masks/{i}.png").values) for i in range(6)]
+ranked = predictor.search_prompts(candidates, targets, count=6)
+pairs = [(candidates[k], targets[k]) for k in ranked.places]
+captions = ["  ".join(f"{s:.2f}" for s in ranked.scores[i : i + 3]) for i in (0, 3)]
+rows = [(captions[i // 3], *sum(pairs[i : i + 3], ())) for i in (0, 3)]
+show(["candidate", "its mask"] * 3, rows, side=128)
+
+# %% [markdown]
+# Best first; the caption is the mean IoU of the other candidates, by each as the only
+# example. Measured on the photos, which the choice has not seen:
+
+# %%
+rows, scores = [], {}
+for what, places in (("worst", ranked.places[-2:]), ("best", ranked.places[:2])):
+    predictor.set_prompts([candidates[k] for k in places], [targets[k] for k in places])
+    results = predictor(photos[6:])
+    truths = [mask == 1 for mask in masks[6:]]
+    each = [
+        iou(r.segments > 0, truth) for r, truth in zip(results, truths, strict=True)
+    ]
+    scores[what] = np.mean(each)
+    shown = [overlay(photos[6 + i], results[i].colors) for i in range(6)]
+    rows.append((f"the two {what}: mean IoU {scores[what]:.2f}", *shown))
+show([f"query {i}" for i in range(6)], rows, side=128)
+assert scores["best"] > scores["worst"]
+
+# %% [markdown]
+# ## Take the results with you
+#
+# In Colab set `DOWNLOAD = True`.
+
+# %%
+import shutil
+
+DOWNLOAD = False
+archive = shutil.make_archive(str(WORK / "results"), "zip", WORK / "results")
+print(f"{archive}: {Path(archive).stat().st_size} bytes")
+if DOWNLOAD:
+    from google.colab import files as colab_files
+
+    colab_files.download(archive)
