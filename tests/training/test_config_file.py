@@ -1,5 +1,7 @@
 """Config files that fail, and settings that are none, are told in one line."""
 
+import sys
+
 import pytest
 
 from seggpt_jax.training import config_file
@@ -21,7 +23,11 @@ RETURNS = "def get_config(argument=None): return {}\n"
         ("get_config = 3\n", "the config file fails: TypeError: .*shows where"),
     ],
 )
-def test_a_config_file_that_fails_is_told_in_one_line(tmp_path, text, said):
+def test_a_config_file_that_fails_is_told_in_one_line(
+    tmp_path, monkeypatch, text, said
+):
+    # A config file is read into the module of the one before.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ValueError, match=said) as raised:
         config_file.read(f"{tmp_path / 'mine.py'}")
