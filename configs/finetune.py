@@ -12,7 +12,7 @@ than one class.
 from configs import common
 from seggpt_jax.config import parse_argument, require
 
-# What is trained, and its learning rate (docs/notes/own-data.md compares them).
+# What is trained, and its learning rate (docs/own-data.md compares them).
 FORMS = {"all": (".*", 1e-4), "decoder": ("decoder/.*", 1e-3)}
 
 
