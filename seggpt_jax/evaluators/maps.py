@@ -39,15 +39,19 @@ class Maps:
         empty: float,
     ):
         self._stem: Path | None = None
-        self._bucket = folder if isinstance(folder, BucketPath) else None
-        if folder and hosts.is_first():
-            self._stem = self._here(folder) / name
+        self._bucket: BucketPath | None = None  # where the winners go in the end
         self.done = 0
-        if self._stem:
-            self._open(shape, empty)
-        else:
+        if not (folder and hosts.is_first()):
             self.winner = np.zeros(shape, np.uint16)
             self._share = np.full(shape, empty, np.float16)
+        elif isinstance(folder, BucketPath):
+            self._bucket = folder / f"{name}-winner.npy"
+            # Arrays stay mapped when the names of their files are gone.
+            with tempfile.TemporaryDirectory() as temp:
+                self._open(Path(temp) / name, shape, empty)
+        else:
+            self._stem = folder / name
+            self._open(self._stem, shape, empty)
         self.done = hosts.agree(self.done)
         if self.done and jax.process_count() > 1:
             for array, image in itertools.product(
@@ -55,15 +59,9 @@ class Maps:
             ):
                 array[image] = hosts.broadcast(array[image])
 
-    def _here(self, folder: AnyPath) -> Path:
-        if isinstance(folder, Path):
-            return folder
-        self._temporary = tempfile.TemporaryDirectory()
-        return Path(self._temporary.name)
-
-    def _open(self, shape: tuple[int, int, int], empty: float) -> None:
-        count = self._path(".json")
-        paths = self._path("-winner.npy"), self._path("-share.npy")
+    def _open(self, stem: Path, shape: tuple[int, int, int], empty: float) -> None:
+        count = _path(stem, ".json")
+        paths = _path(stem, "-winner.npy"), _path(stem, "-share.npy")
         if all(path.exists() for path in (count, *paths)):
             self.done = json.loads(count.read_text())
         self.winner, self._share = (
@@ -72,10 +70,6 @@ class Maps:
         )
         if not self.done:
             self._share[:] = empty
-
-    def _path(self, ending: str) -> Path:
-        assert self._stem
-        return self._stem.with_name(self._stem.name + ending)
 
     def offer(self, image: int, place: int, share: np.ndarray) -> None:
         """A class takes the pixels of an image where its share `[h, w]` is the largest
@@ -92,21 +86,23 @@ class Maps:
     def finish(self, place: int) -> None:
         """Notes that a class has been offered for every image."""
         if self._stem:
-            with new_file(self._path(".json")) as part:
+            with new_file(_path(self._stem, ".json")) as part:
                 part.write_text(str(place))
 
     def close(self, keep: bool) -> None:
         """The files go, but for the winners if `keep`."""
         if self._stem:
-            self._path(".json").unlink()
-            self._path("-share.npy").unlink()
-            winner = self._path("-winner.npy")
-            if self._bucket:
-                if keep:
-                    (self._bucket / winner.name).upload(winner)
-                self._temporary.cleanup()  # of the names: the arrays stay mapped
-            elif not keep:
-                winner.unlink()
+            _path(self._stem, ".json").unlink()
+            _path(self._stem, "-share.npy").unlink()
+            if not keep:
+                _path(self._stem, "-winner.npy").unlink()
+        if self._bucket and keep:
+            with new_file(self._bucket) as new:
+                np.save(new, self.winner)
+
+
+def _path(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)
 
 
 def kept_winner(folder: AnyPath, name: str, shape: tuple[int, int, int]) -> np.ndarray:
