@@ -14,6 +14,7 @@ requests; the first tenth warms it up, and counts for nothing else.
 """
 
 import argparse
+import contextlib
 import io
 import itertools
 import json
@@ -169,7 +170,7 @@ class Server:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait()
+        self.process.communicate()
 
 
 class Client:
@@ -200,6 +201,9 @@ class Client:
         answer = asking.getresponse()
         return answer.status, answer.read()
 
+    def close(self) -> None:
+        self._connection.close()
+
 
 class Run(NamedTuple):
     """What clients saw. seconds: of every good request."""
@@ -221,14 +225,16 @@ def ask(server: Server, asked: Sequence[tuple[str, Request]], clients: int) -> R
         client = Client(server)
         while True:
             with lock:
-                if (taken := next(todo, None)) is None:
-                    return
+                taken = next(todo, None)
+            if taken is None:
+                return client.close()
             name, request = taken
             begin = time.perf_counter()
             try:
                 status, body = client.send(request)
             except OSError as error:
                 lost.append(f"{name}: {error!r}")
+                client.close()
                 client = Client(server)
                 continue
             if request.answer is not None:
@@ -263,7 +269,9 @@ def prepare(
         image, labels = scene(1000 + number, (240, 320))
         parts = ("image", "a.png", png(image)), ("mask", "b.png", png(labels))
         # A connection of its own: the server ends idle ones.
-        status, body = Client(server).send(Request("/api/prompts", form(*parts), 200))
+        with contextlib.closing(Client(server)) as client:
+            asked = Request("/api/prompts", form(*parts), 200)
+            status, body = client.send(asked)
         if status != 200:
             raise RuntimeError(f"prompts were not taken: {body.decode()}")
         id = json.loads(body)["id"]
