@@ -71,8 +71,9 @@ def loss_and_grads(**settings):
 @pytest.mark.parametrize(
     ("scan", "remat"),
     [
-        (True, "none"), (True, "dots"), (True, "full"), (False, "full"),
-        pytest.param(False, "dots", marks=pytest.mark.slow),
+        (True, "none"), (True, "dots"), (False, "full"),
+        *(pytest.param(*how, marks=pytest.mark.slow)
+          for how in [(True, "full"), (False, "dots")]),
     ],
 )  # fmt: skip
 def test_scan_and_remat_change_nothing(scan, remat):
@@ -137,13 +138,13 @@ def test_drop_path_rises_linearly_over_the_depth():
     block adds to a row tells which of them were kept, and by how much they are scaled
     up for it."""
     model, rows = small(drop_path=0.6, merge_after=0, scan=False, canvas=(8, 4)), 500
-    params = jax.tree.map(jnp.zeros_like, random_params(model))
+    params = jax.tree.map(np.zeros_like, random_params(model))
     for layer, value in (("attn", "proj"), 1.0), (("mlp", "fc2"), 10.0):
         biases = params["blocks"][layer[0]][layer[1]]
-        biases["bias"] = jnp.full_like(biases["bias"], value)
+        biases["bias"] = np.full_like(biases["bias"], value)
     args = inputs(model.config, batch=rows)
     rngs = {"dropout": jax.random.key(0)}
-    out = paint(model, params, *args, train=True, rngs=rngs)[1]
+    out = jax.device_get(paint(model, params, *args, train=True, rngs=rngs)[1])
     x = out["merged"]
     for i, rate in enumerate([0.0, 0.2, 0.4, 0.6]):
         before = out["embedded"] if i == 0 else x
@@ -260,7 +261,8 @@ def test_initial_parameters():
     """Xavier: uniform up to the root of 6 over inputs plus outputs of a product; q, k
     and v are products of their own, and a convolution has nine inputs for each."""
     c = SMALL
-    found = named_leaves(init_params(small(), jax.random.key(0)))
+    drawn = jax.jit(init_params, static_argnums=0)(small(), jax.random.key(0))
+    found = named_leaves(drawn)
     fans = {
         "patch_embed": 3 * c.patch**2 + c.width,
         "blocks/attn/qkv": 2 * c.width,
