@@ -27,14 +27,17 @@ def run(args: argparse.Namespace) -> None:
     # Imported late: only the commands about data need what reads data sets.
     from PIL import Image
 
+    from seggpt_jax.train import with_geometry
     from seggpt_jax.training.batch_sheet import draw_batch
+    from seggpt_jax.training.settings import read_settings
 
     out = paths.locate(args.out)
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: give a name that ends in .png")
     if not args.config:
         raise ValueError("give --config: the file of a config")
-    sheet = draw_batch(config_args.read(args), args.step, args.rows)
+    settings, _ = with_geometry(read_settings(config_args.read(args)))
+    sheet = draw_batch(settings, args.step, args.rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(out) as new:
         Image.fromarray(sheet).save(new, "png")
