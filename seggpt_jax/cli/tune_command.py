@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import logging
 
 from seggpt_jax.cli import talk
@@ -38,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--steps", type=int, default=400, help="of tuning (default: %(default)s)")
     add("--lr", type=float, default=0.1, help="learning rate (default: %(default)s)")
-    add("--batch", type=int, default=4, help="queries of a step (default: 4)")
+    add("--batch", type=int, default=4,
+        help="queries of a step, rounded up to a multiple of the devices (default: 4)",
+    )  # fmt: skip
     add("--seed", type=int, default=0, help="picks the example it starts from")
 
 
@@ -55,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
     if not args.quiet:
         logging.set_verbosity(logging.INFO)  # minutes of silence would be long
     workdir = out.with_suffix(".run")
-    how = learning(args.steps, args.batch, args.lr)
+    batch = args.batch + -args.batch % jax.device_count()  # devices share it out
+    how = learning(args.steps, batch, args.lr)
     tune(settings(args, data) | how, str(workdir))
     if not (workdir / PROMPT).exists():
         return  # stopped, and saved

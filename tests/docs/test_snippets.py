@@ -30,7 +30,7 @@ MODELS = re.compile(r"BAAI/seggpt-vit-large|weights/vitl|runs/mini")
 REASON = re.compile(r" *<!-- not run: (.+) -->\n")
 OPEN = re.compile(r"( *)```(\w+)\n")
 SLOW = {"models.md", "prompts.md", "pytorch.md", "tune.md", "video.md"}
-MORE = {"tune": ("--batch", "8", "--steps", "4")}  # for eight devices, and quick
+MORE = {"tune": ("--steps", "4")}  # to be quick
 OTHERS = ("pip install", "cd ")  # of the shell; what else there is must not be run
 
 
