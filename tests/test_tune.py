@@ -353,6 +353,8 @@ def test_files_that_are_refused(finished, tmp_path):
         prompts = content.prompts._replace(**change)
         save_prompts(path, content._replace(prompts=prompts))
         refused(ValueError, f"is damaged: .*{message}")
+    save_prompts(path, content._replace(names={"cat": "cat"}))
+    refused(ValueError, "is damaged: the label 'cat' of a name is no whole number")
     for part in ("names", "model", "weights", "about"):
         save_prompts(path, content._replace(**{part: [3]}))
         refused(ValueError, f"is damaged: {part} holds no names and values")

@@ -123,6 +123,7 @@ class SegGPTConfig:
         for name in _COUNTS:
             value = getattr(self, name)
             require(value >= 1, f"model.{name}", value, "at least 1")
+            require(value < 2**16, f"model.{name}", value, "below 65536")
         set_("canvas", tuple(self.canvas))
         set_("taps", tuple(self.taps) or quarters(self.depth))
         choices = {"dtype": ("float32", "bfloat16"), "attention": CHOICES}

@@ -42,7 +42,7 @@ def attempt(rng: np.random.Generator, folder: Path, started: dict[str, Any]) -> 
     layout = str(rng.choice(["official", "hf"]))
     state = dict(started[layout])
     same = True
-    if rng.random() < 0.4 and form is not _release:
+    if rng.random() < 0.4 and form not in (_release, _odd_release):
         state, same = _changed(rng, state)
     path, safe = form(rng, folder, state, layout, started["params"])
     if rng.random() < 0.4:

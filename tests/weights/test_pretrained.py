@@ -309,6 +309,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     "settings, said",
     [
         ({"heads": 0}, "config.json: setting model.heads = 0: must be at least 1"),
+        ({"pos_grid": 10**30}, "model.pos_grid = 10+: must be below 65536"),
         ({"canvas": "big"}, "config.json: setting model.canvas = 'big': must be tuple"),
         ({"taps": [1.5]}, r"config.json: setting model.taps = \(1.5,\): must be"),
         ({"patch": None}, "config.json: setting model.patch = None: must be int"),
