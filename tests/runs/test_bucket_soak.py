@@ -5,6 +5,7 @@ SEGGPT_SOAK_KILLS is the number of kills, by default few.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -35,7 +36,7 @@ app.run(main.main, flags_parser=main.parse_flags)
 """
 TRAIN = [
     f"--config=tests/tiny.py:steps={STEPS},first=3,evals=True", "--config.eval_every=4",
-    "--config.keep=2",
+    "--config.keep=2", "--config.evals.heldout.episodes=40",
 ]  # fmt: skip
 # What is written when a life ends, and which of these writes, in turn: while training,
 # and while scoring.
@@ -45,10 +46,8 @@ TRAINING = [
     (r"pictures/", 1), (r"tensorboard/", 2), (r"delete:checkpoints/", 2),
     (r"checkpoints/\d+/meta/", 1), (r"checkpoints/", 25),
 ]  # fmt: skip
-SCORING = [
-    (r"results/.*/cases\.jsonl", 3), (r"results/[^/]*\.json", 1),
-    (r"metrics\.jsonl", 1),
-]  # fmt: skip
+CASES = r"results/.*/cases\.jsonl", 3
+SCORED = [(r"results/[^/]*\.json", 1), (r"metrics\.jsonl", 1)]
 
 
 class Killer:
@@ -88,11 +87,10 @@ class Killer:
         assert self.process.returncode in (0, -signal.SIGKILL), said
         return self.process.returncode != 0
 
-    def through(self, arguments, places, kills: int) -> None:
-        """Runs the program to its end, through so many kills."""
-        for number in range(kills):
-            turn, at = divmod(number, len(places))
-            assert self.live(arguments, *places[at], before=bool(turn + at & 1))
+    def through(self, arguments, places) -> None:
+        """Runs the program to its end, through a kill at each place."""
+        for number, place in enumerate(places):
+            assert self.live(arguments, *place, before=bool(number & 1)), place
         assert not self.live(arguments)
 
 
@@ -113,8 +111,10 @@ def test_killed_runs_in_a_bucket_end_as_on_a_disk(bucket, tmp_path, monkeypatch)
     workdir, disk = f"{bucket}/run", tmp_path / "run"
     killer = Killer(monkeypatch)
     assert not killer.live([*TRAIN, f"--workdir={disk}"])
-    scored = KILLS // 3
-    killer.through([*TRAIN, f"--workdir={workdir}"], TRAINING, KILLS - scored)
+    count = KILLS // 3
+    scoring = [CASES] * max(1, count - len(SCORED)) + SCORED
+    training = itertools.islice(itertools.cycle(TRAINING), KILLS - count)
+    killer.through([*TRAIN, f"--workdir={workdir}"], training)
     train = locate(workdir)
     tiny.assert_same_run(disk, train)
     assert written(train) == written(disk)
@@ -128,7 +128,7 @@ def test_killed_runs_in_a_bucket_end_as_on_a_disk(bucket, tmp_path, monkeypatch)
     evaluate = [*TRAIN, "--config.mode=evaluate", f"--config.checkpoint={workdir}"]
     ends = f"{bucket}/scores", tmp_path / "scores"
     assert not killer.live([*evaluate, f"--workdir={ends[1]}"])
-    killer.through([*evaluate, f"--workdir={ends[0]}"], SCORING, scored)
+    killer.through([*evaluate, f"--workdir={ends[0]}"], scoring[:count])
     assert written(locate(ends[0])) == written(ends[1])
     name = "results/heldout.json"
     found = [(locate(end) / name).read_text() for end in ends]
