@@ -9,6 +9,7 @@
 docs/serve.md says more.
 """
 
+import argparse
 from collections.abc import Iterator
 
 import cvat_sdk.auto_annotation as cvataa
@@ -48,7 +49,8 @@ class Function:
         self._split = split
         given = prompt_args.read(prompt.split(";"))
         named = read_names(names) if names else {}
-        prompt_args.show(self._predictor, given, kind, named)
+        quiet = argparse.Namespace(quiet=True)
+        prompt_args.show(quiet, self._predictor, given, kind, named)
         found = self._predictor
         self._categories = categories(found.palette, found.kind, found.names | named)
         used = dict.fromkeys(self._categories.ids.values())

@@ -299,7 +299,7 @@ def test_a_video_file_is_decoded_as_it_goes(tmp_path):
     frames = [picture(32, 48, seed=1)] * 5
     path = tmp_path / "x.mp4"
     write_clip(path, frames)
-    assert video.probe(path) == (5, 5)
+    assert video.probe(path) == (5, 5, True)
     results = list(Predictor(SMALL, PARAMS).track(path, label_map(h=32, w=48)))
     assert [result.time for result in results] == [0, 0.2, 0.4, 0.6, 0.8]
     assert {r.segments.shape for r in results} == {(32, 48)}

@@ -174,10 +174,11 @@ def test_the_config_file(value, capsys):
 
 
 def test_the_argument_of_a_config_is_its_own(monkeypatch, capsys):
-    def parse(argv):
-        raise ValueError("is parsed")
+    class Parsed(main.flags.FlagValues):
+        def __call__(self, argv, known_only=False):
+            raise ValueError("is parsed")
 
-    monkeypatch.setattr(main.flags, "FLAGS", parse)
+    monkeypatch.setattr(main.flags, "FLAGS", Parsed())
     for value in ELSEWHERE:
         with pytest.raises(SystemExit):
             main.parse_flags(["main", f"--config={REPOSITORY}/configs/vitl.py:{value}"])

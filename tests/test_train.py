@@ -269,10 +269,10 @@ def test_a_run_goes_on_with_other_settings_only_where_they_change_no_result(tmp_
 def test_non_finite_start_stops_at_the_first_step(tmp_path):
     model = build.build_model(tiny.config().model)
     params = random_params(model)
-    params["mask_token"] = np.full_like(params["mask_token"], np.nan)
+    params["mask_token"] = np.full_like(params["mask_token"], 3e38)
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
     config = tiny.config(init_from=str(tmp_path / "release"), save_every=1)
-    with pytest.raises(NonFinite, match="step 1: loss nan"):
+    with pytest.raises(NonFinite, match="step 1: loss (nan|inf)"):
         train(config, str(tmp_path / "run"))
     assert not steps(tmp_path / "run")
 

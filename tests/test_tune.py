@@ -409,7 +409,7 @@ def test_the_command_tunes_and_segments(tmp_path, monkeypatch, capsys, model):
     argv = ["tune", "--model", model, "--data", "pets", "--classes", "cat",
             "--steps", "2", "--out", "cat.safetensors"]  # fmt: skip
     status, said = run(*argv)
-    assert status == 0 and "--prompt cat.safetensors" in said.out, said.err
+    assert status == 0 and "wrote cat.safetensors" in said.out, said.err
     assert load_prompts("cat.safetensors", SIZE).names == {2: "cat"}
     assert json.loads((tmp_path / "cat.run/scores.json").read_text())["images"] == 1
     argv = ["segment", "--model", model, "pets/4.png", "--as", "segments", "--out", "o"]

@@ -45,7 +45,7 @@ def test_a_batch_is_shown(run, tmp_path):
     [
         (["--step=99999"], "setting --step = 99999: must be in [0, "),
         (["--config.sead=1"], "unknown setting 'sead'. Did you mean"),
-        (["--config.seed=x"], "flag --config.seed=x: invalid literal for int()"),
+        (["--config.seed=x"], "flag --config.seed=x: must be a whole number"),
         (["--config.loader.batch_size=4"], "setting --rows = 8: must be in [1, 4]"),
         (
             ["--config=configs/vitk.py"],

@@ -182,7 +182,7 @@ def test_a_workdir_belongs_to_its_config(bucket):
     assert not locate(bucket).files()
     prepare_workdir(folder, '{"a": 1}')
     check_workdir(folder, '{"a": 1}')
-    with pytest.raises(ValueError, match=f"workdir {folder} holds a run of another"):
+    with pytest.raises(ValueError, match=f"{folder} holds a run of another"):
         check_workdir(folder, '{"a": 2}')
     assert locate(folder).files() == ["config.json"]
 

@@ -146,7 +146,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(
     assert status[1 - killed] != 0, said
     status, said = launch(run, cache, 2)
     assert status == [0, 0], said
-    assert "resumed at step 2" in said[0]
+    assert "resumed at step" in said[0]
     assert_close(alone, run)
 
 
