@@ -79,6 +79,14 @@ def alone(folder):
 
 
 @pytest.fixture(scope="module")
+def alone_in_stages(folder):
+    run = folder / "alone-in-stages"
+    (status,), (said,) = launch(run, folder / "cache-alone", 1, command=STAGES)
+    assert status == 0, said
+    return run
+
+
+@pytest.fixture(scope="module")
 def stopped(folder):
     """A run of two processes after a SIGTERM to the second."""
     run = folder / "stopped"
@@ -117,16 +125,14 @@ def test_a_stopped_run_of_two_processes_is_the_run_of_one(alone, finished):
 
 
 @pytest.mark.slow
-def test_four_processes_with_a_sharded_model_train_as_one(tmp_path):
+def test_four_processes_with_a_sharded_model_train_as_one(alone_in_stages, tmp_path):
     """Two stages, too."""
-    (status,), (text,) = launch(tmp_path / "one", tmp_path / "cache", 1, command=STAGES)
-    assert status == 0, text
     mesh = "--config.mesh.fsdp=2", "--config.mesh.tensor=2"
     status, said = launch(
         tmp_path / "run", tmp_path / "cache", 4, *mesh, command=STAGES
     )
     assert status == [0] * 4, said
-    assert_close(tmp_path / "one", tmp_path / "run")
+    assert_close(alone_in_stages, tmp_path / "run")
     assert " M parameters" in said[0]
     assert not any(" M parameters" in text for text in said[1:])
 
@@ -134,20 +140,21 @@ def test_four_processes_with_a_sharded_model_train_as_one(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_all_and_the_run_goes_on(
-    alone, stopped, tmp_path, killed
+    alone_in_stages, tmp_path, killed
 ):
-    # The programs are there; a cache of its own, in case the kill tears an entry.
-    run = tmp_path / "run"
-    cache = shutil.copytree(stopped.parent / "cache", tmp_path / "cache")
+    # Batches are made ahead. While the step of the second stage compiles, the
+    # checkpoint before it is finished: so the cache of programs is an empty one.
+    run, cache = tmp_path / "run", tmp_path / "cache"
     began = time.monotonic()
-    status, said = launch(run, cache, 2, send=(killed, int(signal.SIGKILL), 4))
+    send = (killed, int(signal.SIGKILL), 4)
+    status, said = launch(run, cache, 2, send=send, command=STAGES)
     assert time.monotonic() - began < 120
     assert status[killed] == -signal.SIGKILL
     assert status[1 - killed] != 0, said
-    status, said = launch(run, cache, 2)
+    status, said = launch(run, cache, 2, command=STAGES)
     assert status == [0, 0], said
-    assert "resumed at step" in said[0]
-    assert_close(alone, run)
+    assert "resumed at step 2" in said[0]
+    assert_close(alone_in_stages, run)
 
 
 def test_wrong_input_is_one_error_everywhere(tmp_path):
