@@ -1,5 +1,6 @@
 """Which mask belongs to which image, and which images are held out."""
 
+import collections
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,26 +66,21 @@ def splits_of(names: Sequence[str], shown: Mapping[str, Sequence[int]]) -> list[
         for label in shown[name] or (None,):
             members.setdefault(label, []).append(name)
     held: set[str] = set()
+    counts: collections.Counter[int | None] = collections.Counter()  # of the held out
     rarest = sorted(members.items(), key=lambda x: (len(x[1]), str(x[0])))
     for label, own in rarest:
         wanted = max(2 if len(own) >= _LEAST else 1, round(len(own) / _EVERY))
         if len(own) < (_EVERY if label is None else 2):
             continue
-        taken = sum(name in held for name in own)
-        free = [n for n in own if n not in held and not _half(members, held, shown[n])]
-        more = min(max(0, wanted - taken), len(free))
-        held |= {free[(2 * k + 1) * len(free) // (2 * more)] for k in range(more)}
+        # Half of a class at most is held out.
+        full = {c for c, has in members.items() if 2 * (1 + counts[c]) > len(has)}
+        free = [n for n in own if n not in held and full.isdisjoint(shown[n])]
+        more = min(max(0, wanted - counts[label]), len(free))
+        for k in range(more):
+            name = free[(2 * k + 1) * len(free) // (2 * more)]
+            held.add(name)
+            counts.update(shown[name] or (None,))
     return ["val" if name in held else "train" for name in names]
-
-
-def _half(
-    members: Mapping[int | None, list[str]], held: set[str], labels: Sequence[int]
-) -> bool:
-    """Whether half of the images of one of the labels are held out already."""
-    return any(
-        2 * (1 + sum(name in held for name in members[label])) > len(members[label])
-        for label in labels
-    )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
