@@ -17,6 +17,7 @@ from seggpt_jax.data.sources.indexed import (
     INDEX,
     INDEX_COLUMNS,
     class_table,
+    read_table,
 )
 from seggpt_jax.indexing.pairs import pair, splits_of
 from seggpt_jax.indexing.read import Failed, Found, Row, Show, read_coco, read_masks
@@ -98,7 +99,8 @@ def _common(images: Path, masks: Path) -> Path:
 
 
 def _older_rows(root: Path, split: str) -> list[list[str]]:
-    """The rows of the index that is there. Raises ValueError where it would be lost."""
+    """The rows of the index that is there. Raises ValueError where it would be lost, or
+    is no such table."""
     path = root / INDEX
     if not path.exists():
         return []
@@ -107,8 +109,7 @@ def _older_rows(root: Path, split: str) -> list[list[str]]:
             f"{path} is there: remove it to make it anew ({CLASSES} may stay, for its "
             "names), or add images to it with --split NAME"
         )
-    _, *lines = path.read_text(encoding="utf-8-sig").splitlines()
-    rows = [line.split("\t") for line in lines if line]
+    rows = [fields for _, fields in read_table(path, INDEX_COLUMNS)]
     if any(row[0] == split for row in rows):
         raise ValueError(f"{path} has a split {split!r}: remove its rows first")
     return rows

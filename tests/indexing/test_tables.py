@@ -164,6 +164,10 @@ def test_splits_are_added_and_never_replaced(tmp_path):
     assert made.splits == {"train": 4, "val": 4}
     assert sum(count for *_, count in made.classes) == 16
     assert len(read(tmp_path, "train")) == len(read(tmp_path, "val")) == 4
+    with (tmp_path / "index.tsv").open("a") as file:
+        file.write("test\tphotos/0.png\n")
+    with pytest.raises(ValueError, match="index.tsv line 10: 2 fields instead of 6"):
+        index(tmp_path, split="other")
 
 
 def test_what_does_not_fit_is_named_and_left_out(tmp_path):

@@ -67,7 +67,7 @@ class Indexed(Layout):
     @classmethod
     def splits_in(cls, root: Path) -> tuple[str, ...]:
         """The splits of index.tsv, in order of appearance."""
-        rows = _read_table(root / INDEX, INDEX_COLUMNS)
+        rows = read_table(root / INDEX, INDEX_COLUMNS)
         return tuple(dict.fromkeys(fields[0] for _, fields in rows))
 
     def records(self, root: Path, split: str) -> Listing:
@@ -139,7 +139,7 @@ def class_table(root: str | os.PathLike[str]) -> dict[int, str]:
     """Class id -> name, as in classes.tsv of a folder."""
     path = locate(root) / CLASSES
     names: dict[int, str] = {}
-    for line, (text, name, _) in _read_table(path, CLASSES_COLUMNS):
+    for line, (text, name, _) in read_table(path, CLASSES_COLUMNS):
         class_id = _integer(text, f"{path} line {line}: id")
         if class_id > MAX_VALUE:
             raise ValueError(
@@ -199,10 +199,11 @@ def _need(path: AnyPath) -> AnyPath:
     return path
 
 
-def _read_table(
+def read_table(
     path: AnyPath, columns: tuple[str, ...]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, fields) of a tab-separated table with these columns."""
+    """Yields (line number, fields) of a tab-separated table with these columns. Raises
+    ValueError that names the line."""
     try:
         with _need(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -247,7 +248,7 @@ def _read_index(
     # A large index repeats few texts: each text is parsed once.
     known = {str(i): i for i in labels}
     sizes: dict[tuple[str, str], tuple[int, int]] = {}
-    for line, (row_split, image, mask, width, height, ids) in _read_table(
+    for line, (row_split, image, mask, width, height, ids) in read_table(
         path, INDEX_COLUMNS
     ):
         found.add(row_split)
