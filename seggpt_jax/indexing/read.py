@@ -246,21 +246,23 @@ def _painted(
     table = np.array([_BLACK, *colors], np.int64)
     names = {k: "#{:02x}{:02x}{:02x}".format(*c) for k, c in enumerate(colors, 1)}
 
+    def ids(one: _Look) -> tuple[int, ...]:
+        own = np.array([*one.colors, *((v, v, v) for v in one.values)]).reshape(-1, 3)
+        return tuple(np.setdiff1d(_place_of(own, table), BACKGROUND).tolist())
+
     def values(row: Row) -> np.ndarray:
-        one, mask = looks[row.name], read_mask(paths[row.name]).values
+        mask = read_mask(paths[row.name]).values
         if mask.ndim == 2:
             mask = np.repeat(mask[..., None], 3, -1)
-        own = np.array([*one.colors, *((v, v, v) for v in one.values)]).reshape(-1, 3)
         # Blends and noise become one of the mask's own colours, never a third class.
-        choices = np.unique([0, *_place_of(own, table)])
+        choices = np.array([BACKGROUND, *row.ids])
         found, index, _ = unique_colors(mask)
         return choices[_place_of(found, table[choices])][index].astype(np.int32)
 
-    rows = []
-    for name, one in looks.items():
-        row = Row(name, files[name][0], None, one.size, ())
-        shown = np.unique(values(row)).tolist()
-        rows.append(row._replace(ids=tuple(v for v in shown if v != BACKGROUND)))
+    rows = [
+        Row(name, files[name][0], None, one.size, ids(one))
+        for name, one in looks.items()
+    ]
     notes = [f"the masks are painted: {len(colors)} colours, each a class"]
     if blurred := [paths[name] for name, one in looks.items() if not one.exact]:
         notes.append(
