@@ -23,6 +23,7 @@ from seggpt_jax.data.decode import (
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
 
 EVERY = range(MAX_VALUE + 1)
+INEXACT = ("JPEG", "MPO")  # formats that change values
 _LOW, _HIGH = 16, 240  # values below and from which on a smooth mask is at its ends
 _MOST_BETWEEN = 0.4  # of the pixels of a smooth mask; an outline has few
 _NOISE = 0.05  # of the pixels, at most, where noise has few values
@@ -30,7 +31,6 @@ _FEW = 3  # values between the ends: a drawn mask may have as many classes
 _BLENDS = 5  # values of blends; fewer may be thin classes
 _BETWEEN = 0.8  # of the pixels between the ends, at least, are blends
 _SLOPE = 0.6  # of the pixels of a value that is a blend only, at least, are steps
-_INEXACT = ("JPEG", "MPO")
 _SMOOTH = "smooth masks are cut at half: 128 and more is inside"
 
 
@@ -62,7 +62,7 @@ def read_mask(picture: Picture, listed: Collection[int] = ()) -> Mask:
             _check_exact(image)
             turn = orientation(image)
             image.load()
-            alpha, exact = opacity(image), image.format not in _INEXACT
+            alpha, exact = opacity(image), image.format not in INEXACT
             pixels, remarks = _of_image(image, alpha)
             if image.format != "TIFF":  # Pillow has turned it
                 pixels = turned(pixels, turn)

@@ -14,17 +14,15 @@ from seggpt_jax.colors import unique_colors
 from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import check_size, naming_errors, orientation
 from seggpt_jax.data.layout import Entry, Flaw, Skipped
+from seggpt_jax.data.masks import INEXACT
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
 from seggpt_jax.data.sources.coco import CocoJson
-from seggpt_jax.pictures.images import colors_of, read_mask
+from seggpt_jax.pictures.images import FEW_COLORS, NEAR, colors_of, read_mask
 
 Failed = tuple[Path, str]
 # Wraps what is looped over, of a known length, in a bar: `show(items, total)`.
 Show = Callable[[Iterable[Any], int], Iterable[Any]]
 
-_INEXACT = ("JPEG", "MPO")
-_FEW = 32  # colours of a mask; one with more has smooth edges
-_NEAR = 96  # L1 distance of a blurred colour to the one that it stands for
 _MANY = 100  # values; so many classes are rare
 _BLACK = (0, 0, 0)
 
@@ -165,11 +163,11 @@ def _look(path: Path) -> _Look:
         return _Look(size, found, (), mask.pictured)
     colors = map(tuple, colors_of(mask.values).tolist())
     with Image.open(path) as opened:
-        if opened.format in _INEXACT:
+        if opened.format in INEXACT:
             raise BadRecord(
                 f"{path} is painted in colours, which a JPEG blurs: save masks as PNG"
             )
-    exact = len(unique_colors(mask.values)[0]) <= _FEW
+    exact = len(unique_colors(mask.values)[0]) <= FEW_COLORS
     return _Look(size, (), tuple(colors), True, exact)
 
 
@@ -280,7 +278,7 @@ def _palette(looks: Iterable[_Look]) -> list[tuple[int, ...]]:
         counts.update((value, value, value) for value in one.values)
         for color in one.colors:
             known = () if one.exact else (_BLACK, *counts)
-            near = [c for c in known if _apart(c, color) <= _NEAR]
+            near = [c for c in known if _apart(c, color) <= NEAR]
             counts[near[0] if near else color] += 1
     del counts[_BLACK]
     return [color for color, _ in counts.most_common()]

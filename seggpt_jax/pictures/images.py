@@ -15,9 +15,9 @@ from seggpt_jax.data.masks import Mask
 
 logger = logging.getLogger(__name__)
 
+FEW_COLORS = 32  # a target with more was resized, or is a JPEG
+NEAR = 96  # L1 distance within which a painted colour is a label's, as JPEGs need
 _REMEDY = "replace it, or save it anew as PNG"
-_FEW = 32  # a target with more colours was resized, or is a JPEG
-_NEAR = 96  # L1 distance within which colours of a painted target are one label's
 _ROUNDED = 6  # L1 distance to the line between two colours that their blend may have
 _LINE = 600  # pixels of an image's longer side to one of the lines in its overlay
 _RARE = 1e-3  # a colour of a smaller share of the pixels may belong to an edge
@@ -83,7 +83,7 @@ def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
     """
     found, _, counts = unique_colors(target)
     order = np.argsort(-counts, kind="stable")
-    if len(found) <= _FEW:
+    if len(found) <= FEW_COLORS:
         kept, rare = found[order], counts[order] < _RARE * counts.sum()
         kept = kept[~rare | ~_are_blends(kept, kept[~rare])]
         return kept[kept.any(-1)]
@@ -91,7 +91,7 @@ def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
     for color, count in zip(found[order].astype(np.int64), counts[order], strict=True):
         if count < _RARE * counts.sum() or len(chosen) > most:
             break
-        if np.abs(np.stack(chosen) - color).sum(-1).min() > _NEAR:
+        if np.abs(np.stack(chosen) - color).sum(-1).min() > NEAR:
             chosen.append(color)
     return np.stack(chosen)[1:].astype(np.uint8)
 

@@ -16,7 +16,6 @@ from seggpt_jax.pictures import images
 
 logger = logging.getLogger(__name__)
 
-_NEAR = 96  # L1 distance within which a painted colour is a label's, as JPEGs need
 _APART = 48  # L1 distance below which two colours of a painting are taken for one
 _SCALED = "masks of another size than their images are scaled to them"
 _DROPPED = (
@@ -133,7 +132,7 @@ def read_labels(
     remarks = [(name, remark) for remark in mask.remarks]
     if mask.values.ndim == 3:
         for color in images.colors_of(mask.values):
-            if np.abs(palette.astype(int) - color).sum(-1).min() > _NEAR:
+            if np.abs(palette.astype(int) - color).sum(-1).min() > images.NEAR:
                 raise ValueError(f"{name}: no label has the colour {color.tolist()}")
         found, index, _ = colors.unique_colors(mask.values)
         nearest = colors.decode(found[None].astype(np.float32), palette)[0]
