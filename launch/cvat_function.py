@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Iterator
 
 import cvat_sdk.auto_annotation as cvataa
-import numpy as np
 import PIL.Image
 from cvat_sdk import models
 from cvat_sdk.masks import encode_mask
@@ -23,8 +22,6 @@ from seggpt_jax.cli import prompt_args
 from seggpt_jax.results import outlines
 from seggpt_jax.results.categories import categories, read_names
 from seggpt_jax.results.objects import Object, find
-
-_SLACK = 1.0  # pixels that a polygon may be beside the mask's outline
 
 
 class Function:
@@ -84,13 +81,10 @@ class Function:
         id, score = self._categories.ids[item.label], item.score
         if context.conv_mask_to_poly:
             for outline in item.polygons:
-                points = outlines.simplify(outline, _SLACK).ravel().tolist()
+                points = outlines.simplify(outline).ravel().tolist()
                 yield cvataa.polygon(id, [float(x) for x in points], score=score)
             return
-        mask = np.zeros(size, bool)
-        rows, columns = item.mask.shape
-        mask[item.top : item.top + rows, item.left : item.left + columns] = item.mask
-        yield cvataa.mask(id, encode_mask(mask), score=score)
+        yield cvataa.mask(id, encode_mask(item.whole(size)), score=score)
 
 
 create = Function

@@ -46,6 +46,12 @@ class Object:
         found = outlines.polygons(self.mask)
         return [polygon + (self.left, self.top) for polygon in found]
 
+    def whole(self, size: tuple[int, ...]) -> np.ndarray:
+        """The mask bool `[h, w]` of an image of size (h, w)."""
+        mask, (height, width) = np.zeros(size, bool), self.mask.shape
+        mask[self.top : self.top + height, self.left : self.left + width] = self.mask
+        return mask
+
     def rle(self, size: tuple[int, int]) -> dict[str, Any]:
         """COCO's compressed run lengths, for an image of size (h, w)."""
         height, width = size

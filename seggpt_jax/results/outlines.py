@@ -86,9 +86,9 @@ def _rings(part: np.ndarray) -> list[np.ndarray]:
     return rings
 
 
-def simplify(polygon: np.ndarray, slack: float) -> np.ndarray:
+def simplify(polygon: np.ndarray, slack: float = 1.0) -> np.ndarray:
     """A polygon `[n, 2]` of fewer points, none of whose old points is farther than
-    `slack` from its lines (Douglas and Peucker, 1973). Raises ValueError without
+    `slack` pixels from its lines (Douglas and Peucker, 1973). Raises ValueError without
     OpenCV."""
     try:
         import cv2

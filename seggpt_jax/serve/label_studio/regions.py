@@ -23,7 +23,6 @@ Region = Mapping[str, Any]
 
 _DRAWN = ("brushlabels", "polygonlabels")  # the mask itself; a box only says where
 _SPECK = 2e-4  # of an image's pixels: a smaller part gets no box and no polygon
-_SLACK = 1.0  # pixels that a polygon may be beside the mask's outline
 
 
 def names_of(
@@ -115,13 +114,10 @@ def _region(item: Object, size: tuple[int, ...], interface: Interface) -> dict:
     scale = 100 / np.array([width, height])
     value: dict[str, Any] = {control.form: [name]}
     if control.form == "brushlabels":
-        mask = np.zeros(size, bool)
-        rows, columns = item.mask.shape
-        mask[item.top : item.top + rows, item.left : item.left + columns] = item.mask
-        value |= {"format": "rle", "rle": brush.encode(mask)}
+        value |= {"format": "rle", "rle": brush.encode(item.whole(size))}
     elif control.form == "polygonlabels":
         largest = max(item.polygons, key=len)
-        points = outlines.simplify(largest, _SLACK) * scale
+        points = outlines.simplify(largest) * scale
         value |= {"points": points.round(4).tolist(), "closed": True}
     else:
         left, top, columns, rows = item.box
