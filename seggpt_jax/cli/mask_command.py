@@ -3,7 +3,7 @@
 import argparse
 
 from seggpt_jax.cli import inputs
-from seggpt_jax.pictures.images import mask_png
+from seggpt_jax.pictures.images import label_png
 from seggpt_jax.prompts import clicks
 from seggpt_jax.runs import paths, staging
 
@@ -32,5 +32,5 @@ def run(args: argparse.Namespace) -> None:
     made = clicks.example(args.image, box, points, args.scribble, args.bits)
     out.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(out) as temporary:
-        temporary.write_bytes(mask_png(made.target))
+        temporary.write_bytes(label_png(made.target))
     print(f"{out}: {made.target.mean():.1%} of the image; --prompt {args.image}:{out}")

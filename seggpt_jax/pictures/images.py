@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.colors import spread_palette, unique_colors, with_black
+from seggpt_jax.colors import by_label, spread_palette, unique_colors, with_black
 from seggpt_jax.data import decode, masks
 from seggpt_jax.data.decode import File, Picture, Upright
 from seggpt_jax.data.masks import Mask
@@ -146,10 +146,12 @@ def _edges(colors: np.ndarray) -> np.ndarray:
     return near
 
 
-def mask_png(mask: np.ndarray) -> bytes:
-    """A mask bool `[h, w]` as a PNG of labels 0 and 1, in the first colour."""
-    file, palette = io.BytesIO(), with_black(spread_palette(1)).tolist()
-    save_labels(file, mask, dict(enumerate(map(tuple, palette))))
+def label_png(segments: np.ndarray) -> bytes:
+    """Labels `[h, w]`, or a mask of bool, as a PNG in colours far apart, by
+    `save_labels`."""
+    palette = with_black(spread_palette(max(1, int(segments.max()))))
+    file = io.BytesIO()
+    save_labels(file, segments, by_label(np.arange(len(palette)), palette))
     return file.getvalue()
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, Json, PositiveInt
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from seggpt_jax.pictures.images import mask_png
+from seggpt_jax.pictures.images import label_png
 from seggpt_jax.results import coco
 from seggpt_jax.results.forms import FORMS, Shown, as_json
 from seggpt_jax.serve.service import Example, Known, Service
@@ -192,7 +192,7 @@ async def mask(
     if scribble is not None:
         uploads.append(await _upload(scribble, "scribble"))
     made = await service.mask(uploads, box, points or [])
-    return Response(await run_in_threadpool(mask_png, made), media_type=_PNG)
+    return Response(await run_in_threadpool(label_png, made), media_type=_PNG)
 
 
 async def _known(

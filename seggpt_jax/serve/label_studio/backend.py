@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,8 @@ import numpy as np
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
-from seggpt_jax.colors import spread_palette, with_black
 from seggpt_jax.config import shorten
-from seggpt_jax.pictures.images import save_labels
+from seggpt_jax.pictures.images import label_png
 from seggpt_jax.serve.label_studio import regions
 from seggpt_jax.serve.label_studio.interface import Interface
 from seggpt_jax.serve.label_studio.media import Media
@@ -171,7 +169,7 @@ class Backend:
                 logger.warning("%s", faults[-1])
                 continue
             images.append(upload)
-            masks.append((f"annotation {number}", _png(drawn)))
+            masks.append((f"annotation {number}", label_png(drawn)))
         if not images:
             raise ValueError(shorten(faults, 3))
         names = {label: name for name, label in interface.labels.items()}
@@ -180,13 +178,6 @@ class Backend:
     def _pixels(self, upload: Upload) -> np.ndarray:
         (picture,) = open_pictures([upload], self._service.limits.megapixels)
         return self._service.predictor.read_image(picture, upload[0])
-
-
-def _png(segments: np.ndarray) -> bytes:
-    file, most = io.BytesIO(), int(segments.max())
-    colors = with_black(spread_palette(max(1, most))).tolist()
-    save_labels(file, segments, dict(enumerate(map(tuple, colors))))
-    return file.getvalue()
 
 
 def _sentence(error: ValueError | HTTPException) -> str:
