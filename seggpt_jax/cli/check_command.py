@@ -21,20 +21,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_args.add_arguments(parser, "instead of a TYPE: all data sets of a config")
 
 
-def run(args: argparse.Namespace) -> bool:
-    """Prints what there is; whether nothing is wrong."""
+def run(args: argparse.Namespace, failed: object) -> int:
+    """Prints what there is. The status is 1 where something is wrong."""
     # Imported late: what reads data sets is only needed by commands about them.
     from seggpt_jax.data import check
 
     if args.config:
         if args.type or args.root or args.splits or args.set:
             raise ValueError("give --config, or a TYPE and --root, not both")
-        return check.run(*open_configured(config_args.read(args)))
+        return int(not check.run(*open_configured(config_args.read(args))))
     if not (args.type and args.root):
         raise ValueError("give a TYPE and --root, or --config")
     splits = config_args.listed(args.splits)
     given = args.root, splits, parse_settings(args.set)
-    return check.run(*check.open_named(args.type, *given))
+    return int(not check.run(*check.open_named(args.type, *given)))
 
 
 def open_configured(config: Any) -> tuple[Sources, Sources]:

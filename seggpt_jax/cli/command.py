@@ -1,7 +1,6 @@
 """The `seggpt` command, the same as `python -m seggpt_jax.cli`."""
 
 import argparse
-import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -37,6 +36,24 @@ from seggpt_jax.training import config_file
 from seggpt_jax.weights.convert import FORMS, convert
 from seggpt_jax.weights.names import DEFAULT, bundled
 
+# Name, module, help. A module has `add_arguments(parser)` and `run(args, failed)`: it
+# adds the files that it leaves out to `failed`, and may return an exit status.
+_COMMANDS = (
+    ("segment", segment_command, "segment images"),
+    ("video", video_command, "follow objects through a video"),
+    ("mask", mask_command, "make the mask of an example, by a box or points"),
+    ("new", new_command, "make a folder to bring your own data into"),
+    ("index", index_command, "make the tables of your images and masks"),
+    ("tune", tune_command, "learn a prompt from your images and masks"),
+    ("check", check_command, "read data sets to the last record, name faults"),
+    ("show", show_command, "draw what training sees"),
+    ("configs", configs_command, "copy the configs that come along, to be edited"),
+    ("report", report_command, "show results of evaluations as one page"),
+    ("prepare", prepare_command, "a data set as files that are fast to read"),
+    ("serve", serve_command, "serve a model over HTTP, with a page to draw on"),
+    ("demo", serve_command, "serve, and open the page"),
+)
+_OF_A_MODEL = ("segment", "video", "tune", "serve", "demo")
 _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch",
           "transformers")  # fmt: skip
 _EXTRAS = (
@@ -193,53 +210,11 @@ def make_parser() -> argparse.ArgumentParser:
         talk.add_arguments(added)
         return added
 
-    segment = command("segment", segment_command.run, "segment images")
-    model_args.add_arguments(segment)
-    segment_command.add_arguments(segment)
-
-    movie = command("video", video_command.run, "follow objects through a video")
-    model_args.add_arguments(movie)
-    video_command.add_arguments(movie)
-
-    mask = command("mask", _mask, "make the mask of an example, by a box or points")
-    mask_command.add_arguments(mask)
-
-    new = command("new", new_command.run, "make a folder to bring your own data into")
-    new_command.add_arguments(new)
-
-    tables = command(
-        "index", index_command.run, "make the tables of your images and masks"
-    )
-    index_command.add_arguments(tables)
-
-    tuned = command("tune", _tune, "learn a prompt from your images and masks")
-    model_args.add_arguments(tuned)
-    tune_command.add_arguments(tuned)
-
-    checked = command("check", _check, "read data sets to the last record, name faults")
-    check_command.add_arguments(checked)
-
-    shown = command("show", _show, "draw what training sees")
-    show_command.add_arguments(shown)
-
-    copied = command(
-        "configs", _configs, "copy the configs that come along, to be edited"
-    )
-    configs_command.add_arguments(copied)
-
-    reported = command("report", _report, "show results of evaluations as one page")
-    report_command.add_arguments(reported)
-
-    prepared = command("prepare", _prepare, "a data set as files that are fast to read")
-    prepare_command.add_arguments(prepared)
-
-    for name, run, help in (
-        ("serve", _serve, "serve a model over HTTP, with a page to draw on"),
-        ("demo", _demo, "serve, and open the page"),
-    ):
-        served = command(name, run, help)
-        model_args.add_arguments(served)
-        serve_command.add_arguments(served)
+    for name, module, help in _COMMANDS:
+        added = command(name, module.run, help)
+        if name in _OF_A_MODEL:
+            model_args.add_arguments(added)
+        module.add_arguments(added)
 
     weights = command("convert", _convert, "write weights in another form")
     weights.add_argument(
@@ -257,55 +232,15 @@ def make_parser() -> argparse.ArgumentParser:
         "--license", default="", metavar="ID", help="for --to hub-folder, as apache-2.0"
     )
 
-    command("models", _models, "list bundled, cached and known models")
+    command("models", models_command.run, "list bundled, cached and known models")
     command("doctor", _doctor, "say what is installed, and whether it works")
     return parser
-
-
-def _mask(args, failed: list[inputs.Failed]) -> None:
-    mask_command.run(args)
-
-
-def _tune(args, failed: list[inputs.Failed]) -> None:
-    tune_command.run(args)
-
-
-def _check(args, failed: list[inputs.Failed]) -> int:
-    return 0 if check_command.run(args) else 1
-
-
-def _show(args, failed: list[inputs.Failed]) -> None:
-    show_command.run(args)
-
-
-def _configs(args, failed: list[inputs.Failed]) -> None:
-    configs_command.run(args)
-
-
-def _prepare(args, failed: list[inputs.Failed]) -> None:
-    prepare_command.run(args)
-
-
-def _report(args, failed: list[inputs.Failed]) -> None:
-    report_command.run(args)
-
-
-def _serve(args, failed: list[inputs.Failed]) -> None:
-    serve_command.run(args, functools.partial(model_args.load, args), browser=False)
-
-
-def _demo(args, failed: list[inputs.Failed]) -> None:
-    serve_command.run(args, functools.partial(model_args.load, args), browser=True)
 
 
 def _convert(args, failed: list[inputs.Failed]) -> None:
     talk.say(args, f"reading {args.input}")
     for line in convert(args.input, args.output, args.to, args.raw, args.license):
         print(line, flush=True)
-
-
-def _models(args, failed: list[inputs.Failed]) -> None:
-    models_command.run()
 
 
 def _doctor(args, failed: list[inputs.Failed]) -> None:

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", help="they go to DIR/configs")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Copies the configs, and says how they are used."""
     target = Path(args.dir) / config_file.FOLDER
     if target.exists():

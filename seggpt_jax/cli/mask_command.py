@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="FILE.png", help="the mask")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Writes the mask, and says how much of the image it is."""
     out = paths.locate(args.out)
     if out.suffix.lower() != ".png":

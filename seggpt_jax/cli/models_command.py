@@ -1,5 +1,6 @@
 """What `seggpt models` prints: the models there are, and what they are good for."""
 
+import argparse
 from pathlib import Path
 
 from seggpt_jax.trees import table
@@ -10,7 +11,7 @@ _HEADINGS = ("model", "size", "licence", "where", "good for")
 _UNKNOWN = Known(0, "see its card", "")
 
 
-def run() -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Prints bundled models, those in the hub's cache, and known ones to fetch."""
     cached = hub.cached()
     rows = [_row(name, _bytes(path), "bundled") for name, path in bundled().items()]

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of its pipeline (default: %(default)s)")  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Writes OUT/NAME/1.0.0, or goes on with it."""
     # Imported late: only this command needs what writes the files.
     from seggpt_jax.data.prepared import read_manifest, require_array_record

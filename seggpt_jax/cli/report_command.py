@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Writes the page, and says where it is."""
     folders = [locate(name) for name in args.workdirs]
     for folder in folders:

@@ -5,12 +5,11 @@ import importlib.util
 import os
 import threading
 import webbrowser
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from seggpt_jax.cli import talk
+from seggpt_jax.cli import model_args, talk
 from seggpt_jax.inference import Predictor
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart")
@@ -54,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) -> None:
-    """Serves until a signal. browser: opens the page in one."""
+def run(args: argparse.Namespace, failed: object) -> None:
+    """Serves until a signal; `demo` opens the page in a browser."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
@@ -82,13 +81,13 @@ def run(args: argparse.Namespace, load: Callable[[], Predictor], browser: bool) 
     with bind(args.host, args.port) as taken:
         host, port = taken.getsockname()[:2]
         share_memory()
-        predictor = load()
+        predictor = model_args.load(args)
         talk.say(args, "compiling, so that the first request does not wait")
         _warm(predictor)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         taken.listen()  # whoever comes from here on is answered
         print(f"{url} (stop: Ctrl-C)", flush=True)
-        if browser:
+        if args.command == "demo":
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         app = make_app(
             predictor, predictor.model_name, limits, args.token, label_studio

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: 8)")  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Writes the sheet.
 
     Prompt and query stand beside their targets, in the colours of that step. Hidden

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="picks the example it starts from")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, failed: object) -> None:
     """Tunes a prompt, or goes on with it; prints where it is."""
     # Imported late: only this command needs the training code.
     from seggpt_jax.tune import PROMPT, learning, tune
