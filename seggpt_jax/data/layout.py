@@ -193,9 +193,13 @@ def pictures(folder: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def pair_up(
-    images: Mapping[str, Path], masks: Mapping[str, Path], root: Path
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    root: Path,
+    listed: bool = False,
 ) -> Iterator[Entry | Skipped]:
-    """A record for each name that both have; `Skipped` for those that only one has."""
+    """A record for each name that both have; `Skipped` for those that only one has.
+    listed: as of `Skipped`."""
     if not images.keys() & masks.keys():
         raise ValueError(
             f"{root}: no image has a mask. Images: {shorten(images, 3)}. Masks: "
@@ -203,9 +207,9 @@ def pair_up(
         )
     for name in sorted(images.keys() | masks.keys()):
         if name not in masks:
-            yield Skipped(name, "has no mask")
+            yield Skipped(name, "has no mask", listed=listed)
         elif name not in images:
-            yield Skipped(name, "has no image")
+            yield Skipped(name, "has no image", listed=listed)
         else:
             yield Entry(name, relative(images[name], root), relative(masks[name], root))
 

@@ -53,10 +53,7 @@ class Voc(Layout):
         found = {name: path for name, path in found.items() if name in chosen}
 
         def entries() -> Iterator[Entry | Skipped]:
-            for entry in pair_up(found, chosen, root):
-                if split == "val" and isinstance(entry, Skipped):
-                    entry = entry._replace(listed=True)
-                yield entry
+            yield from pair_up(found, chosen, root, listed=split == "val")
             if split == "val":
                 for name in sorted(held_out - chosen.keys()):
                     yield Skipped(name, "has no mask", listed=True)
