@@ -5,6 +5,8 @@ absurd. A wrong value costs its own object or image only, and is named.
 """
 
 import collections
+import dataclasses
+import functools
 import json
 import posixpath
 import re
@@ -47,7 +49,8 @@ class Note(NamedTuple):
     row: Row
 
 
-class CocoFile(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class CocoFile:
     """names: category id -> name. images: in the order of their ids. notes: image id ->
     its annotations. found: what is wrong so far."""
 
@@ -56,6 +59,7 @@ class CocoFile(NamedTuple):
     notes: dict[Id, list[Note]]
     found: Found
 
+    @functools.cached_property
     def images_of(self) -> dict[int, list[Id]]:
         """Category id -> the images with an annotation of it, in order."""
         found: dict[int, list[Id]] = {}

@@ -49,14 +49,13 @@ class Lvis92i(Lvis):
             raise ValueError(f"shots: {self.shots!r} must be at least 1")
 
     def categories(self, coco: CocoFile) -> list[int]:
-        images = coco.images_of()
-        enough = sorted(c for c, shown in images.items() if len(shown) > self.shots)
+        shown = coco.images_of
+        enough = sorted(c for c, images in shown.items() if len(images) > self.shots)
         return enough[self.fold :: FOLDS][: len(enough) // FOLDS]
 
     def choose(self, coco: CocoFile) -> Iterator[tuple[Id, Sequence[Note], str]]:
-        images = coco.images_of()
         for category in self.categories(coco):
-            for image_id in images[category]:
+            for image_id in coco.images_of[category]:
                 # One of unknown category may be of this one.
                 own = [
                     note
