@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 from pycocotools import mask as rle
 
-from seggpt_jax.data.decode import check_size, naming_errors
+from seggpt_jax.data.decode import check_size, naming_errors, orientation
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -180,7 +180,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     """(h, w) of a picture, from its header. Raises `BadRecord`."""
     with naming_errors(str(path)), Image.open(path) as picture:
         check_size(picture)
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+        if orientation(picture) >= 5:
             raise BadRecord("is turned by its EXIF tag: give its width and height")
         return picture.height, picture.width
 
