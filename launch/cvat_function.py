@@ -9,7 +9,6 @@
 docs/serve.md says more.
 """
 
-import argparse
 from collections.abc import Iterator
 
 import cvat_sdk.auto_annotation as cvataa
@@ -46,8 +45,7 @@ class Function:
         self._split = split
         given = prompt_args.read(prompt.split(";"))
         named = read_names(names) if names else {}
-        quiet = argparse.Namespace(quiet=True)
-        prompt_args.show(quiet, self._predictor, given, kind, named)
+        prompt_args.show(self._predictor, given, kind, named, quiet=True)
         found = self._predictor
         self._categories = categories(found.palette, found.kind, found.names | named)
         used = dict.fromkeys(self._categories.ids.values())

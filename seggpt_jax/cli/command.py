@@ -238,7 +238,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _convert(args, failed: list[inputs.Failed]) -> None:
-    talk.say(args, f"reading {args.input}")
+    talk.say(args.quiet, f"reading {args.input}")
     for line in convert(args.input, args.output, args.to, args.raw, args.license):
         print(line, flush=True)
 

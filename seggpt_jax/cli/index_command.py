@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, failed: list[inputs.Failed]) -> None:
     named = read_names(args.names) if args.names else {}
 
     def show(items, total):
-        return talk.bar(args, unit="image")(items, total=total)
+        return talk.bar(args.quiet, unit="image")(items, total=total)
 
     made = write_tables(
         Path(args.images), Path(args.masks), args.out and Path(args.out), named,
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, failed: list[inputs.Failed]) -> None:
     print(f"wrote {made.root}/index.tsv: {sum(made.splits.values())} images, {splits}")
     print(f"wrote {made.root}/classes.tsv; edit it to rename a class:")
     print(table(("id", "name", "images"), made.classes))
-    talk.say(args, talk.listed([
+    talk.say(args.quiet, talk.listed([
         f"seggpt check indexed --root {made.root}",
         f"seggpt tune --data {made.root} --out tuned.safetensors",
     ]))  # fmt: skip

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load(args, **settings) -> Predictor:
     """The model of these options; says what it is."""
-    talk.say(args, f"loading {args.model}")
+    talk.say(args.quiet, f"loading {args.model}")
     predictor = Predictor.from_pretrained(
         args.model,
         dtype=args.dtype,
@@ -45,7 +45,7 @@ def load(args, **settings) -> Predictor:
     )
     name, device = predictor.model_name, jax.devices()[0].device_kind
     how = f"{args.dtype} on {device}"
-    talk.say(args, f"loaded {name}: {predictor.describe()}; {how}")
+    talk.say(args.quiet, f"loaded {name}: {predictor.describe()}; {how}")
     return predictor
 
 

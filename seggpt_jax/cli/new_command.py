@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
         with staging.new_file(folder / name) as new:
             new.write_text(text.replace("{name}", folder.resolve().name), "utf-8")
     print(f"wrote {', '.join(str(folder / name) for name in FILES)}")
-    talk.say(args, talk.listed([
+    talk.say(args.quiet, talk.listed([
         f"put your images and masks into {folder / 'data'}",
         f"cd {folder}", "seggpt index data/images data/masks",
     ]))  # fmt: skip

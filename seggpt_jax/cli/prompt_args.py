@@ -1,6 +1,5 @@
 """Reads the values of `--prompt`, and gives a predictor these prompts."""
 
-import argparse
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,28 +76,29 @@ def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
 
 
 def show(
-    args: argparse.Namespace,
     predictor: Predictor,
     given: Given,
     kind: str,
     names: Mapping[int, str] = MappingProxyType({}),
     classes: Sequence[str] = (),
+    *,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Sets a predictor's prompts, prints the chosen ones, and says what the labels are.
-    names, classes: as of `Predictor.set_prompts`. Returns the settings that results
-    depend on, beside the files."""
-    about = _show(args, predictor, given, kind, names, classes)
+    names, classes: as of `Predictor.set_prompts`. quiet: as of `talk`. Returns the
+    settings that results depend on, beside the files."""
+    about = _show(predictor, given, kind, names, classes, quiet)
     known = predictor.names | dict(names)
     legend = (
         " ".join(filter(None, (str(label), known.get(label), f"#{bytes(color).hex()}")))
         for label, color in predictor.palette.items()
         if label
     )
-    talk.say(args, f"labels and their colours: {', '.join(legend)}")
+    talk.say(quiet, f"labels and their colours: {', '.join(legend)}")
     return about
 
 
-def _show(args, predictor, given, kind, names, classes) -> dict[str, Any]:
+def _show(predictor, given, kind, names, classes, quiet) -> dict[str, Any]:
     about: dict[str, Any] = {}
     if classes:
         about = {"classes": list(classes), "names": dict(names)}
@@ -109,13 +109,13 @@ def _show(args, predictor, given, kind, names, classes) -> dict[str, Any]:
         return about
     count = len(given.images)
     if not given.count:
-        talk.say(args, f"encoding {count} prompt{'s' * (count > 1)}")
+        talk.say(quiet, f"encoding {count} prompt{'s' * (count > 1)}")
         predictor.set_prompts(given.images, given.masks, kind, names, classes)
         return about
-    talk.say(args, f"choosing {given.count} of {count} examples by {given.by}")
+    talk.say(quiet, f"choosing {given.count} of {count} examples by {given.by}")
     choice = predictor.search_prompts(
         given.images, given.masks, given.count, given.by, kind, names, classes,
-        talk.bar(args, unit="example"),
+        talk.bar(quiet, unit="example"),
     )  # fmt: skip
     searched: dict[str, Any] = {"by": given.by, "count": given.count}
     if choice:

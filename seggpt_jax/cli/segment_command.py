@@ -70,7 +70,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
     )
     predictor = model_args.load(args, tile=args.tile, batch_size=args.batch,
                       ensemble=args.ensemble)  # fmt: skip
-    chosen = prompt_args.show(args, predictor, given, args.kind, named, wanted)
+    chosen = prompt_args.show(
+        predictor, given, args.kind, named, wanted, quiet=args.quiet
+    )
     labels, kind, named = predictor.palette, predictor.kind, predictor.names | named
     if truth:
         classes = categories_of(truth.categories, args.coco, labels, kind, named)
@@ -100,8 +102,8 @@ def run(args, failed: list[inputs.Failed]) -> None:
 
     skipped = len(found) - len(folder.todo)
     if skipped:
-        talk.say(args, f"{skipped} of {len(found)} images are finished already")
-    bar = talk.bar(args, total=len(found), initial=skipped, unit="image")
+        talk.say(args.quiet, f"{skipped} of {len(found)} images are finished already")
+    bar = talk.bar(args.quiet, total=len(found), initial=skipped, unit="image")
     for result in bar(predictor(readable())):
         name, image = reading.popleft()
         if result.choice:
@@ -119,7 +121,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     folder.join(classes, as_results=truth is not None)
     done = len(folder.todo) - len(failed)
     forms_ = ", ".join(f"NAME{FORMS[form].suffix}" for form in forms)
-    talk.say(args, f"wrote {forms_} of {done} images in {out}")
+    talk.say(args.quiet, f"wrote {forms_} of {done} images in {out}")
     if empty:
         more = ", ..." if empty[1:] else ""
         print(f"nothing found in {len(empty)} of {len(folder.todo)} images: "

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
         host, port = taken.getsockname()[:2]
         share_memory()
         predictor = model_args.load(args)
-        talk.say(args, "compiling, so that the first request does not wait")
+        talk.say(args.quiet, "compiling, so that the first request does not wait")
         _warm(predictor)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         taken.listen()  # whoever comes from here on is answered

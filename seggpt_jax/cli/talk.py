@@ -14,15 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress, no advice")
 
 
-def say(args: argparse.Namespace, text: str) -> None:
+def say(quiet: bool, text: str) -> None:
     """A line for whoever waits."""
-    if not args.quiet and sys.stderr.isatty():
+    if not quiet and sys.stderr.isatty():
         tqdm.write(text, file=sys.stderr)
 
 
-def bar(args: argparse.Namespace, **how: Any) -> functools.partial:
+def bar(quiet: bool, **how: Any) -> functools.partial:
     """A function that wraps an iterable in a bar. how: settings of tqdm."""
-    off = args.quiet or not sys.stderr.isatty()
+    off = quiet or not sys.stderr.isatty()
     return functools.partial(tqdm, disable=off, dynamic_ncols=True, **how)
 
 

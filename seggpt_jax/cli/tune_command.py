@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
         new.write_bytes((workdir / PROMPT).read_bytes())
     print(f"wrote {out}")
     model = f"--model {args.model} " if args.model != DEFAULT else ""
-    talk.say(args, talk.listed([
+    talk.say(args.quiet, talk.listed([
         f"seggpt segment {model}--prompt {out} PHOTOS --out results"
     ]))  # fmt: skip
 

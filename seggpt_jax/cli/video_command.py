@@ -61,7 +61,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
     files, chosen = [args.first], {}
     if given:
         files = given.files
-        chosen = prompt_args.show(args, predictor, given, args.kind, named, wanted)
+        chosen = prompt_args.show(
+            predictor, given, args.kind, named, wanted, quiet=args.quiet
+        )
     files += [*corrections.values(), *additions.values()]
     video_args.check_apart(source, movie, labels, files)
     shown: deque[video.Frame] = deque()
@@ -93,7 +95,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
         if not begun:  # nothing was written: another command may follow
             config.unlink(missing_ok=True)
         raise
-    talk.say(args, f"wrote {', '.join(str(place) for place in places.values())}")
+    talk.say(args.quiet, f"wrote {', '.join(str(place) for place in places.values())}")
 
 
 def _write(
@@ -113,7 +115,7 @@ def _write(
         if "segments" in places:
             save = stack.enter_context(staging.new_folder(places["segments"]))
         total = source.info.frames or None
-        bar = talk.bar(args, total=total, unit="frame")(results)
+        bar = talk.bar(args.quiet, total=total, unit="frame")(results)
         count = 0
         try:
             for count, result in enumerate(bar, start=1):

@@ -1,6 +1,5 @@
 """`seggpt new`, `seggpt index` and `configs/finetune.py`: from own files to a model."""
 
-import argparse
 import io
 import json
 import sys
@@ -108,9 +107,8 @@ class Terminal(io.StringIO):
 ])  # fmt: skip
 def test_what_is_said_is_for_a_terminal(monkeypatch, quiet, stream, said):
     monkeypatch.setattr(sys, "stderr", stream())
-    args = argparse.Namespace(quiet=quiet)
-    talk.say(args, "loading")
-    assert list(talk.bar(args, unit="x")([1, 2])) == [1, 2]
+    talk.say(quiet, "loading")
+    assert list(talk.bar(quiet, unit="x")([1, 2])) == [1, 2]
     shown = sys.stderr.getvalue()
     assert ("loading" in shown, "2/2" in shown) == (said, said)
 
