@@ -31,7 +31,7 @@ def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:
     default's type. Unknown names are errors with the choices.
     """
     values = dict(defaults)
-    for part in filter(None, (argument or "").split(",")):
+    for part in parse_list(argument):
         name, _, text = part.partition("=")
         if name not in defaults:
             raise ValueError(
@@ -39,6 +39,11 @@ def parse_argument(argument: str | None, **defaults) -> dict[str, Any]:
             )
         values[name] = _argument(name, text, defaults[name])
     return values
+
+
+def parse_list(text: str | None) -> list[str]:
+    """The parts between commas."""
+    return [*filter(None, (text or "").split(","))]
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

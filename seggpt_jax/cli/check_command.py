@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seggpt_jax.cli import config_args
-from seggpt_jax.config import parse_settings, plain
+from seggpt_jax.config import parse_list, parse_settings, plain
 from seggpt_jax.data.dataset import Dataset
 
 Sources = dict[str, Dataset]
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, failed: object) -> int:
         return int(not check.run(*open_configured(config_args.read(args))))
     if not (args.type and args.root):
         raise ValueError("give a TYPE and --root, or --config")
-    splits = config_args.listed(args.splits)
+    splits = parse_list(args.splits)
     given = args.root, splits, parse_settings(args.set)
     return int(not check.run(*check.open_named(args.type, *given)))
 

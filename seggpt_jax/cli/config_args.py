@@ -24,11 +24,6 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def listed(text: str | None) -> list[str]:
-    """The parts between commas."""
-    return [*filter(None, (text or "").split(","))]
-
-
 def read(args: argparse.Namespace) -> ConfigDict:
     """The config of these options."""
     return config_file.read(args.config, args.changes)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from seggpt_jax.cli import config_args
-from seggpt_jax.config import parse_settings
+from seggpt_jax.config import parse_list, parse_settings
 from seggpt_jax.runs import paths
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
         make_layout(args.type, parse_settings(args.set)),
         Path(args.root),
         paths.locate(args.out) / (args.name or args.type),
-        config_args.listed(args.splits),
+        parse_list(args.splits),
         shard_records=args.shard_records,
         workers=args.workers,
         beam=args.beam_flags.split() if args.beam else None,

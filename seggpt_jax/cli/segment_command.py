@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seggpt_jax.cli import inputs, model_args, prompt_args, talk
+from seggpt_jax.config import parse_list
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.pictures.listing import kinds
 from seggpt_jax.predict import ENSEMBLES
@@ -58,7 +59,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     if others:
         print(f"left out, of kinds that cannot be read: {kinds(others)}",
               file=sys.stderr)  # fmt: skip
-    wanted = list(filter(None, (args.classes or "").split(",")))
+    wanted = parse_list(args.classes)
     named = read_names(args.names) if args.names else {}
     given = prompt_args.read(args.prompt, wanted)
     written = files(out, forms, found)

@@ -9,6 +9,7 @@ import jax
 from absl import logging
 
 from seggpt_jax.cli import talk
+from seggpt_jax.config import parse_list
 from seggpt_jax.data.prepared import splits_in
 from seggpt_jax.data.sources.indexed import Indexed
 from seggpt_jax.prompts.file import SUFFIX
@@ -79,7 +80,6 @@ def settings(args: argparse.Namespace, data: paths.AnyPath) -> dict[str, Any]:
         one["bits"] = args.bits
     splits = splits_in(Indexed, data)
     scored = [s for s in _HELDOUT if s in splits and s != args.split]
-    classes = tuple(filter(None, (args.classes or "").split(",")))
     model = args.model
     if os.path.exists(model):
         model = os.path.abspath(model)
@@ -91,7 +91,9 @@ def settings(args: argparse.Namespace, data: paths.AnyPath) -> dict[str, Any]:
         "model": {"dtype": args.dtype, "attention": args.attention},
         "sources": {data.name: one | {"split": args.split}},
         "tune": {
-            "classes": tuple(int(c) if c.isdecimal() else c for c in classes),
+            "classes": tuple(
+                int(c) if c.isdecimal() else c for c in parse_list(args.classes)
+            ),
             "prompts": args.prompts,
             "palette": args.palette,
             "heldout": one | {"split": scored[0]} if scored else {},

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seggpt_jax.cli import inputs, model_args, prompt_args, talk, video_args
+from seggpt_jax.config import parse_list
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Result
 from seggpt_jax.pictures import video
@@ -49,7 +50,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     corrections = video_args.read_masks("--at", args.at)
     additions = video_args.read_masks("--add", args.add)
     source.check_frames([*corrections, *additions])
-    wanted = list(filter(None, (args.classes or "").split(",")))
+    wanted = parse_list(args.classes)
     if (args.names or wanted) and not (args.prompt and wanted):
         raise ValueError(
             "--names and --classes say what a --prompt shows: --prompt and --classes "
