@@ -47,11 +47,13 @@ def find_inputs(
 
 
 def check_apart(written: Iterable[AnyPath], used: Iterable[str | Path]) -> None:
-    """Raises ValueError if a file that is to be written is one that is read."""
-    read = {locate(path).resolve() for path in used}
-    for path in written:
-        if path.resolve() in read:
-            raise ValueError(f"{path} would be overwritten: choose another --out")
+    """Raises ValueError if a file that is read, or a folder above it, is to be
+    written."""
+    made = {path.resolve() for path in written}
+    for name in used:
+        path = locate(name).resolve()
+        if not made.isdisjoint([path, *path.parents]):
+            raise ValueError(f"{name} would be overwritten: choose another --out")
 
 
 def _expand(given: str, others: list[Path]) -> Iterator[tuple[Path, str]]:

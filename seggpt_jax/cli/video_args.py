@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
-from seggpt_jax.runs.paths import AnyPath, locate
+from seggpt_jax.runs.paths import AnyPath
 
 _INPUT = (
     "video file, address of a stream, folder of frames, or quoted pattern such as "
@@ -53,6 +53,13 @@ class Source(NamedTuple):
                 f"no frame {max(numbers)} for a mask: the video has frames 0 to "
                 f"{self.info.frames - 1}"
             )
+
+    def check_new(self, places: Iterable[AnyPath]) -> None:
+        """Raises ValueError for results that are there already, of a live video: no
+        one knows whether they are of this one."""
+        for path in places:
+            if self.live and path.exists():
+                raise ValueError(f"{path} exists: choose another --out")
 
     def read(self, bits: int) -> Iterator[Frame]:
         """Its frames; of a live one the newest, whenever one is asked for. bits: as of
@@ -108,20 +115,6 @@ def read_masks(option: str, values: Sequence[str]) -> dict[int, str]:
         images.read_mask(mask)  # before hours of work
         found[int(number)] = mask
     return found
-
-
-def check_apart(
-    source: Source, movie: AnyPath, labels: AnyPath, files: Sequence[str | None]
-) -> None:
-    """Raises ValueError if a file that is read would be overwritten, or if it is
-    uncertain whether what is there belongs to a live video."""
-    used = [name for name in (source.where, *files) if name]
-    for path in (movie, labels):
-        if source.live and path.exists():
-            raise ValueError(f"{path} exists: choose another --out")
-        for name in used:
-            if locate(name).resolve().is_relative_to(path.resolve()):
-                raise ValueError(f"{name} would be overwritten: choose another --out")
 
 
 def _stem(where: str) -> str:

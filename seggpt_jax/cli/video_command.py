@@ -66,7 +66,8 @@ def run(args, failed: list[inputs.Failed]) -> None:
             predictor, given, args.kind, named, wanted, quiet=args.quiet
         )
     files += [*corrections.values(), *additions.values()]
-    video_args.check_apart(source, movie, labels, files)
+    source.check_new([movie, labels])
+    inputs.check_apart([movie, labels], filter(None, [source.where, *files]))
     shown: deque[video.Frame] = deque()
 
     def frames() -> Iterator[video.Frame]:
