@@ -313,7 +313,6 @@ class Loop:
         # Before any save: a save deletes old checkpoints, except the best one.
         self.find_best(checkpoints)
         stopped, stage, unread = stop(self.step), None, collections.deque[Unread]()
-        begun = self.step
         with (
             Writer(self.workdir, active=first, start=self.step) as writer,
             Progress(self.steps, self.step, active=first) as progress,
@@ -329,7 +328,8 @@ class Loop:
             clock = Clock(config.loader.batch_size)
             while self.step < self.steps and not stopped:
                 index = config.stage_at(self.step)
-                if index != stage:  # each stage has its own loss and program
+                compiles = index != stage  # each stage has its own loss and program
+                if compiles:
                     stage, step_fn = index, self.begin_stage(index)
                 with clock.waiting():
                     batch = next(batches)
@@ -340,8 +340,8 @@ class Loop:
                 self.state, metrics = step_fn(
                     self.state, placed, self.key, self.trained.frozen
                 )
-                if self.step in (begun, config.spans[index].start):
-                    clock.read()  # the first step of a stage was compiled
+                if compiles:
+                    clock.read()  # that time says nothing of the steps after it
                 self.step += 1
                 unread.append((self.step, metrics, records))
                 stopped = stop(self.step)
