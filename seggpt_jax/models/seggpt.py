@@ -100,7 +100,6 @@ class SegGPTConfig:
             size = settings.pop("size")
             require(isinstance(size, str), "model.size", size, "the name of a size")
             return cls.of(size, **settings)
-        check_types("model", settings, cls)
         return construct(cls, "model", settings)
 
     @property

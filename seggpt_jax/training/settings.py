@@ -188,21 +188,15 @@ def read_settings(config: Any) -> RunSettings:
     check_names("", given, fields)
     check_types("", given, RunSettings)
     sections = {
-        name: _section(kind, name, given.pop(name))
+        name: construct(kind, name, given.pop(name))
         for name, kind in fields.items()
         if name in given and dataclasses.is_dataclass(kind)
     }
     sections["stages"] = {
-        name: _section(Stage, f"stages.{name}", stage)
+        name: construct(Stage, f"stages.{name}", stage)
         for name, stage in given.pop("stages", {}).items()
     }
     return construct(RunSettings, "", given, **sections)
-
-
-def _section(cls, where: str, given: Any):
-    if isinstance(given, Mapping):
-        check_types(where, given, cls)
-    return construct(cls, where, given)
 
 
 def complete(config: str) -> str:
