@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from seggpt_jax.runs.buckets import BucketPath
+from seggpt_jax.runs import staging
 from seggpt_jax.runs.paths import AnyPath
 
 SUMS = "SHA256SUMS"
@@ -12,15 +12,7 @@ SUMS = "SHA256SUMS"
 
 def files(folder: AnyPath) -> list[str]:
     """Names of all files below `folder`, relative to it, except the sums."""
-    if isinstance(folder, BucketPath):
-        return [name for name in folder.files() if name.split("/")[-1] != SUMS]
-    found: list[str] = []
-    for path in folder.iterdir():
-        if path.is_dir():
-            found += [f"{path.name}/{name}" for name in files(path)]
-        elif path.name != SUMS:
-            found.append(path.name)
-    return sorted(found)
+    return [name for name in staging.files(folder) if name.split("/")[-1] != SUMS]
 
 
 def sha256(path: AnyPath) -> str:

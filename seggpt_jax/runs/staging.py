@@ -66,7 +66,7 @@ def new_folder(path: AnyPath, last: str = "") -> Iterator[Path]:
 
 def _upload_folder(new: Path, path: BucketPath, last: str) -> None:
     (path / UNFINISHED).write_bytes(b"")
-    names = _files(new)
+    names = files(new)
     first = [name for name in names if name != last]
     buckets.each(lambda name: (path / name).upload(new / name), first)
     for name in set(path.files()) - {*names, UNFINISHED}:  # of an older folder
@@ -74,6 +74,19 @@ def _upload_folder(new: Path, path: BucketPath, last: str) -> None:
     if last in names:
         (path / last).upload(new / last)
     (path / UNFINISHED).unlink()
+
+
+def files(folder: AnyPath) -> list[str]:
+    """Names of all files below a folder, relative to it."""
+    if isinstance(folder, BucketPath):
+        return folder.files()
+    found: list[str] = []
+    for path in folder.iterdir():
+        if path.is_dir():
+            found += [f"{path.name}/{name}" for name in files(path)]
+        else:
+            found.append(path.name)
+    return sorted(found)
 
 
 def complete(path: AnyPath) -> bool:
@@ -146,7 +159,7 @@ class Growing:
         self._temporary = tempfile.TemporaryDirectory()
         self.here = Path(self._temporary.name)
         fetch(self._folder, [n for n in names if (folder / n).is_file()], self.here)
-        self._stored = {name: _state(self.here / name) for name in _files(self.here)}
+        self._stored = {name: _state(self.here / name) for name in files(self.here)}
 
     @property
     def due(self) -> bool:
@@ -168,7 +181,7 @@ class Growing:
             return
         began = time.monotonic()
         try:
-            for name in _files(self.here):
+            for name in files(self.here):
                 state = _state(self.here / name)
                 if self._stored.get(name) != state:
                     (self._folder / name).upload(self.here / name)
@@ -189,8 +202,3 @@ class Growing:
 def _state(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def _files(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
