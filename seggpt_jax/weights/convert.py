@@ -1,11 +1,9 @@
 """Weights from one form to another, compared with PyTorch where it is installed."""
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +18,7 @@ from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.weights import pretrained, release, torch_bridge
 from seggpt_jax.weights.build import build_model
 from seggpt_jax.weights.card import CARD, write_card
-from seggpt_jax.weights.files import MODEL
+from seggpt_jax.weights.files import MODEL, write_json
 from seggpt_jax.weights.names import repository
 
 FORMS = ("ours", "official", "hf", "hub-folder")
@@ -119,13 +117,9 @@ def _write_torch(folder: Path, config: SegGPTConfig, params, to: str) -> None:
         "model_type": "seggpt",
         **torch_bridge.port_config(config),
     }
-    _write_json(folder / CONFIG, settings)
+    write_json(folder / CONFIG, settings)
     if layout == "official":
         torch_bridge.save_state(folder / _OFFICIAL, state)
     else:
         save_file(state, folder / MODEL, metadata={"format": "pt"})
-        _write_json(folder / _PROCESSOR, torch_bridge.processor_config(config))
-
-
-def _write_json(path: Path, settings: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+        write_json(folder / _PROCESSOR, torch_bridge.processor_config(config))

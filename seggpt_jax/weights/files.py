@@ -1,7 +1,7 @@
 """Which files of a folder, or of a repository on the hub, are a model."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +69,8 @@ def read_json(path: AnyPath) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no JSON object")
     return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object that people may read."""
+    path.write_text(json.dumps(dict(content), indent=2) + "\n")

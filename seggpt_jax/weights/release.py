@@ -1,7 +1,6 @@
 """Released parameters: a folder with safetensors, the model's config and checksums."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from seggpt_jax.runs import checksums, paths, staging
 from seggpt_jax.runs.workdir import CONFIG
-from seggpt_jax.weights.files import MODEL, read_json
+from seggpt_jax.weights.files import MODEL, read_json, write_json
 
 
 def export_params(
@@ -37,7 +36,7 @@ def write_params(
     # safetensors writes the memory of an array as it is, and ignores its strides.
     arrays = {name: np.asarray(x, order="C") for name, x in flat.items()}
     save_file(arrays, folder / MODEL)
-    (folder / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
+    write_json(folder / CONFIG, config)
     checksums.write(folder)
 
 
