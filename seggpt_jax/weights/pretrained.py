@@ -76,8 +76,8 @@ def describe(config: SegGPTConfig, params: Any, step: int = 0) -> str:
 def _load(path: AnyPath, raw: bool) -> Weights:
     if path.name.isdecimal() and (path / "state").is_dir():
         return _load_run(path.parent, raw, int(path.name))
-    if isinstance(path, BucketPath) and not release.is_release(path):
-        if path.is_dir() and _is_run(path):
+    if isinstance(path, BucketPath):
+        if path.is_dir() and not release.is_release(path) and _is_run(path):
             return _load_run(path, raw)
         return _load_copy(path, raw)
     if path.is_file():

@@ -71,19 +71,18 @@ def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
     Raises FileNotFoundError when the folder is no release and ValueError, naming the
     file, when one is missing or differs from its checksum.
     """
-    path = paths.locate(path)
-    with staging.fetched(path) as here:
-        for name in (checksums.SUMS, MODEL, CONFIG):
-            if not (here / name).is_file():
-                raise FileNotFoundError(f"{path} is not a release: it has no {name}")
-        fault = checksums.fault(here, {MODEL, CONFIG})
-        if fault:
-            raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
-        config = read_json(here / CONFIG)
-        try:
-            params = traverse_util.unflatten_dict(load_file(here / MODEL), sep="/")
-        # AttributeError and KeyError: a number type that NumPy does not have. TypeError
-        # and IndexError: a tensor where others have a folder.
-        except (SafetensorError, LookupError, AttributeError, TypeError) as error:
-            raise ValueError(f"release {path} cannot be read: {error}") from error
+    path = Path(path)
+    for name in (checksums.SUMS, MODEL, CONFIG):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path} is not a release: it has no {name}")
+    fault = checksums.fault(path, {MODEL, CONFIG})
+    if fault:
+        raise ValueError(f"release {path} is damaged: {fault}. Fetch it again")
+    config = read_json(path / CONFIG)
+    try:
+        params = traverse_util.unflatten_dict(load_file(path / MODEL), sep="/")
+    # AttributeError and KeyError: a number type that NumPy does not have. TypeError
+    # and IndexError: a tensor where others have a folder.
+    except (SafetensorError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(f"release {path} cannot be read: {error}") from error
     return params, config
