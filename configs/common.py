@@ -159,8 +159,15 @@ def from_scratch() -> ConfigDict:
     c.optim.betas = (0.9, 0.98)
     c.optim.clip = 1.0
     c.masking.half_prob = 1.0
-    c.loader = ConfigDict({"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 4})
+    c.loader = small_loader(8)
     return c
+
+
+def small_loader(batch_size: int) -> ConfigDict:
+    """The loader for a machine of few cores."""
+    return ConfigDict(
+        {"batch_size": batch_size, "threads": 2, "workers": 0, "prefetch": 4}
+    )
 
 
 def stage(**settings) -> ConfigDict:

@@ -43,7 +43,7 @@ def get_config(argument=None):
     c.optim.trainable = trainable
     c.optim.layer_decay = 1.0
     c.optim.clip = 1.0
-    c.loader = {"batch_size": arg["batch"], "threads": 2, "workers": 0, "prefetch": 4}
+    c.loader = common.small_loader(arg["batch"])
     c.stages = common.ordered(
         paint=common.stage(
             steps=steps, lr=arg["lr"] or lr, warmup=steps // 10, loss="l2",

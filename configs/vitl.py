@@ -84,7 +84,7 @@ def _shrink(c):
     c.sources = common.ordered(
         shapes={"type": "shapes", "weight": 1.0, "size": (64, 64)}
     )
-    c.loader = {"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 4}
+    c.loader = common.small_loader(8)
     # From scratch the paper's stage alone paints black (docs/training.md).
     c.optim.layer_decay = 1.0
     c.masking.half_prob = 0.5
