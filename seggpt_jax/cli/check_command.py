@@ -29,12 +29,13 @@ def run(args: argparse.Namespace, failed: object) -> int:
     if args.config:
         if args.type or args.root or args.splits or args.set:
             raise ValueError("give --config, or a TYPE and --root, not both")
-        return int(not check.run(*open_configured(config_args.read(args))))
-    if not (args.type and args.root):
+        sources = open_configured(config_args.read(args))
+    elif args.type and args.root:
+        splits, settings = parse_list(args.splits), parse_settings(args.set)
+        sources = check.open_named(args.type, args.root, splits, settings)
+    else:
         raise ValueError("give a TYPE and --root, or --config")
-    splits = parse_list(args.splits)
-    given = args.root, splits, parse_settings(args.set)
-    return int(not check.run(*check.open_named(args.type, *given)))
+    return 0 if check.run(*sources, args.quiet) else 1
 
 
 def open_configured(config: Any) -> tuple[Sources, Sources]:

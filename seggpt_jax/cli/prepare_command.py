@@ -51,6 +51,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
         shard_records=args.shard_records,
         workers=args.workers,
         beam=args.beam_flags.split() if args.beam else None,
+        quiet=args.quiet,
     )
     for split, made in read_manifest(folder)["splits"].items():
         print(

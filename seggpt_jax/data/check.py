@@ -45,10 +45,10 @@ class Record(NamedTuple):
 Problems = dict[str, list[str]]  # kind -> what was found
 
 
-def check(source: Dataset, problems: Problems) -> list[Record]:
+def check(source: Dataset, problems: Problems, quiet: bool = False) -> list[Record]:
     """Reads all records of a source, and adds to the problems."""
     records = []
-    for found, remarks in _read_all(source):
+    for found, remarks in _read_all(source, quiet):
         if isinstance(found, str):
             problems[UNREADABLE].append(found)
             continue
@@ -113,7 +113,7 @@ def compare(trained: Iterable[Record], held_out: Iterable[Record], problems: Pro
 
 
 def _read_all(
-    source: Dataset,
+    source: Dataset, quiet: bool
 ) -> Iterator[tuple[Record | str, list[tuple[str, Remark]]]]:
     def read(index: int) -> tuple[Record | str, list[tuple[str, Remark]]]:
         try:
@@ -136,7 +136,9 @@ def _read_all(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(read, range(len(source)))
-        yield from tqdm(found, source.name, total=len(source), leave=False)
+        yield from tqdm(
+            found, source.name, total=len(source), leave=False, disable=quiet or None
+        )
 
 
 def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, Any]):
@@ -157,13 +159,18 @@ def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, A
     return trained, {n: s for n, s in sources.items() if n not in trained}
 
 
-def run(trained: Mapping[str, Dataset], held_out: Mapping[str, Dataset]) -> bool:
-    """Prints the reports; true when nothing is wrong."""
+def run(
+    trained: Mapping[str, Dataset],
+    held_out: Mapping[str, Dataset],
+    quiet: bool = False,
+) -> bool:
+    """Prints the reports; true when nothing is wrong. quiet: without bars, which only
+    a terminal gets."""
     problems: Problems = collections.defaultdict(list)
     seen: dict[str, list[Record]] = {"trained": [], "held out": []}
     for half, sources in zip(seen.values(), (trained, held_out), strict=True):
         for source in sources.values():
-            records = check(source, problems)
+            records = check(source, problems, quiet)
             print(describe(source, records))
             half += records
     compare(seen["trained"], seen["held out"], problems)

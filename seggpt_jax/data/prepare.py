@@ -126,13 +126,15 @@ def prepare(
     shard_records: int = 1000,
     workers: int = 0,
     beam: Sequence[str] | None = None,
+    quiet: bool = False,
 ) -> AnyPath:
     """Writes the prepared form of the owners' folder `root`; returns `<out>/1.0.0`. A
     run that was cut off goes on where it stopped.
 
     splits: by default all of the layout. shard_records: most records of a file.
     workers: processes; 0 does all in this one. beam: flags of an Apache Beam pipeline,
-    which then does the work; its workers must see both folders.
+    which then does the work; its workers must see both folders. quiet: without a
+    bar.
 
     In a bucket nothing keeps two runs apart: they write the same bytes.
 
@@ -168,8 +170,10 @@ def prepare(
         logger.info("%d of %d shards are there", len(shards) - len(todo), len(shards))
         total = sum(shard.stop - shard.start for shard in shards)
         left = sum(shard.stop - shard.start for shard in todo)
-        bar = tqdm(total=total, initial=total - left, unit=" records", desc=out.name)
-        with bar:
+        with tqdm(
+            total=total, initial=total - left, unit=" records", desc=out.name,
+            disable=quiet,
+        ) as bar:  # fmt: skip
             if beam is not None:
                 _run_beam(plan, todo, beam, bar)
             elif workers:

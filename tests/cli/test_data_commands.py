@@ -1,5 +1,6 @@
 """The commands about data: configs with changed settings, and what they write."""
 
+import io
 import os
 import runpy
 import subprocess
@@ -134,6 +135,18 @@ def test_a_set_is_prepared(run, tmp_path):
     code, out, _ = run("prepare", *argv, "--splits=train", "--shard-records=1")
     assert code == 0 and "data/all/1.0.0: train has 2 records in 2 files" in out
     assert run("check", "indexed", "--root=data/all")[0] == 0
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_quiet_commands_show_no_bar(run, tmp_path, monkeypatch, quiet):
+    write(tmp_path / "pets")
+    for argv in (["check", "indexed"],
+                 ["prepare", "indexed", "--out=data", "--workers=0"]):  # fmt: skip
+        shown = io.StringIO()
+        monkeypatch.setattr(shown, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stderr", shown)
+        assert run(*argv, "--root=pets", "--splits=train", *quiet)[0] == 0
+        assert ("%|" in shown.getvalue()) == (not quiet), argv
 
 
 @pytest.mark.parametrize("path", [*REPOSITORY.glob("tools/*.py")], ids=lambda p: p.name)
