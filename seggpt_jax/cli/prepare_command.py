@@ -1,7 +1,6 @@
 """What `seggpt prepare` does: a data set as ArrayRecord files of encoded bytes."""
 
 import argparse
-import logging
 import os
 from pathlib import Path
 
@@ -42,7 +41,6 @@ def run(args: argparse.Namespace, failed: object) -> None:
     from seggpt_jax.data.prepare import prepare
     from seggpt_jax.data.sources import make_layout
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = prepare(
         make_layout(args.type, parse_settings(args.set)),
         Path(args.root),
