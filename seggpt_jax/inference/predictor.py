@@ -239,11 +239,11 @@ class Predictor:
         Args:
           pictures, targets, kind, names, classes: as of `set_prompts`.
           count: how many are chosen.
-          show: wraps the numbers of the examples that are tried, as a bar of tqdm does.
-        by: `score` takes the examples that segment the other examples best, each as
+          by: `score` takes the examples that segment the other examples best, each as
             the only prompt, and returns them; n examples cost n (n - 1) images.
             `similarity` chooses anew for every image: it takes the examples that look
             most like the image, and they are the `choice` of its result.
+          show: wraps the numbers of the examples that are tried, as a bar of tqdm does.
 
         Raises ValueError; the earlier prompts then stay.
         """
