@@ -47,7 +47,7 @@ class Known(NamedTuple):
 
 
 class Service:
-    """A predictor for many clients. All methods but `close` are for one event loop."""
+    """A predictor for many clients. Its coroutines are for one event loop."""
 
     def __init__(self, predictor: Predictor, limits: Limits):
         self.predictor, self.limits = predictor, limits
@@ -95,17 +95,17 @@ class Service:
         """Segments a picture. objects: whether they are wanted too; split: as of
         `results.objects.find`. Raises HTTPException for a picture that cannot be
         used."""
-        name, _ = upload
-
-        def read():
-            (image,) = open_pictures([upload], self.limits.megapixels)
-            return self.predictor.read_image(image, name)
-
         with _naming_faults():
-            image = await run_in_threadpool(read)
+            image = await run_in_threadpool(self.pixels, upload)
         result = await asyncio.wrap_future(self.worker.segment(image, known.prompts))
         found = await run_in_threadpool(find, result, split) if objects else []
-        return Shown(name, image, result, found, known.categories)
+        return Shown(upload[0], image, result, found, known.categories)
+
+    def pixels(self, upload: Upload) -> np.ndarray:
+        """A picture uint8 `[h, w, 3]`, for any thread. Raises ValueError or
+        HTTPException for one that cannot be used."""
+        (picture,) = open_pictures([upload], self.limits.megapixels)
+        return self.predictor.read_image(picture, upload[0])
 
     async def mask(
         self,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
@@ -19,7 +18,7 @@ from seggpt_jax.serve.label_studio.interface import Interface
 from seggpt_jax.serve.label_studio.media import Media
 from seggpt_jax.serve.label_studio.projects import Accepted, Projects
 from seggpt_jax.serve.service import Example, Known, Service
-from seggpt_jax.serve.uploads import Upload, open_pictures
+from seggpt_jax.serve.uploads import Upload
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class Backend:
         upload = await self._image(task, interface)
 
         def find() -> Prediction:
-            mask, name = regions.smart(marks, self._pixels(upload), interface)
+            mask, name = regions.smart(marks, self._service.pixels(upload), interface)
             return regions.answer_mask(mask, name, interface, version)
 
         return await run_in_threadpool(find), version
@@ -163,7 +162,9 @@ class Backend:
         for number, one in chosen.annotations.items():
             try:
                 upload = self._media.read(one.image)
-                drawn = regions.draw(one.regions, self._pixels(upload), interface)
+                drawn = regions.draw(
+                    one.regions, self._service.pixels(upload), interface
+                )
             except (ValueError, HTTPException) as error:
                 faults.append(f"annotation {number}: {_sentence(error)}")
                 logger.warning("%s", faults[-1])
@@ -174,10 +175,6 @@ class Backend:
             raise ValueError(shorten(faults, 3))
         names = {label: name for name, label in interface.labels.items()}
         return Example(images, masks, "category", names)
-
-    def _pixels(self, upload: Upload) -> np.ndarray:
-        (picture,) = open_pictures([upload], self._service.limits.megapixels)
-        return self._service.predictor.read_image(picture, upload[0])
 
 
 def _sentence(error: ValueError | HTTPException) -> str:
