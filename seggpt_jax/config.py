@@ -138,10 +138,10 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Sequence:
         return isinstance(value, (list, tuple)) and all(_fits(x, *args) for x in value)
     if origin is Mapping:
-        inside = () if not isinstance(value, Mapping) else value.values()
-        checked = not dataclasses.is_dataclass(args[1])
+        held = args[1]
         return isinstance(value, Mapping) and (
-            not checked or all(_fits(x, args[1]) for x in inside)
+            dataclasses.is_dataclass(held)
+            or all(_fits(x, held) for x in value.values())
         )
     if origin is types.UnionType:
         return any(_fits(value, one) for one in args)
