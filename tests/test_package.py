@@ -20,12 +20,17 @@ from tests.support.folders import write
 BUILT_OF = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
-def python(*argv, cwd, path=""):
-    """What Python prints, with `path` in place of this checkout."""
-    done = subprocess.run(
+def start(*argv, cwd, path):
+    """A run of Python to its end, with `path` in place of this checkout."""
+    return subprocess.run(
         [sys.executable, "-W", "ignore", *map(str, argv)], cwd=cwd, text=True,
         capture_output=True, env={**os.environ, "PYTHONPATH": str(path)},
     )  # fmt: skip
+
+
+def python(*argv, cwd, path=""):
+    """What `start` prints; it ends well."""
+    done = start(*argv, cwd=cwd, path=path)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -124,10 +129,7 @@ for line in sys.argv[1:]:
 
 
 def lacking(*commands, cwd):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LACKING, *commands], cwd=cwd, text=True,
-        capture_output=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
+    done = start("-c", LACKING, *commands, cwd=cwd, path=REPOSITORY)
     return done.stdout.splitlines(), done.stderr
 
 
