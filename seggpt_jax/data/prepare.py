@@ -329,15 +329,20 @@ def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
                 filename_template=plan.template(split),
             )
         )
-    if isinstance(plan.staging, Path):
-        _write_metadata(plan, infos, plan.staging)
-    else:
-        with tempfile.TemporaryDirectory() as temp:
-            for shard in shards:  # it wants to see their names
-                (Path(temp) / plan.path(shard).name).touch()
-            _write_metadata(plan, infos, Path(temp))
-            for file in Path(temp).glob("*.json"):
-                (plan.files / file.name).write_bytes(file.read_bytes())
+    with tempfile.TemporaryDirectory() as temp:  # it cannot write into a bucket
+        for shard in shards:  # it wants to see their names
+            (Path(temp) / plan.path(shard).name).touch()
+        tfds.folder_dataset.write_metadata(
+            data_dir=temp,
+            features=features(),
+            split_infos=infos,
+            version=VERSION,
+            description=f"{plan.out.name}, prepared for seggpt_jax",
+            disable_shuffling=True,
+            check_data=False,  # it would read by TensorFlow
+        )
+        for file in Path(temp).glob("*.json"):
+            (plan.files / file.name).write_bytes(file.read_bytes())
     manifest = {"layout": describe(plan.layout), "splits": splits}
     text = json.dumps(manifest, ensure_ascii=False, indent=1)
     (plan.files / MANIFEST).write_text(text, encoding="utf-8")
@@ -348,18 +353,6 @@ def _finish(plan: Plan, shards: Sequence[Shard]) -> None:
         for leftover in plan.staging.glob(pattern):
             leftover.unlink()
     plan.staging.rename(plan.final)
-
-
-def _write_metadata(plan: Plan, infos: Sequence[Any], folder: Path) -> None:
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(folder),
-        features=features(),
-        split_infos=infos,
-        version=VERSION,
-        description=f"{plan.out.name}, prepared for seggpt_jax",
-        disable_shuffling=True,
-        check_data=False,  # it would read by TensorFlow
-    )
 
 
 def _finish_split(
