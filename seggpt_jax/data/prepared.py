@@ -19,10 +19,10 @@ from seggpt_jax.data.catalog import Catalog
 from seggpt_jax.data.dataset import Raw, Store
 from seggpt_jax.data.layout import Layout, RawRecord
 from seggpt_jax.data.sample import BadRecord
-from seggpt_jax.runs.buckets import BucketPath, each
+from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.checksums import sha256
 from seggpt_jax.runs.paths import AnyPath, user_cache
-from seggpt_jax.runs.staging import new_file
+from seggpt_jax.runs.staging import fetch
 
 VERSION = "1.0.0"  # of the folder: tensorflow-datasets wants one
 MANIFEST = "manifest.json"
@@ -94,17 +94,14 @@ def copy_here(root: BucketPath, split: str) -> Path:
         logger.info("%s: copying split %s to %s, %.3g GB in %d files", root, split,
                     here.parent, size / 1e9, len(wanted))  # fmt: skip
 
-        def one(name: str) -> None:
-            (here / name).parent.mkdir(exist_ok=True)
-            with new_file(here / name) as new:
-                (folder / name).download(new)
-                if name in shards and sha256(new) != shards[name][1]["sha256"]:
-                    raise ValueError(
-                        f"{folder / name} is not what was prepared; copy or prepare it "
-                        "again"
-                    )
+        def check(name: str, file: Path) -> None:
+            if name in shards and sha256(file) != shards[name][1]["sha256"]:
+                raise ValueError(
+                    f"{folder / name} is not what was prepared; copy or prepare it "
+                    "again"
+                )
 
-        each(one, wanted)
+        fetch(folder, wanted, here, check)
     return here.parent
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from seggpt_jax.runs import buckets, paths
@@ -126,13 +126,20 @@ def fetched(path: AnyPath) -> Iterator[Path]:
         yield here
 
 
-def fetch(folder: BucketPath, names: list[str], here: Path) -> None:
-    """Downloads files of a bucket's folder; each appears when it is whole."""
+def fetch(
+    folder: BucketPath,
+    names: list[str],
+    here: Path,
+    check: Callable[[str, Path], None] = lambda name, file: None,
+) -> None:
+    """Downloads files of a bucket's folder; each appears when it is whole, and when
+    `check` of its name and the new file has raised nothing."""
 
     def one(name: str) -> None:
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         with new_file(here / name) as new:
             (folder / name).download(new)
+            check(name, new)
 
     buckets.each(one, names)
 
