@@ -45,7 +45,6 @@ MAY_CHANGE = (
     "cpu_devices",
     "evals.*.about",
 )  # between two evaluations in one workdir
-RESULTS = "results"  # the folder of a workdir for what was scored, case by case
 _PICTURES = 8  # rows of a contact sheet
 
 
@@ -60,6 +59,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     model = build_model(config.model, weights)
     mesh = construct(sharding.make_mesh, "mesh", config.mesh)
     stored, first = json.dumps(plain(config)), hosts.is_first()
+    folder = locate(workdir)
     hosts.on_first(lambda: check_workdir(workdir, stored, MAY_CHANGE, complete))
     engine, patch = Engine(model, mesh), model.config.patch
     groups, left_out = _build_rows(
@@ -80,9 +80,9 @@ def evaluate(config, workdir: str) -> dict[str, float]:
         jax.transfer_guard("disallow"),
     ):
         if first:
-            report.write_left_out(locate(workdir) / RESULTS, left_out)
+            report.write_left_out(folder / report.RESULTS, left_out)
         for group in groups:
-            found = score_group(group, params, writer, locate(workdir), config, about)
+            found = score_group(group, params, writer, folder, config, about)
             scores, intervals = scores | found[0], intervals | found[1]
         writer.scalars(step, scores)
     logging.info(
@@ -92,7 +92,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     for line in report.advice(scores):
         logging.info("%s", line)
     logging.info("pictures: %s; results: %s", Path(workdir) / PICTURES,
-                 Path(workdir) / RESULTS)  # fmt: skip
+                 Path(workdir) / report.RESULTS)  # fmt: skip
     return scores
 
 
@@ -233,7 +233,7 @@ def score_group(
     worst cases. Returns the scores and their 95 % intervals."""
     scores: dict[str, float] = {}
     replicates: dict[str, np.ndarray] = {}
-    seconds, first, folder = 0.0, hosts.is_first(), workdir / RESULTS
+    seconds, first, folder = 0.0, hosts.is_first(), workdir / report.RESULTS
     settings = plain(config.evals)[group.name]
     words = settings.pop("about", "")
     files = next(iter(group.evaluators.values())).files  # the same for each

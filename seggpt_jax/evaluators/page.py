@@ -10,8 +10,9 @@ from typing import Any
 
 from seggpt_jax.config import shorten
 from seggpt_jax.evaluators.published import Published, published
-from seggpt_jax.evaluators.report import ARMS, LEFT_OUT
+from seggpt_jax.evaluators.report import ARMS, LEFT_OUT, RESULTS
 from seggpt_jax.runs.paths import AnyPath
+from seggpt_jax.runs.writer import pictures_of
 
 _ALL = ("miou", "fbiou", "macc", "dice", "image_iou", "j", "f", "jf", "g", "pq", "sq",
         "rq")  # fmt: skip
@@ -84,13 +85,13 @@ def read(workdirs: Iterable[AnyPath]) -> Page:
 
 
 def _results(workdir: AnyPath) -> Iterator[AnyPath]:
-    for path in (workdir / "results").glob("*.json"):
+    for path in (workdir / RESULTS).glob("*.json"):
         if path.name != LEFT_OUT:
             yield path
 
 
 def _left_out(workdir: AnyPath) -> dict[str, str]:
-    path = workdir / "results" / LEFT_OUT
+    path = workdir / RESULTS / LEFT_OUT
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -102,9 +103,9 @@ def _read(workdir: AnyPath, path: AnyPath) -> Scored:
         scores = list(_scores(row, found, settings))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no results of an evaluation ({error!r})") from error
-    step = f"{content.get('step', 0):07}"
-    pictures = sorted((workdir / "pictures" / step).glob(f"{row}*.png"))
-    return Scored(row, workdir, content, scores, pictures)
+    folder = pictures_of(workdir, content.get("step", 0))
+    pictures: list[AnyPath] = [*folder.glob(f"{row}-*.png")]
+    return Scored(row, workdir, content, scores, sorted(pictures))
 
 
 def _scores(row: str, found: Mapping[str, Any], settings) -> Iterator[Score]:

@@ -22,7 +22,8 @@ from seggpt_jax.runs.staging import new_file
 from seggpt_jax.trees import named_leaves, table
 
 ARMS = ("wrong", "copy", "color")  # the right prompts are compared with these
-LEFT_OUT = "left_out.json"  # in the folder of results: row -> reason
+RESULTS = "results"  # the folder of a workdir for what was scored, case by case
+LEFT_OUT = "left_out.json"  # in that folder: row -> reason
 _KEY = "miou"  # the score that tables show
 Intervals = Mapping[str, tuple[float, float]]
 

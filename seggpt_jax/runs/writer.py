@@ -83,7 +83,7 @@ class Writer:
         if image.dtype != np.uint8:
             raise ValueError(f"picture {name!r} is {image.dtype}, but must be uint8")
         picture = Image.fromarray(image)
-        path = self._workdir / PICTURES / f"{step:07d}" / f"{name}.png"
+        path = pictures_of(self._workdir, step) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as new:
             picture.save(new, "PNG")
@@ -108,6 +108,11 @@ class Writer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def pictures_of(workdir: AnyPath, step: int) -> AnyPath:
+    """The folder of the pictures of a step."""
+    return workdir / PICTURES / f"{step:07d}"
 
 
 def _drop_lines_from(path: AnyPath, step: int) -> None:

@@ -112,6 +112,19 @@ def test_text_of_results_cannot_become_markup(tmp_path):
     assert "<b>" not in page.as_html(found) and "&lt;b&gt;" in page.as_html(found)
 
 
+def test_pictures_are_those_of_their_own_row(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "pictures/0000005").mkdir(parents=True)
+    for row in ("cats", "cats_tuned"):
+        content = {"group": row, "settings": {}, "step": 5,
+                   "scores": {f"{row}/a/miou": {"value": 0.5}}}  # fmt: skip
+        (tmp_path / f"results/{row}.json").write_text(json.dumps(content))
+        (tmp_path / f"pictures/0000005/{row}-a.png").write_bytes(b"")
+    rows = page.read([tmp_path]).rows
+    shown = {row.row: [path.name for path in row.pictures] for row in rows}
+    assert shown == {"cats": ["cats-a.png"], "cats_tuned": ["cats_tuned-a.png"]}
+
+
 # Written down from the paper; (row, score, ensemble) -> percent.
 PAPER = {
     ("fss1000", "1shot/miou", "feature"): 85.6,
