@@ -91,8 +91,8 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     )  # fmt: skip
     for line in report.advice(scores):
         logging.info("%s", line)
-    logging.info("pictures: %s; results: %s", Path(workdir) / PICTURES,
-                 Path(workdir) / report.RESULTS)  # fmt: skip
+    logging.info("pictures: %s; results: %s", folder / PICTURES,
+                 folder / report.RESULTS)  # fmt: skip
     return scores
 
 
