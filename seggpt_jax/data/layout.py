@@ -287,10 +287,15 @@ def relative(path: Path, root: Path) -> str:
 
 def labels_of(ids: Iterable[int]) -> dict[int, int]:
     """Class id -> label: the id itself, but for 0 and 255, which are reserved. These
-    two get the first labels above 255 and above all ids."""
+    two get the labels after the largest other id: 1, where 255 is the only class. Where
+    that would be 255 or more, they get the first above 255 and above all ids."""
     ids = list(ids)
-    free = itertools.count(max([IGNORE, *ids]) + 1)
-    return {i: next(free) if i in (BACKGROUND, IGNORE) else i for i in ids}
+    reserved = {BACKGROUND, IGNORE} & {*ids}
+    first = max({*ids} - reserved, default=0) + 1
+    if first + len(reserved) > IGNORE:
+        first = max([IGNORE, *ids]) + 1
+    free = itertools.count(first)
+    return {i: next(free) if i in reserved else i for i in ids}
 
 
 def nth_label(number: int) -> int:

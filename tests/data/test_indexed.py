@@ -98,7 +98,7 @@ def test_what_no_table_lists_is_said(tmp_path, caplog):
     ]
     (root / "classes.tsv").write_text(CLASSES + "255\tvessel\t1\n")
     np.testing.assert_array_equal(
-        indexed(root, "train")[0].segments, np.where(smooth < 128, 0, 256)
+        indexed(root, "train")[0].segments, np.where(smooth < 128, 0, 4)
     )
 
 

@@ -151,10 +151,7 @@ def test_reserved_and_large_category_ids(instances):
     }  # fmt: skip
     source = raw("coco_json", root, "x", **settings)
     agrees(source)
-    assert source.class_names == {256: "a", 257: "b"} and source[0].classes == (
-        256,
-        257,
-    )
+    assert source.class_names == {1: "a", 2: "b"} and source[0].classes == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +305,7 @@ def test_png_folders_in_the_manner_of_cityscapes(tmp_path):
     assert shown(source) == {"a/1": ["road", "car"], "b/1": ["road", "car"]}
     assert labels(source[0], 4) == [7, 26, IGNORE, 0]
     zero = raw("png_folders", tmp_path, "val", ids={"x": 255, "y": 7}, **settings)
-    assert labels(zero[0], 4) == [7, 0, 256, 0]
+    assert labels(zero[0], 4) == [7, 0, 8, 0]
 
 
 @pytest.mark.parametrize(

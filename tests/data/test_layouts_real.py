@@ -117,10 +117,10 @@ def test_classes_of_coco_stuff(sample):
     settings = {"images": "images", "masks": "masks"}
     source = raw("png_folders", root, "all", ids=ids, **settings)
     agrees(source)
-    assert source.class_names == {256: "person", 2: "car", 17: "dog", 154: "sea"}
+    assert source.class_names == {155: "person", 2: "car", 17: "dog", 154: "sea"}
     rows = table(root, ("train", "val", "test"))
     people = {n for n, r in rows.items() if "0" in r["classes"].split(",")}
-    listed = (source.store.catalog.entry(int(k)).image for k in source.by_class[256])
+    listed = (source.store.catalog.entry(int(k)).image for k in source.by_class[155])
     assert {name.split("/")[-1] for name in listed} == people
 
 

@@ -200,13 +200,13 @@ def test_every_real_set_agrees_with_its_tables(data_dir):
 def test_real_reserved_ids(data_dir):
     for name in ("drive", "chase-db1"):
         source = indexed(data_dir / name, "train", strict=True)
-        assert source.class_names == {256: "retinal vessel"}
-        assert source.layout.labels == {255: 256}
+        assert source.class_names == {1: "retinal vessel"}
+        assert source.layout.labels == {255: 1}
         segments = source[0].segments
-        assert set(np.unique(segments)) == {0, 256}
-        assert 0.02 < (segments == 256).mean() < 0.2  # vessels are thin
+        assert set(np.unique(segments)) == {0, 1}
+        assert 0.02 < (segments == 1).mean() < 0.2  # vessels are thin
     camvid = indexed(data_dir / "camvid", "train")
-    assert camvid.layout.labels[0] == 256 and 256 in camvid[0].classes
+    assert camvid.layout.labels[0] == 11 and 11 in camvid[0].classes
 
 
 def test_real_class_agnostic_sets(data_dir):
