@@ -18,7 +18,7 @@ from absl import app, flags, logging
 
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
-from seggpt_jax.runs import hosts, paths
+from seggpt_jax.runs import hosts, log, paths
 from seggpt_jax.runs.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training import config_file
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     """Runs a config and returns the exit status. Errors in the input become one line;
     bugs keep their traceback."""
     show = logging.get_verbosity() >= logging.DEBUG
-    logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
+    log.show(max(logging.get_verbosity(), logging.INFO))
     # At this level jax names every kind of device that a machine lacks.
     py_logging.getLogger("jax._src.xla_bridge").setLevel(py_logging.WARNING)
     try:

@@ -70,6 +70,8 @@ def tune(config, workdir: str) -> dict[str, float] | None:
             "empty: tune.heldout names what the prompt is scored on")  # fmt: skip
     settings = dataclasses.replace(settings, checkpoint=pinned(settings.checkpoint))
     weights = pretrained.load(settings.checkpoint)
+    about = pretrained.describe(weights.config, weights.params, weights.step)
+    logging.info("tuning a prompt for %s: %s", weights.name, about)
     trained = TunedPrompt(settings, weights)
     loop = Loop(settings, paths.locate(workdir), trained)
     for name, stage in settings.stages.items():

@@ -30,7 +30,7 @@ from seggpt_jax.cli import (
     video_command,
 )
 from seggpt_jax.models.attention import choose
-from seggpt_jax.runs import paths
+from seggpt_jax.runs import log, paths
 from seggpt_jax.runs.runtime import cache_compiled
 from seggpt_jax.training import config_file
 from seggpt_jax.weights.convert import FORMS, convert
@@ -133,8 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs a command. Exit status: 0 done; 1 done, except for the files listed, or
     faults were found; 2 stopped, with one `error:` line; 130 interrupted."""
     args = _read(argv)
-    logging.set_verbosity(logging.INFO if args.verbose else logging.WARNING)
-    logging.set_stderrthreshold("info")
+    log.show(logging.INFO if args.verbose else logging.WARNING)
     failed: list[inputs.Failed] = []
     status = 0
     try:

@@ -184,7 +184,7 @@ def count(params, settings: OptimSettings) -> str:
     total = sum(sizes.values())
     changing = sum(size for name, size in sizes.items() if free[name])
     which = "all change" if changing == total else f"{changing / 1e6:,.2f} M change"
-    return f"{total / 1e6:,.2f} M parameters, {which} (--verbosity=1 lists them)"
+    return f"{total / 1e6:,.2f} M parameters, {which}"
 
 
 def describe(params, settings: OptimSettings) -> str:
