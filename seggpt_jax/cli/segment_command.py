@@ -13,12 +13,11 @@ from tqdm import tqdm
 from seggpt_jax.cli import inputs, model_args, prompt_args, talk
 from seggpt_jax.config import parse_list
 from seggpt_jax.data.sample import KINDS
-from seggpt_jax.pictures.listing import kinds
 from seggpt_jax.predict import ENSEMBLES
 from seggpt_jax.results.categories import categories, categories_of, read_names
 from seggpt_jax.results.coco import Truth
 from seggpt_jax.results.folder import Folder, files
-from seggpt_jax.results.forms import FORMS, OF_OBJECTS, Shown, read_forms
+from seggpt_jax.results.forms import FORMS, NAMING, OF_OBJECTS, Shown, read_forms
 from seggpt_jax.results.objects import find
 from seggpt_jax.runs.paths import locate
 from seggpt_jax.runs.workdir import RESULTS, prepare_workdir
@@ -55,13 +54,13 @@ def run(args, failed: list[inputs.Failed]) -> None:
     """Segments the images. Those that fail are added to `failed`."""
     forms, out = read_forms(args.forms, tuple(FORMS)), locate(args.out)
     _check_options(args, forms)
-    found, others = inputs.find_inputs(args.inputs, out)
-    if others:
-        print(f"left out, of kinds that cannot be read: {kinds(others)}",
-              file=sys.stderr)  # fmt: skip
     wanted = parse_list(args.classes)
     named = read_names(args.names) if args.names else {}
     given = prompt_args.read(args.prompt, wanted)
+    listed = inputs.find_inputs(args.inputs, out, given.masks)
+    for line in listed.left_out():
+        print(line, file=sys.stderr)
+    found = listed.inputs
     written = files(out, forms, found)
     inputs.check_apart(written, [*found.values(), *given.files])
     folder = Folder(out, forms, found)
@@ -83,7 +82,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     settings = model_args.made_by(args, names, predictor, given.files)
     prepare_workdir(out, json.dumps(settings | chosen), holds=RESULTS)
     of_objects = bool(set(forms) & set(OF_OBJECTS))
-    if of_objects:
+    if of_objects or named and set(forms) & set(NAMING):
         about = {"classes": classes._asdict(), "split": args.split}
         about["coco"] = model_args.identity(args.coco) if truth else None
         prepare_workdir(out, json.dumps(about), name="classes.json", holds=RESULTS)
@@ -114,7 +113,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
             empty.append(found[name])
         objects = find(result, args.split) if of_objects else []
         shown = Shown(str(found[name]), image, result, objects, classes,
-                      entries.get(name))  # fmt: skip
+                      entries.get(name), named)  # fmt: skip
         try:
             folder.write(name, shown)
         except (ValueError, OSError) as error:
@@ -131,7 +130,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
 
 def _check_options(args, forms: list[str]) -> None:
     """Refuses options that none of the forms would show."""
-    for option, needing in (("names", OF_OBJECTS), ("split", OF_OBJECTS),
+    for option, needing in (("names", NAMING), ("split", OF_OBJECTS),
                             ("coco", ("coco-json",))):  # fmt: skip
         if option == "names" and args.classes:
             continue  # its names are those of the prompts

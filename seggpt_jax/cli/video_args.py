@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
+from seggpt_jax.results.earlier import results_in
 from seggpt_jax.runs.paths import AnyPath
 
 _INPUT = (
@@ -25,13 +26,15 @@ _WHOLE = ("http", "https", "file")  # addresses of videos that can wait
 
 class Source(NamedTuple):
     """A video to be read. where: as `video.read_frames` takes it; None of a camera.
-    name: of its files of results. live: frames that are missed are gone."""
+    name: of its files of results. live: frames that are missed are gone. but: pictures
+    of its folder that are no frames."""
 
     where: str | None
     camera: int
     name: str
     info: video.VideoInfo
     live: bool
+    but: tuple[Path, ...] = ()
 
     @property
     def sound(self) -> str | None:
@@ -66,7 +69,7 @@ class Source(NamedTuple):
         `video.read_frames`."""
         if self.where is None:
             return camera.newest(camera.read_camera(self.camera))
-        frames = video.read_frames(self.where, bits)
+        frames = video.read_frames(self.where, bits, self.but)
         return camera.newest(frames) if self.live else frames
 
 
@@ -80,23 +83,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def read_source(args) -> Source:
-    """The video that the arguments name. Raises ValueError or FileNotFoundError."""
+def read_source(args, masks: Iterable[str] = ()) -> Source:
+    """The video that the arguments name. masks: files that are no frames of it. Raises
+    ValueError or FileNotFoundError."""
     if (args.video is None) == (args.camera is None):
         raise ValueError("give a VIDEO, or --camera, and not both")
     where, rate = args.video, args.fps
+    but: tuple[Path, ...] = ()
     if rate is not None and rate <= 0:
         raise ValueError(f"--fps {rate}: more than 0 is wanted")
     if where is None:
         info, name, live = video.VideoInfo(video.RATE, 0), f"camera{args.camera}", True
     else:
-        info, name, live = video.probe(where), _stem(where), _is_live(where)
+        but = _no_frames(where, masks)
+        info, name, live = video.probe(where, but), _stem(where), _is_live(where)
     if rate and (where is None or not video.is_pictures(where)):
         raise ValueError(f"--fps {rate} is for pictures; a video has its own times")
     if live and (args.at or args.add):
         raise ValueError("--at and --add: frames of a live video have no fixed numbers")
     info = info._replace(fps=rate or info.fps)
-    return Source(where, args.camera or 0, name, info, live)
+    return Source(where, args.camera or 0, name, info, live, but)
 
 
 def read_masks(option: str, values: Sequence[str]) -> dict[int, str]:
@@ -115,6 +121,14 @@ def read_masks(option: str, values: Sequence[str]) -> dict[int, str]:
         images.read_mask(mask)  # before hours of work
         found[int(number)] = mask
     return found
+
+
+def _no_frames(where: str, masks: Iterable[str]) -> tuple[Path, ...]:
+    """Masks, and results of earlier runs, among the pictures of a folder or pattern."""
+    pictures = video.pictures_of(where)
+    results = {p for folder in {p.parent for p in pictures} for p in results_in(folder)}
+    made = {path.resolve() for path in [*results, *map(Path, masks)]}
+    return tuple(path for path in pictures if path.resolve() in made)
 
 
 def _stem(where: str) -> str:

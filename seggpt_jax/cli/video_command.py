@@ -5,15 +5,16 @@ import contextlib
 import json
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seggpt_jax.cli import inputs, model_args, prompt_args, talk, video_args
-from seggpt_jax.config import parse_list
+from seggpt_jax.config import parse_list, shorten
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.inference import Result
 from seggpt_jax.pictures import video
 from seggpt_jax.pictures.images import overlay, save_labels
+from seggpt_jax.pictures.legend import with_legend
 from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.results.categories import read_names
 from seggpt_jax.results.forms import read_forms
@@ -42,22 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args, failed: list[inputs.Failed]) -> None:
     """Segments a video. If it is damaged, it is added to `failed`."""
     forms = read_forms(args.forms, ("overlay", "segments"))
-    out, source = paths.locate(args.out), video_args.read_source(args)
+    wanted, out = parse_list(args.classes), paths.locate(args.out)
+    if wanted and not args.prompt:
+        raise ValueError("--classes says what a --prompt shows: --prompt is wanted")
+    given = prompt_args.read(args.prompt, wanted) if args.prompt else None
+    corrections = video_args.read_masks("--at", args.at)
+    additions = video_args.read_masks("--add", args.add)
+    masks = [*([args.first] if args.first else []), *corrections.values(),
+             *additions.values(), *(given.masks if given else ())]  # fmt: skip
+    source = video_args.read_source(args, masks)
     movie, labels = out / f"{source.name}.mp4", out / source.name
     folder = Path(source.where or "")
     if source.where and folder.is_dir() and (others := look_into(folder).others):
         print(f"no frames of the video: {kinds(others)}", file=sys.stderr)
-    corrections = video_args.read_masks("--at", args.at)
-    additions = video_args.read_masks("--add", args.add)
+    if source.but:
+        print("no frames of the video, but masks and results of earlier runs: "
+              f"{shorten(source.but, 3)}", file=sys.stderr)  # fmt: skip
     source.check_frames([*corrections, *additions])
-    wanted = parse_list(args.classes)
-    if (args.names or wanted) and not (args.prompt and wanted):
+    if args.names and not wanted and "overlay" not in forms:
         raise ValueError(
-            "--names and --classes say what a --prompt shows: --prompt and --classes "
-            "are wanted"
+            f"--names is for the legend of an overlay, and --as {args.forms} has none"
         )
     named = read_names(args.names) if args.names else {}
-    given = prompt_args.read(args.prompt, wanted) if args.prompt else None
     predictor = model_args.load(args)
     files, chosen = [args.first], {}
     if given:
@@ -65,6 +72,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
         chosen = prompt_args.show(
             predictor, given, args.kind, named, wanted, quiet=args.quiet
         )
+        named = predictor.names | named
     files += [*corrections.values(), *additions.values()]
     source.check_new([movie, labels])
     inputs.check_apart([movie, labels], filter(None, [source.where, *files]))
@@ -82,7 +90,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
     names = ("kind", "memory", "dtype", "bits")
     settings = model_args.made_by(args, names, predictor, files) | chosen
     settings["input"] = source.identity
-    more = {"at": [*corrections], "add": [*additions], "fps": str(args.fps or "")}
+    legend = named if "overlay" in forms else {}
+    more = {"at": [*corrections], "add": [*additions], "fps": str(args.fps or ""),
+            "names": legend}  # fmt: skip
     settings |= {name: value for name, value in more.items() if value}
     config = out / f"{source.name}.config.json"
     begun = config.exists()
@@ -92,7 +102,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
         print(f"{source.identity}: done already, in {out}")
         return
     try:
-        _write(args, source, results, shown, places, failed)
+        _write(args, source, results, shown, places, named, failed)
     except BaseException:
         if not begun:  # nothing was written: another command may follow
             config.unlink(missing_ok=True)
@@ -106,9 +116,11 @@ def _write(
     results: Iterable[Result],
     shown: deque[video.Frame],
     places: dict[str, paths.AnyPath],
+    names: Mapping[int, str],
     failed: list[inputs.Failed],
 ) -> None:
-    """Writes the forms of a video to their places; `shown` are the results' frames."""
+    """Writes the forms of a video to their places. shown: the results' frames. names:
+    label -> name, for the legend, which shows the labels of the first frame."""
     with contextlib.ExitStack() as stack:
         write = save = None
         if "overlay" in places:
@@ -118,12 +130,16 @@ def _write(
             save = stack.enter_context(staging.new_folder(places["segments"]))
         total = source.info.frames or None
         bar = talk.bar(args.quiet, total=total, unit="frame")(results)
-        count = 0
+        count, legend = 0, list[tuple[str, tuple[int, ...]]]()
         try:
             for count, result in enumerate(bar, start=1):
                 image, time = shown.popleft()
                 if write:
-                    write(video.Frame(overlay(image, result.colors), time))
+                    palette = result.palette
+                    legend = legend or [(names[k], palette[k])
+                                        for k in palette if k in names]  # fmt: skip
+                    over = with_legend(overlay(image, result.colors), legend)
+                    write(video.Frame(over, time))
                 if save:
                     save_labels(save / f"{count - 1:05d}.png", result.segments,
                                 result.palette)  # fmt: skip

@@ -5,7 +5,7 @@ import glob
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,13 +56,13 @@ def is_stream(where: str | os.PathLike) -> bool:
 
 def is_pictures(where: str | os.PathLike) -> bool:
     """Whether these are pictures without times: a folder, a pattern, a stack."""
-    return bool(_files(where)) or _pages(where, "TIFF") > 0
+    return bool(pictures_of(where)) or _pages(where, "TIFF") > 0
 
 
-def probe(where: str | os.PathLike) -> VideoInfo:
+def probe(where: str | os.PathLike, but: Collection[Path] = ()) -> VideoInfo:
     """What is known of a video, as of `read_frames`, before it is read. Raises
     ValueError or FileNotFoundError, naming it."""
-    if files := _files(where):
+    if files := frame_files(where, but):
         return VideoInfo(RATE, len(files), True)
     if pages := _pages(where):
         return VideoInfo(RATE, pages, True)
@@ -74,17 +74,19 @@ def probe(where: str | os.PathLike) -> VideoInfo:
         return VideoInfo(Fraction(fps), int(count), bool(stream.frames))
 
 
-def read_frames(where: str | os.PathLike, bits: int = 16) -> Iterator[Frame]:
+def read_frames(
+    where: str | os.PathLike, bits: int = 16, but: Collection[Path] = ()
+) -> Iterator[Frame]:
     """The frames of a video, one at a time, upright.
 
     where: a video file, an animation or a stack of pictures in a TIFF; an address, such
     as `rtsp://...`; a folder of pictures, or a pattern such as `frames/*.jpg` or
     `frames/%05d.png`, in the order of the numbers in their names: 1, 2, 10. Pictures
-    have no times. bits: of pictures, as of
-    `images.read_image`. Raises ValueError, naming the file;
-    `Damaged` where there were frames before.
+    have no times. bits: of pictures, as of `images.read_image`. but: files that are no
+    frames, such as a mask beside them. Raises ValueError, naming the file; `Damaged`
+    where there were frames before.
     """
-    if files := _files(where):
+    if files := frame_files(where, but):
         yield from _pictures(files, bits)
         return
     if _pages(where):
@@ -169,8 +171,22 @@ def _pages(where: str | os.PathLike, *formats: str) -> int:
     return pages if pages > 1 else 0
 
 
-def _files(where: str | os.PathLike) -> list[Path]:
-    """The pictures of a folder or a pattern, in their order; none of a video."""
+def frame_files(where: str | os.PathLike, but: Collection[Path] = ()) -> list[Path]:
+    """The pictures of a folder or a pattern, in their order, without those of `but`;
+    none of a video. Raises ValueError where no picture is left."""
+    listed = pictures_of(where)
+    left_out = {path.resolve() for path in but}
+    kept = [path for path in listed if path.resolve() not in left_out]
+    if listed and not kept:
+        raise ValueError(
+            f"{where} has no frame: all {len(listed)} pictures are masks or results of "
+            "earlier runs"
+        )
+    return in_order(kept)
+
+
+def pictures_of(where: str | os.PathLike) -> list[Path]:
+    """The pictures of a folder or a pattern, in any order; none of a video."""
     text, path = os.fspath(where), Path(where)
     if is_stream(text) or path.is_file():
         return []
@@ -179,7 +195,7 @@ def _files(where: str | os.PathLike) -> list[Path]:
         if not inside.pictures:
             there = kinds(inside.others) or "nothing"
             raise ValueError(f"{where} has no picture to be a frame; it has {there}")
-        return in_order(inside.pictures)
+        return inside.pictures
     if re.search("%0?[0-9]*d", path.name):
         parts = re.split("%0?[0-9]*d", path.name, maxsplit=1)
         name = re.compile("[0-9]+".join(map(re.escape, parts)))
@@ -192,7 +208,7 @@ def _files(where: str | os.PathLike) -> list[Path]:
     found = [p for p in found if p.is_file() and not hidden(Path(p.name))]
     if not found:
         raise ValueError(f"{where} matches no file")
-    return in_order(found)
+    return found
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ The command line writes them into folders (`folder`); a server sends them.
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from seggpt_jax.config import suggest
 from seggpt_jax.data.sources.coco_file import Listed
 from seggpt_jax.inference import Result
 from seggpt_jax.pictures.images import overlay, save_labels
+from seggpt_jax.pictures.legend import with_legend
 from seggpt_jax.results import coco, table, yolo
 from seggpt_jax.results.categories import Categories
 from seggpt_jax.results.objects import Object
@@ -26,7 +28,8 @@ class Shown:
     """An image and what was found in it: all that a form is made of.
 
     source: the image's file, as results name it. image: uint8 `[h, w, 3]`. known: the
-    image's entry in a COCO file whose ids are wanted, or None.
+    image's entry in a COCO file whose ids are wanted, or None. names: label -> name, in
+    the legend of the overlay.
     """
 
     source: str
@@ -35,6 +38,7 @@ class Shown:
     objects: Sequence[Object]
     categories: Categories
     known: Listed | None = None
+    names: Mapping[int, str] = MappingProxyType({})
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,6 +64,14 @@ def read_forms(text: str, known: Sequence[str]) -> list[str]:
     if not forms:
         raise ValueError(f"--as is empty: choose from {', '.join(known)}")
     return forms
+
+
+def _overlay(shown: Shown) -> bytes:
+    """JPEG. Beneath the image stand the names of the labels found, if they have any."""
+    result, names = shown.result, shown.names
+    there = np.unique(result.segments).tolist() if names else []
+    entries = [(names[k], result.palette[k]) for k in there if k in names]
+    return _picture(with_legend(overlay(shown.image, result.colors), entries), "JPEG")
 
 
 def _segments(shown: Shown) -> bytes:
@@ -108,14 +120,12 @@ def as_json(content: Any) -> bytes:
 
 FORMS: dict[str, Form] = {
     "segments": Form(".png", _segments),
-    "overlay": Form(
-        "_overlay.jpg",
-        lambda shown: _picture(overlay(shown.image, shown.result.colors), "JPEG"),
-    ),
+    "overlay": Form("_overlay.jpg", _overlay),
     "colors": Form("_colors.png", lambda shown: _picture(shown.result.colors, "PNG")),
     "confidence": Form("_confidence.npz", _confidence),
     "coco-json": Form(".coco.json", _coco),
     "yolo": Form(".txt", _yolo),
     "csv": Form(".csv", _table),
 }
-OF_OBJECTS = ("coco-json", "yolo", "csv")  # forms that name categories
+OF_OBJECTS = ("coco-json", "yolo", "csv")  # forms of objects, with their categories
+NAMING = ("overlay", *OF_OBJECTS)  # forms that show names

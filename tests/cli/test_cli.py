@@ -17,6 +17,7 @@ from seggpt_jax import tune
 from seggpt_jax.cli import command, prompt_args, tune_command, video_args
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import camera, video
+from seggpt_jax.pictures.images import read_image
 from seggpt_jax.results.objects import find
 from seggpt_jax.weights import release
 from tests.results.blobs import filled
@@ -325,7 +326,10 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         (["photos", "--as", "segment"], "did you mean 'segments'"),
         (["photos", "--as", ","], "--as is empty"),
         (["photos", "--split"], "--split is for coco-json, yolo, csv, and --as segm"),
-        (["photos", "--names", "1=x"], "--names is for coco-json, yolo, csv, and"),
+        (
+            ["photos", "--names", "1=x", "--as", "segments"],
+            "--names is for overlay, coco-json, yolo, csv, and",
+        ),
         (
             ["photos", "--coco", "gt.json", "--as", "csv"],
             "--coco is for coco-json, and",
@@ -530,7 +534,7 @@ def test_a_camera_is_recorded_until_it_is_interrupted(here, monkeypatch):
      ("https://host/a/clip.mp4?x=1", False, "clip")],
 )  # fmt: skip
 def test_live_streams_are_known_by_their_address(monkeypatch, where, live, name):
-    monkeypatch.setattr(video, "probe", lambda where: video.VideoInfo(video.RATE, 0))
+    monkeypatch.setattr(video, "probe", lambda *_: video.VideoInfo(video.RATE, 0))
     given = {"video": where, "camera": None, "fps": None, "at": [], "add": []}
     source = video_args.read_source(argparse.Namespace(**given))
     assert (source.live, source.name, source.sound) == (live, name, None)
@@ -602,11 +606,46 @@ def test_a_video_is_shown_some_classes_of_its_prompts(here, capsys):
         with Image.open(f"o/clip/{number:05}.png") as image:
             np.testing.assert_array_equal(np.array(image), result.segments)
     assert set(ours.palette) == {0, 2}
-    for given in (["--first", "mask.png", "--classes", "dog"], shown):
+    for given, said in (
+        (["--first", "mask.png", "--classes", "dog"], "--prompt is wanted\n"),
+        (shown, "--as segments has none\n"),
+    ):
         assert run(*argv, *given, "--out", "p") == 2
-        assert capsys.readouterr().err.endswith("--prompt and --classes are wanted\n")
+        assert capsys.readouterr().err.endswith(said)
     assert run(*argv, *shown, "--classes", "cow", "--out", "p") == 2
     assert "cow" in capsys.readouterr().err
+
+
+def test_names_stand_beneath_overlays_of_images_and_videos(here):
+    named = ("--names", "1=ant,2=bee")
+    assert segment("photos/b.png", "--as", "segments,overlay") == 0
+    argv = ["segment", "--model", "model", "--prompt", "prompt.png:mask.png"]
+    assert run(*argv, "photos/b.png", "--out", "named", *named) == 0
+    plain, shown = (read_image(f"{x}/b_overlay.jpg") for x in ("out", "named"))
+    plain, shown = plain.pixels, shown.pixels
+    assert plain.shape == (31, 40, 3) and len(shown) > 33 and shown.shape[1] == 40
+    assert shown[33:].min() < 96  # letters
+    assert Path("named/b.png").read_bytes() == Path("out/b.png").read_bytes()
+    write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(2)])
+    argv = ["video", "--model", "model", "clip.mp4", "--first", "mask.png"]
+    assert run(*argv, *named, "--out", "named") == 0
+    sizes = {frame.image.shape for frame in video.read_frames("named/clip.mp4")}
+    assert len(sizes) == 1 and sizes.pop()[0] > 40
+
+
+def test_masks_and_results_are_no_frames(here, capsys):
+    (here / "shots").mkdir()
+    for k in range(3):
+        Image.fromarray(picture(40, 30, seed=k)).save(f"shots/{k}.jpg")
+    (here / "shots/mask.png").write_bytes((here / "mask.png").read_bytes())
+    argv = ["segment", "--model", "model", "--prompt", "prompt.png:mask.png"]
+    assert run(*argv, "shots/0.jpg", "--out", "shots") == 0
+    argv = ["video", "--model", "model", "shots", "--first", "shots/mask.png"]
+    capsys.readouterr()
+    assert run(*argv, "--as", "segments", "--out", "out") == 0
+    said = "masks and results of earlier runs: shots/0.png, shots/0_overlay.jpg, shots/"
+    assert said in capsys.readouterr().err
+    assert len(list((here / "out/shots").iterdir())) == 3
 
 
 def test_inputs_are_never_overwritten(here, capsys):

@@ -68,7 +68,7 @@ def test_index_says_what_it_found_and_names_what_it_left_out(here, capsys):
     assert "the masks have only 0 and 255: 255 is the class" in out
     assert err.count("own/masks/3.png") == 1
     spec = {"type": "indexed", "folder": "own", "split": "val"}
-    assert open_sources({"own": spec}, here)["own"].class_names == {256: "disc"}
+    assert open_sources({"own": spec}, here)["own"].class_names == {1: "disc"}
 
 
 def test_masks_that_no_table_lists_are_named_with_their_values(here):
@@ -93,8 +93,25 @@ def test_results_of_earlier_runs_are_no_inputs(here):
     Image.new("RGB", (4, 4)).save(made / "mine.png")  # no result
     notes = {"0": {"path": "/x/0.png", "forms": ["segments", "overlay"]}}
     (made / INPUTS).write_text(json.dumps(notes))
-    found, _ = inputs.find_inputs(["photos"], here / "other")
-    assert sorted(found) == ["images/0", "masks/0", "out/mine"]
+    # A video's frames, and the pictures of a training.
+    video = {"input": "/x/clip.mp4", "memory": 8}
+    (made / "clip.config.json").write_text(json.dumps(video))
+    run_ = here / "photos/tuned.run"
+    for path in (made / "clip/00000.png", run_ / "pictures/0000010/val.png"):
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(path)
+    (run_ / "config.json").write_text("{}")
+    (run_ / "metrics.jsonl").write_text("")
+    mask = "photos/masks/0.png"
+    found = inputs.find_inputs(["photos"], here / "other", [mask])
+    assert sorted(found.inputs) == ["images/0", "out/mine"]
+    results, masks = found.left_out()[1:]
+    assert "photos/out/0.png" in results and results.endswith(" and 1 more")
+    assert masks == f"left out, masks of the prompts: {mask}"
+    found = inputs.find_inputs([mask, "photos/out/*.png"], here / "other", [mask])
+    assert sorted(found.inputs) == ["0", "mine"]
+    with pytest.raises(ValueError, match="nothing to segment in photos; left out"):
+        inputs.find_inputs(["photos"], here / "photos")
 
 
 class Terminal(io.StringIO):
