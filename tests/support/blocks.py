@@ -1,7 +1,6 @@
 """A source whose answers are known, and models of it, for tests of evaluators."""
 
 import dataclasses
-import types
 
 import jax
 import numpy as np
@@ -104,11 +103,13 @@ def engine(
     put=jax.device_put, put_everywhere=jax.device_put,
 ):  # fmt: skip
     """An engine whose functions are given, the same for every ensemble."""
-    return types.SimpleNamespace(
+    made = Engine.__new__(Engine)  # without a model
+    vars(made).update(
         size=size, parts=1, predict_fn=lambda ensemble: predict,
         prompt_fns=lambda ensemble: prompts, track_fns=track, features=features,
-        put=put, put_everywhere=put_everywhere, fetch=Engine.fetch,
+        put=put, put_everywhere=put_everywhere,
     )  # fmt: skip
+    return made
 
 
 def evaluator(predict_fn=copier, size=SIZE, put=jax.device_put, **settings):
