@@ -1,0 +1,159 @@
+"""Writes the tables of docs/results.md from the files in benchmarks/results.
+
+    python -m benchmarks.tables
+
+A table that stands below `<!-- table: NAME -->` is made by the function of that name;
+everything else on the page is left as it is. Numbers are rounded down.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from decimal import ROUND_FLOOR, Decimal
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/results.md"
+RESULTS = ROOT / "benchmarks/results"
+_MARK = re.compile(r"(<!-- table: (\w+) -->\n)(?:\|.*\n)*")
+
+
+def written(text: str) -> str:
+    """The page with its tables made anew. Raises ValueError for an unknown table."""
+
+    def make(match: re.Match[str]) -> str:
+        mark, name = match.groups()
+        if name not in TABLES:
+            raise ValueError(f"table {name!r} is unknown; choices: {', '.join(TABLES)}")
+        return mark + TABLES[name]()
+
+    return _MARK.sub(make, text)
+
+
+def scaling() -> str:
+    """Score against operations, of every size and length."""
+    rows = _rows("mini_scaling")
+    sizes = ("small", "base", "large")
+    rows.sort(key=lambda row: (sizes.index(row["change"]), row["steps"]))
+    head = ("size", "steps", "operations", "right prompt", "wrong")
+    return _table(head, (
+        (row["change"], f"{row['steps']:,}", _power(row["flops"]),
+         cut(row["mean"]["right"]), cut(row["mean"]["wrong"]))
+        for row in rows
+    ))  # fmt: skip
+
+
+def search() -> str:
+    """What chosen prompts gain, over all sets."""
+    (row,) = _rows("search", set="all")
+    head = ("prompts", "random", "`score`", "gain", "`similarity`", "gain")
+    return _table(head, (
+        (count, percent(row[f"random/{count}"]), *(
+            text
+            for way in ("score", "similarity")
+            for text in (percent(row[f"{way}/{count}"]), _spread(
+                row[f"{way}/{count}/gain"], row[f"{way}/{count}/gain/ci"]
+            ))
+        ))
+        for count in (1, 4)
+    ))  # fmt: skip
+
+
+def inference() -> str:
+    """Ours beside the port: the rows of both numbers of prompts in one run."""
+    rows = _rows("inference", attention="auto")
+    head = ("prompts", "ours, cached", "ours, whole", "port", "cached, times faster",
+            "whole", "ours, peak", "port, peak")  # fmt: skip
+    times = ("ours_cached_s", "ours_whole_s", "port_whole_s")
+    return _table(head, (
+        (row["prompts"], *(f"{cut(row[name], 2)} s" for name in times),
+         cut(row["ratio_cached"], 2), cut(row["ratio_whole"], 2),
+         *(f"{row[name]} MiB" for name in ("ours_peak_mib", "port_peak_mib")))
+        for row in rows
+    ))  # fmt: skip
+
+
+def attention() -> str:
+    """Milliseconds of the definition and of the way of CPUs."""
+    names = {"l16": "ViT-L at 448", "ti16": "`ti16` at 448",
+             "shapes": "`configs/shapes.py`, 8 pairs"}  # fmt: skip
+    head = ("shape", "forward, `xla`", "`heads`", "forward and backward, `xla`",
+            "`heads`")  # fmt: skip
+    found = {
+        (r["shape"], r["pass"], r["impl"]): r.get("ms") for r in _rows("attention")
+    }
+    ways = [(half, impl) for half in ("forward", "both") for impl in ("xla", "heads")]
+    return _table(head, (
+        (text, *(cut(found[shape, *way]) for way in ways))
+        for shape, text in names.items()
+    ))  # fmt: skip
+
+
+def pipeline() -> str:
+    """Pairs per second of a core's time, from the owners' files and prepared."""
+    by_form: dict[str, dict[Any, float]] = {"raw": {}, "prepared": {}}
+    for row in _rows("pipeline"):
+        if "pairs_per_s_per_core" in row:
+            key = row["source"], row["threads"]
+            by_form[row["form"]][key] = row["pairs_per_s_per_core"]
+    jpeg = ("coco_instance", "coco_panoptic", "coco_stuff", "paco", "ade20k", "lip",
+            "voc", "chase_db1", "hrf")  # fmt: skip
+    kinds = {
+        "TIFF and PPM: DRIVE, STARE": [("drive", 1), ("stare", 1)],
+        "PNG: Cityscapes, LoveDA": [("cityscapes", 1), ("loveda", 1)],
+        "PNG tiles: iSAID": [("isaid", 1)],
+        "the paper's mixture, 1 thread": [("mixture", 1)],
+        "2 threads": [("mixture", 2)],
+    }
+    forms = by_form.values()
+    spans = [[form[name, 1] for name in jpeg] for form in forms]
+    rows = [("JPEG sets", *(f"{cut(min(x))} to {cut(max(x))}" for x in spans))]
+    rows += [
+        (text, *(", ".join(cut(form[key]) for key in keys) for form in forms))
+        for text, keys in kinds.items()
+    ]
+    return _table(("pairs/s per core", "owners' files", "prepared"), rows)
+
+
+TABLES = {
+    table.__name__: table for table in (scaling, search, inference, attention, pipeline)
+}
+
+
+def cut(value: float | Decimal, places: int = 1) -> str:
+    """A number rounded down to so many places."""
+    step = Decimal(1).scaleb(-places)
+    return str(Decimal(str(value)).quantize(step, ROUND_FLOOR))
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent."""
+    return cut(Decimal(str(share)).scaleb(2))
+
+
+def _spread(value: float, interval: Sequence[float]) -> str:
+    low, high = map(percent, interval)
+    return f"{percent(value)} [{low}, {high}]"
+
+
+def _power(value: float) -> str:
+    """As 4.8e12."""
+    power = Decimal(str(value)).adjusted()
+    return f"{cut(Decimal(str(value)).scaleb(-power))}e{power}"
+
+
+def _rows(name: str, **only: Any) -> list[dict[str, Any]]:
+    """The rows of a file of results that have these values."""
+    lines = (RESULTS / f"{name}.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [row for row in rows if all(row.get(k) == v for k, v in only.items())]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    first, *others = [f"| {' | '.join(map(str, line))} |\n" for line in (head, *rows)]
+    return "".join((first, "|---" * len(head) + "|\n", *others))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
