@@ -1,6 +1,7 @@
 """The `seggpt` command, the same as `python -m seggpt_jax.cli`."""
 
 import argparse
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -237,8 +238,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _convert(args, failed: list[inputs.Failed]) -> None:
-    talk.say(args.quiet, f"reading {args.input}")
-    for line in convert(args.input, args.output, args.to, args.raw, args.license):
+    say = functools.partial(talk.say, args.quiet)
+    for line in convert(args.input, args.output, args.to, args.raw, args.license, say):
         print(line, flush=True)
 
 

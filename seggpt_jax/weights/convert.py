@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -32,13 +32,15 @@ def convert(
     to: str = "ours",
     raw: bool = False,
     license: str = "",
+    say: Callable[[str], object] = lambda text: None,
 ) -> Iterator[str]:
     """Writes the weights at `source` as a folder; yields lines for the user.
 
     source, raw: as in `pretrained.load`. to: `ours`, a release; `official`, a .pth file
     like the authors'; `hf`, a folder that transformers loads; `hub-folder`, the same
-    with a model card, to be uploaded. license: what the card says. A failed output
-    leaves nothing behind, and only an existing release is replaced.
+    with a model card, to be uploaded. license: what the card says. say: is told what
+    is done next, before each part that takes long. A failed output leaves nothing
+    behind, and only an existing release is replaced.
     """
     if to not in FORMS:
         raise ValueError(f"--to={to} is unknown{suggest(to, FORMS)}")
@@ -46,6 +48,7 @@ def convert(
         raise ValueError(f"--license={license} is for a model card: --to={_HUB}")
     paths.check("output", output, paths.BUCKET)
     output = paths.locate(output)
+    say(f"reading {source}")
     weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
@@ -54,6 +57,7 @@ def convert(
     yield from weights.notes
     if to == "official":
         torch_bridge.require(output)
+    say(f"writing {output}")
     with release.new_folder(output) as folder:
         if to == "ours":
             release.write_params(folder, params, dataclasses.asdict(config))
@@ -63,7 +67,7 @@ def convert(
         if to == _HUB:
             origin = repository(weights.name)
             write_card(folder / CARD, output.name, config, count, origin, license)
-        yield check(folder, config, params)
+        yield check(folder, config, params, say)
     as_released = config.merge_after == 2 and config.taps == quarters(config.depth)
     if to == "official" and not as_released:
         yield (
@@ -77,11 +81,18 @@ def convert(
         yield f"upload it: hf upload OWNER/{output.name} {output}"
 
 
-def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
-    """Reads the folder back and compares its forward pass with PyTorch's.
+def check(
+    path: str | os.PathLike,
+    config: SegGPTConfig,
+    params,
+    say: Callable[[str], object] = lambda text: None,
+) -> str:
+    """Reads the folder back and compares its forward pass with PyTorch's. say: as of
+    `convert`.
 
     Returns a line for the user. Raises ValueError where the folder reads differently.
     """
+    say("reading it back")
     again = pretrained.load(path)
     same = map(np.array_equal, jax.tree.leaves(again.params), jax.tree.leaves(params))
     if not all(same) or again.config.geometry != config.geometry:
@@ -91,6 +102,7 @@ def check(path: str | os.PathLike, config: SegGPTConfig, params) -> str:
             "read back, equal; not checked against PyTorch: pip install "
             "'seggpt_jax[torch]' for that"
         )
+    say("comparing it with PyTorch on a random pair: both models run")
     rng = np.random.default_rng(0)
     images, targets, query = rng.standard_normal((3, 1, *config.half, 3), np.float32)
     state = to_torch(again.config, again.params, "hf")

@@ -4,10 +4,11 @@
 """
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,32 @@ from seggpt_jax import colors
 from seggpt_jax.models.seggpt import SegGPTConfig
 
 _REMEDY = "pip install 'seggpt_jax[torch]'"
+# PyTorch and transformers import torch_xla where it is installed, as on Colab's TPUs:
+# it would take the TPU from JAX.
+_NO_XLA = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "USE_TORCH_XLA": "0"}
 
 
 def installed(*names: str) -> bool:
     """Whether packages can be imported, without importing them."""
     return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+@contextlib.contextmanager
+def _without_xla() -> Iterator[None]:
+    """Imports in it leave torch_xla alone, unless the user's environment wants it."""
+    added = {n: value for n, value in _NO_XLA.items() if n not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _torch() -> Any:
+    with _without_xla():
+        import torch
+    return torch
 
 
 def load_state(path: Path) -> dict[str, np.ndarray]:
@@ -32,8 +54,7 @@ def load_state(path: Path) -> dict[str, np.ndarray]:
     ValueError for any other content, and for a file that holds code.
     """
     require(path)
-    import torch
-
+    torch = _torch()
     # Training scripts store their arguments too: a Namespace of plain values.
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
@@ -61,8 +82,7 @@ def load_state(path: Path) -> dict[str, np.ndarray]:
 def save_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
     """Writes a `.pth` file as the authors': the state dict under `model`."""
     require(path)
-    import torch
-
+    torch = _torch()
     tensors = {name: torch.from_numpy(np.array(x)) for name, x in state.items()}
     torch.save({"model": tensors}, path)
 
@@ -102,8 +122,9 @@ def processor_config(config: SegGPTConfig) -> dict[str, Any]:
 
 def build_port(config: SegGPTConfig, state: Mapping[str, np.ndarray]):
     """transformers' model with the tensors of a state dict in `hf` layout."""
-    import torch
-    from transformers import SegGptConfig, SegGptForImageSegmentation
+    torch = _torch()
+    with _without_xla():
+        from transformers import SegGptConfig, SegGptForImageSegmentation
 
     with torch.device("meta"):
         port = SegGptForImageSegmentation(SegGptConfig(**port_config(config)))
@@ -117,7 +138,7 @@ def build_port(config: SegGPTConfig, state: Mapping[str, np.ndarray]):
 
 def run_port(port, images, targets, query) -> np.ndarray:
     """The port's painting of one query `[1, h, w, 3]` by prompts `[p, h, w, 3]`."""
-    import torch
+    torch = _torch()
 
     def tensor(x):
         return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
@@ -133,8 +154,7 @@ def run_port(port, images, targets, query) -> np.ndarray:
 
 
 def _to_numpy(path: Path, name: object, tensor) -> np.ndarray:
-    import torch
-
+    torch = _torch()
     try:
         # NumPy lacks bfloat16 and float8; float32 holds every value.
         if tensor.is_floating_point() and tensor.dtype != torch.float64:

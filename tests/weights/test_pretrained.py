@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.predict import make_predict_fn
 from seggpt_jax.runs import checksums
-from seggpt_jax.weights import pretrained, release
+from seggpt_jax.weights import pretrained, release, torch_bridge
 from seggpt_jax.weights.build import load_model
 from seggpt_jax.weights.checkpoint import Checkpoints
 from seggpt_jax.weights.convert import check, convert
@@ -191,13 +192,32 @@ def test_round_trips_are_exact(tmp_path, source, to):
 
 def test_what_is_written_is_what_pytorch_had(tmp_path):
     """The cls position alone, which nothing reads, comes back as zeros."""
-    out = tmp_path / "out"
-    said = list(convert(save(tmp_path / "x.pth", state()), out, "official"))
+    out, begun = tmp_path / "out", list[str]()
+    source = save(tmp_path / "x.pth", state())
+    said = list(convert(source, out, "official", say=begun.append))
     assert any("zeros" in line for line in said)
+    assert [line.split()[0] for line in begun] == ["reading", "writing", "reading",
+                                                   "comparing"]  # fmt: skip
     wanted = state()
     wanted["pos_embed"][0, 0] = 0
     found = torch.load(out / "seggpt.pth", weights_only=True)["model"]
     assert_same({n: x.numpy() for n, x in found.items()}, wanted)
+
+
+def test_torch_xla_is_left_alone(monkeypatch):
+    """What transformers and accelerate ask before they import it."""
+
+    class Library:
+        def __getattr__(self, name):
+            seen.append(os.environ.get("USE_TORCH_XLA"))
+            raise ImportError(name)
+
+    seen: list[str | None] = []
+    monkeypatch.delenv("USE_TORCH_XLA", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", Library())
+    with pytest.raises(ImportError):
+        torch_bridge.build_port(SMALL, {})
+    assert set(seen) == {"0"} and "USE_TORCH_XLA" not in os.environ
 
 
 def test_a_release_predicts_as_its_model(tmp_path):
