@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="batch.png", metavar="FILE.png",
         help="picture to write (default: %(default)s)")  # fmt: skip
     add("--step", type=int, default=0, help="whose batch is shown (default: 0)")
-    add("--rows", type=int, default=8, help="of the batch, from the first on"
-        " (default: 8)")  # fmt: skip
+    add("--rows", type=int, help="of the batch, from the first on"
+        " (default: 8, or all where there are fewer)")  # fmt: skip
 
 
 def run(args: argparse.Namespace, failed: object) -> None:
@@ -37,8 +37,9 @@ def run(args: argparse.Namespace, failed: object) -> None:
     if not args.config:
         raise ValueError("give --config: the file of a config")
     settings, _ = with_geometry(read_settings(config_args.read(args)))
-    sheet = draw_batch(settings, args.step, args.rows)
+    rows = min(8, settings.loader.batch_size) if args.rows is None else args.rows
+    sheet = draw_batch(settings, args.step, rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(out) as new:
         Image.fromarray(sheet).save(new, "png")
-    print(f"{out}: rows 0 to {args.rows - 1} of the batch of step {args.step}")
+    print(f"{out}: rows 0 to {rows - 1} of the batch of step {args.step}")

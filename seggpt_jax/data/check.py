@@ -67,11 +67,11 @@ def check(source: Dataset, problems: Problems, quiet: bool = False) -> list[Reco
     return records
 
 
-def describe(source: Dataset, records: list[Record]) -> str:
-    """Counts, sizes and the label histogram."""
+def describe(source: Dataset, records: list[Record], of: str = "") -> str:
+    """Counts, sizes and the label histogram. of: words after the name."""
     instances = source.kind == INSTANCE
     lines = [
-        f"{source.name}: {len(source)} records, {len(source.by_class)} of "
+        f"{source.name}{of}: {len(source)} records, {len(source.by_class)} of "
         f"{len(source.class_names)} classes shown"
     ]
     if records:
@@ -168,10 +168,12 @@ def run(
     a terminal gets."""
     problems: Problems = collections.defaultdict(list)
     seen: dict[str, list[Record]] = {"trained": [], "held out": []}
+    names = {source.name for source in trained.values()}
     for half, sources in zip(seen.values(), (trained, held_out), strict=True):
         for source in sources.values():
             records = check(source, problems, quiet)
-            print(describe(source, records))
+            again = sources is held_out and source.name in names
+            print(describe(source, records, " (held out)" * again))
             half += records
     compare(seen["trained"], seen["held out"], problems)
     for kind, named in problems.items():

@@ -108,11 +108,11 @@ def test_a_config(voc, capsys):
     c.sources.scenes = {"type": "shapes", "weight": 1.0}  # a million of them: not read
     c.sources.mine.view = {"flip": 0.0}
     voc, scenes = {"type": "voc", "split": "val"}, {"type": "shapes", "length": 9}
-    heldout = {"both": {"members": {"voc": voc, "scenes": scenes}}}
+    heldout = {"both": {"members": {"mine": voc, "scenes": scenes}}}
     c.evals.few = {"type": "fewshot", "sources": heldout, "episodes": 1}
     assert data_check.run(*check_command.open_configured(c))
     out = capsys.readouterr().out
-    assert "mine: 2 records" in out and "voc: 1 records" in out
+    assert "mine: 2 records" in out and "mine (held out): 1 records" in out
 
 
 def test_the_command(voc):
