@@ -37,6 +37,8 @@ def get_config(argument=None):
     c.view.crop_scale = (0.5, 1.0)
     c.view.jitter_prob = 0.3
     c.context.same_image = 0.2
+    # Without such prompts the model paints whatever a photo shows, asked for or not.
+    c.context.absent_prob = 0.3
     c.context.mix_prob = 0.0
     c.recolor.max_colors = 4
     c.masking.half_prob = 1.0
