@@ -199,6 +199,30 @@ def test_a_version_is_the_same_everywhere():
     )
 
 
+def test_pypi_gets_addresses_for_links_and_pictures(tmp_path):
+    text = (REPOSITORY / ".github/workflows/release.yml").read_text()
+    steps = yaml.safe_load(text)["jobs"]["build"]["steps"]
+    (run,) = [x["run"] for x in steps if x.get("name") == "addresses for PyPI"]
+    for name in ("README.md", "setup.cfg"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    known = {"GITHUB_REPOSITORY": "me/seggpt_jax", "GITHUB_REF_NAME": "v1"}
+    subprocess.run(["bash", "-ec", run], cwd=tmp_path, check=True,
+                   env={**os.environ, **known})  # fmt: skip
+    before, after = (
+        re.findall(r"(!?)\[[^]]*\]\(([^)]*)\)", (folder / "README.md").read_text())
+        for folder in (REPOSITORY, tmp_path)
+    )
+    places = {"!": "https://raw.githubusercontent.com/me/seggpt_jax/v1/",
+              "": "https://github.com/me/seggpt_jax/blob/v1/"}  # fmt: skip
+    for (kind, old), (_, new) in zip(before, after, strict=True):
+        assert new == (old if "://" in old else places[kind] + old)
+    assert {"!"} < {kind for kind, _ in after}
+    config = configparser.ConfigParser()
+    config.read(tmp_path / "setup.cfg")
+    urls = config["metadata"]["project_urls"]
+    assert "Source = https://github.com/me/seggpt_jax\n" in urls
+
+
 @pytest.mark.parametrize(
     "path", sorted(REPOSITORY.glob(".github/workflows/*.yml")), ids=lambda p: p.name
 )
