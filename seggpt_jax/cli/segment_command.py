@@ -121,7 +121,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
     folder.join(classes, as_results=truth is not None)
     done = len(folder.todo) - len(failed)
     forms_ = ", ".join(f"NAME{FORMS[form].suffix}" for form in forms)
-    talk.say(args.quiet, f"wrote {forms_} of {done} images in {out}")
+    if done:
+        images = f"{done} image{'s' * (done > 1)}"
+        talk.say(args.quiet, f"wrote {forms_} of {images} in {out}")
     if empty:
         more = ", ..." if empty[1:] else ""
         print(f"nothing found in {len(empty)} of {len(folder.todo)} images: "
