@@ -89,6 +89,12 @@ def test_summary_holds_prompted_against_the_other_arms():
     assert lines[1].split() == ["h/s/1shot", "50.0", "10.0", "25.0", "12.5"]
     assert lines[2:] == ["pairs/episode_miou  0.7500"]
     assert report.summary({}) == ""
+    # Scores of instances have no mIoU, and an arm may have no score.
+    other = {"i/x/ap": 0.5, "i/x/copy/ap": 0.25, "i/x/color/ap": float("nan")}
+    assert [line.split() for line in report.summary(other).splitlines()] == [
+        ["percent", "prompted", "wrong", "copy", "color"],
+        ["i/x/ap", "50.0", "-", "25.0", "-"],
+    ]
 
 
 @pytest.mark.parametrize("how", ["none", "similarity", "score"])

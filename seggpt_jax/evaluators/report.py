@@ -53,8 +53,8 @@ def differences(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def summary(scores: Mapping[str, float], intervals: Intervals | None = None) -> str:
     """mIoU of the right prompts beside that of wrong prompts and of the baselines, in
-    percent, a line per source and number of prompts; then what has no such arms. With
-    intervals of 95 % where these are given."""
+    percent, a line per source and number of prompts; the other scores of what has no
+    mIoU; then what has no such arms. With intervals of 95 % where these are given."""
     known = intervals or {}
     rows: list[tuple[str, ...]] = []
     compared: set[str] = set()
@@ -63,12 +63,14 @@ def summary(scores: Mapping[str, float], intervals: Intervals | None = None) -> 
         arms = [f"{stem}/{arm}/{key}" for arm in ARMS]
         if any(arm in scores for arm in arms):
             compared.add(name.split("/")[0])
-            if key == _KEY:
+            if key == _KEY or f"{stem}/{_KEY}" not in scores:
                 each = (name, *arms)
                 texts = [_percent(x, scores[x], known) if x in scores else "-"
                          for x in each]  # fmt: skip
-                rows.append((stem, *texts))
-    lines = [table(("mIoU", "prompted", *ARMS), rows)] if rows else []
+                rows.append((stem if key == _KEY else name, *texts))
+    stems = {name.rpartition("/")[0] for name in scores if name.endswith(f"/{_KEY}")}
+    title = "mIoU" if {row[0] for row in rows} <= stems else "percent"
+    lines = [table((title, "prompted", *ARMS), rows)] if rows else []
     for name, value in scores.items():
         if name.split("/")[0] not in compared:
             low, high = known.get(name, (math.nan, math.nan))
@@ -106,6 +108,8 @@ def advice(scores: Mapping[str, float]) -> list[str]:
 
 
 def _percent(name: str, value: float, intervals: Intervals) -> str:
+    if not math.isfinite(value):
+        return "-"
     if name not in intervals:
         return f"{100 * value:.1f}"
     low, high = intervals[name]
