@@ -119,7 +119,7 @@ def paint(
         if stop - 1 in c.taps:
             tapped.append(transformer.layer_norm(p["norm"], rows))
         start = stop
-    return decode(p["decoder"], jnp.concatenate(tapped, axis=-1), c.patch)[:, c.patch :]
+    return decode(p["decoder"], jnp.concatenate(tapped, axis=-1), c.patch, halo=1)
 
 
 def _patches(p, images: Float[Array, "b p H W 3"], c: SegGPTConfig):

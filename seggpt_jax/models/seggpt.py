@@ -24,7 +24,7 @@ from seggpt_jax.config import (
 from seggpt_jax.models import transformer
 from seggpt_jax.models.attention import CHOICES
 from seggpt_jax.models.resample import cubic_matrix
-from seggpt_jax.runs.partition import constrain
+from seggpt_jax.runs.partition import axis_ways, constrain
 
 Array = jax.Array | np.ndarray
 
@@ -252,21 +252,30 @@ def position_embedding(table: Float[Array, "g g d"], grid) -> Float[Array, "h w 
     return jnp.einsum("hg,gkd,wk->hwd", rows, table, cols)
 
 
-def decode(p, tapped, patch: int):
+def decode(p, tapped, patch: int, halo: int = 0):
     """Tapped features `[b, h, w, taps * d]` -> painting float32 `[b, H, W, 3]`.
 
     A linear layer makes `decoder_width` features of every pixel of a patch; a 3x3
-    convolution over the pixels lets neighbouring patches agree.
+    convolution over the pixels lets neighbouring patches agree. halo: the topmost rows
+    of patches, which the convolution reads across a seam and which are not painted.
     """
-    x = unpatchify(transformer.linear(p["embed"], tapped), patch)
-    x = constrain(x, "pixels")
+    if halo:
+        # A mesh cuts pixels by their rows, and only evenly. Rows above the halo count
+        # for nothing.
+        halo += (more := -tapped.shape[1] % axis_ways("patches", 1))
+        tapped = jnp.pad(tapped, [(0, 0), (more, 0), (0, 0), (0, 0)])
+    # Over `tensor` the kernel cuts the features of each patch. Then every device takes
+    # all features of some rows, so that none ever holds all pixels.
+    x = constrain(transformer.linear(p["embed"], tapped), "hidden")
+    x = constrain(unpatchify(constrain(x, "patches"), patch), "pixels")
     x = jax.lax.conv_general_dilated(
         x, p["conv"]["kernel"].astype(x.dtype), (1, 1), "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
     x = x + p["conv"]["bias"].astype(x.dtype)[None, None, None, :]
     x = jax.nn.gelu(transformer.layer_norm(p["norm"], x), approximate=False)
-    return transformer.linear(p["head"], x).astype(jnp.float32)
+    painting = transformer.linear(p["head"], x).astype(jnp.float32)
+    return painting[:, halo * patch :]
 
 
 class SegGPT(nn.Module):
@@ -345,9 +354,8 @@ class SegGPT(nn.Module):
         with jax.named_scope("decode"):
             tapped, halo = out["tapped"], 0
             if query_only:
-                # One more row of patches: the 3x3 convolution reads across the seam.
-                tapped, halo = tapped[:, tapped.shape[1] // 2 - 1 :], c.patch
-            painting = decode(p["decoder"], tapped, c.patch)[:, halo:]
+                tapped, halo = tapped[:, tapped.shape[1] // 2 - 1 :], 1
+            painting = decode(p["decoder"], tapped, c.patch, halo)
         return painting, out
 
 

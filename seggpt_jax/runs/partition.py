@@ -15,13 +15,14 @@ ROWS = ("data", "fsdp")  # the axes that cut the rows of a batch
 # Parameters and optimizer state: heads and MLP are cut over `tensor`, the other large
 # axis over `fsdp`; small arrays stay whole. The first axis of a block's array is its
 # layer. Activations: rows are cut over `data` and `fsdp`. Without these rules XLA would
-# cut the width of tokens over `fsdp`, as in kernels. `...`: any number of axes.
+# cut the width of tokens over `fsdp`, as in kernels. `tensor` cuts the decoder's pixels
+# by their rows. `...`: any number of axes.
 RULES: list[tuple[str, tuple]] = [
     (r"activations/tokens", (ROWS, ...)),
     (r"activations/hidden", (ROWS, ..., "tensor")),
     (r"activations/heads", (ROWS, "tensor", ...)),
     (r"activations/qkv", (None, ROWS, "tensor", ...)),
-    (r"activations/pixels", (ROWS, ...)),
+    (r"activations/(patches|pixels)", (ROWS, "tensor", ...)),
     (r"blocks/attn/qkv/kernel", (None, "fsdp", None, "tensor", None)),
     (r"blocks/attn/qkv/bias", (None, None, "tensor", None)),
     (r"blocks/attn/proj/kernel", (None, "tensor", None, "fsdp")),
@@ -59,6 +60,12 @@ def fitting(name: str, shape: tuple[int, ...]) -> P:
         names if length % ways(sizes, names) == 0 else None
         for names, length in zip(spec(name, len(shape)), shape, strict=False)
     ))  # fmt: skip
+
+
+def axis_ways(name: str, axis: int) -> int:
+    """Number of parts that the current mesh cuts an axis of an activation into."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else ways(mesh.shape, spec(f"activations/{name}", 4)[axis])
 
 
 def constrain(x: jax.Array, name: str) -> jax.Array:

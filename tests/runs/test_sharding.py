@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.hlo import collectives
 from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.runs import sharding
 from seggpt_jax.training.optim import OptimSettings
 from seggpt_jax.training.train_step import Stage, make_train_step, new_state
 from seggpt_jax.trees import named_leaves
-from tests.support.models import SMALL, small
+from tests.support.models import SMALL, inputs, random_params, small
 
 STAGE = Stage(steps=10, lr=1e-2, max_foreground_weight=4.0, background_prob=0.5)
 OPTIM = OptimSettings()
@@ -83,6 +84,41 @@ def test_remat_computes_the_same_step(alone, remat):
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulation_computes_the_same_step(alone, accumulate):
     _same(alone, *one_step(None, accumulate, devices=_mesh_of_two()))
+
+
+@pytest.mark.parametrize(
+    "query_only", [pytest.param(False, marks=pytest.mark.slow), True]
+)
+def test_no_device_holds_all_pixels_over_tensor(query_only):
+    """The query half and its halo are 5 rows of patches, which 4 devices cannot cut."""
+    model, (images, targets, hidden, kind) = small(heads=4, decoder_width=32), inputs()
+    params, rows = random_params(model), {"images": images, "targets": targets}
+
+    def loss(params, rows):
+        painting = model.apply(
+            {"params": params}, rows["images"], rows["targets"], hidden, kind,
+            query_only=query_only,
+        )[0]  # fmt: skip
+        return jnp.square(painting).mean(), painting
+
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (wanted, painting), gradient = step(params, rows)
+    mesh = sharding.make_mesh(1, 1, 4, jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, sharding.place(params, mesh))
+        step = step.trace(placed, sharding.put_rows(mesh, rows)).lower().compile()
+        (ours, over), descent = step(placed, sharding.put_rows(mesh, rows))
+    np.testing.assert_allclose(ours, wanted, rtol=1e-5)
+    np.testing.assert_allclose(over, painting, atol=1e-5 * np.abs(painting).max())
+    for name, leaf in named_leaves(gradient).items():
+        np.testing.assert_allclose(
+            named_leaves(descent)[name], leaf, atol=2e-5 * np.abs(leaf).max(),
+            err_msg=name,
+        )  # fmt: skip
+    pixels = painting.size // 3 * model.config.decoder_width * 4  # bytes
+    found = collectives(step.as_text())
+    gathered = [one.size for one in found if one.kind == "all-gather"]
+    assert max(gathered, default=0) < pixels / 2
 
 
 def _mesh_of_two():
