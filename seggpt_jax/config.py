@@ -8,6 +8,8 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast, get_args, get_origin
 
+_SHOWN = 100  # characters of a value in an error
+
 
 def suggest(name: object, choices: Iterable[object]) -> str:
     """`; did you mean 'x'? Choices: ...` for an unknown name."""
@@ -73,7 +75,7 @@ def _argument(name: str, text: str, default: Any) -> Any:
         return float(value)
     if default is not None and type(value) is not type(default):
         raise ValueError(
-            f"config argument {name}={text}: must be {type(default).__name__}, as "
+            f"config argument {name}={text}: must be {words_of(type(default))}, as "
             f"its default {default!r}"
         )
     return value
@@ -121,14 +123,36 @@ def check_types(where: str, settings: Mapping[str, Any], cls: type):
     for field in dataclasses.fields(cls):
         kind, value = field.type, settings.get(field.name)
         if field.name in settings and not dataclasses.is_dataclass(kind):
-            shown = kind.__name__ if type(kind) is type else str(kind)
-            shown = shown.replace("collections.abc.", "")
-            if get_origin(kind) is Mapping:
-                shown = "settings by name"
-                held = get_args(kind)[1]
-                if held is not Any and not dataclasses.is_dataclass(held):
-                    shown = f"{getattr(held, '__name__', held)} by name"
-            require(_fits(value, kind), _dotted(where, field.name), value, shown)
+            place = _dotted(where, field.name)
+            require(_fits(value, kind), place, value, words_of(kind))
+
+
+# One value of a type, and several.
+_WORDS = {
+    int: ("a whole number", "whole numbers"), float: ("a number", "numbers"),
+    str: ("text", "texts"), bool: ("True or False", "times True or False"),
+}  # fmt: skip
+
+
+def words_of(kind: Any, several: bool = False) -> str:
+    """A type as errors name it: `tuple[int, int]` is "2 whole numbers"."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind in _WORDS:
+        return _WORDS[kind][several]
+    if kind in (None, types.NoneType):
+        return "None"
+    if origin is types.UnionType:
+        named = [k for k in args if not (k is int and float in args)]
+        return " or ".join(words_of(k, several) for k in named)
+    if origin is Mapping:
+        held = args[1]
+        plain_kind = held is not Any and not dataclasses.is_dataclass(held)
+        return f"{words_of(held, True) if plain_kind else 'settings'} by name"
+    if origin is Sequence or (origin is tuple and args[-1] is ...):
+        return f"a list of {words_of(args[0], True)}"
+    if origin is tuple and len(set(args)) == 1:
+        return f"{len(args)} {words_of(args[0], True)}"
+    return getattr(kind, "__name__", str(kind))
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -175,4 +199,7 @@ def plain(value):
 def require(condition: bool, setting: str, value, allowed: str):
     """Raises the one-line error for a setting that is out of range."""
     if not condition:
-        raise ValueError(f"setting {setting} = {value!r}: must be {allowed}")
+        shown = repr(value)
+        if len(shown) > _SHOWN:
+            shown = f"{shown[: _SHOWN // 2]}...{shown[-_SHOWN // 4 :]}"
+        raise ValueError(f"setting {setting} = {shown}: must be {allowed}")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -29,9 +31,9 @@ def test_argument_is_read_by_the_type_of_its_default():
     "argument, message",
     [
         ("step=3", "'step' is unknown; did you mean 'steps'? Choices: steps, tiny"),
-        ("steps=many", "steps=many: must be int, as its default 5"),
-        ("steps", "steps=: must be int"),
-        ("tiny=2", "tiny=2: must be bool"),
+        ("steps=many", "steps=many: must be a whole number, as its default 5"),
+        ("steps", "steps=: must be a whole"),
+        ("tiny=2", "tiny=2: must be True or False"),
     ],
 )
 def test_argument_errors(argument, message):
@@ -45,9 +47,26 @@ def test_argument_errors(argument, message):
         ({"sise": 1}, "setting thing.sise is unknown; did you mean 'size'?"),
         ({}, "setting thing.size is missing"),
         ({"size": 1, "share": 2}, "thing: setting share = 2: must be in [0, 1]"),
-        ({"size": 1, "share": "x"}, "setting thing.share = 'x': must be float"),
+        ({"size": 1, "share": "x"}, "setting thing.share = 'x': must be a number"),
     ],
 )
 def test_construct_names_the_setting(settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         config.construct(Thing, "thing", settings)
+
+
+def test_types_in_words():
+    kinds = {
+        int: "a whole number", float | int: "a number", bool: "True or False",
+        tuple[int, int]: "2 whole numbers", tuple[float, ...]: "a list of numbers",
+        tuple[str | int, ...]: "a list of texts or whole numbers",
+        Mapping[str, int]: "whole numbers by name", str | None: "text or None",
+        Mapping[str, Any]: "settings by name", Sequence[str]: "a list of texts",
+    }  # fmt: skip
+    assert {kind: config.words_of(kind) for kind in kinds} == kinds
+
+
+def test_a_long_value_is_shortened():
+    with pytest.raises(ValueError) as caught:
+        config.require(False, "a.b", "x" * 300, "text")
+    assert len(str(caught.value)) < 120 and "a.b = 'xxx" in str(caught.value)

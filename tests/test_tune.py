@@ -357,7 +357,7 @@ def test_files_that_are_refused(finished, tmp_path):
     refused(ValueError, "is damaged: the label 'cat' of a name is no whole number")
     for part in ("names", "model", "weights", "about"):
         save_prompts(path, content._replace(**{part: [3]}))
-        refused(ValueError, f"is damaged: {part} holds no names and values")
+        refused(ValueError, f"is damaged: its part '{part}' holds no names and values")
 
 
 def test_the_predictor_takes_a_prompt_file(finished, caplog):

@@ -166,6 +166,9 @@ def _read(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
     if rest := config_args.take_changes(args, rest):
+        lost = [text for text in rest if text.startswith("--config.")]
+        if lost and hasattr(args, "changes") and not args.config:
+            parser.error(f"{lost[0]} changes a config: give its file with --config")
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return args
 

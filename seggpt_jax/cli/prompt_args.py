@@ -147,7 +147,10 @@ def _read_search(prompt: str) -> tuple[int, str]:
 def _pairs(prompt: str, classes: Sequence[str]) -> Iterator[tuple[str, str]]:
     image, _, mask = prompt.rpartition(":")
     if not image or not mask:
-        raise ValueError(f"--prompt {prompt}: IMAGE:MASK is wanted")
+        raise ValueError(
+            f"--prompt {prompt}: IMAGE:MASK is wanted, or IMAGES:MASKS of folders, "
+            f"IMAGES:FILE.json of COCO's, auto:K, or a FILE{SUFFIX} of seggpt tune"
+        )
     if not Path(image).is_dir() and not Path(mask).is_dir():
         yield image, mask
         return

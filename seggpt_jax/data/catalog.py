@@ -55,8 +55,20 @@ class Catalog:
     """
 
     def __init__(self, folder: Path):
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        """Raises ValueError, which names the folder, for damaged files."""
         self.folder = folder
+        try:
+            self._read(folder)
+            self._check()
+        except Exception as error:  # the bytes of NumPy's files may raise any error
+            raise ValueError(
+                f"{folder}: the catalog of a data set is damaged "
+                f"({type(error).__name__}: {error}); copy a prepared set again, and "
+                f"remove the catalog of any other, which is then made anew"
+            ) from error
+
+    def _read(self, folder: Path) -> None:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         self.fingerprint = str(meta["fingerprint"])
         self.names = {int(k): str(v) for k, v in meta["names"].items()}
         self.facts: dict[str, Any] = meta.get("facts", {})
@@ -70,6 +82,20 @@ class Catalog:
             int(label): members[start:stop]
             for label, (start, stop) in meta["members"].items()
         }
+
+    def _check(self) -> None:
+        """Refuses arrays that do not fit each other."""
+        ends, count = self._starts, len(self)
+        whole = all(x.dtype.kind in "iu" and x.ndim == 1 for x in (ends, self._text))
+        if not whole or count < 0 or ends[0] or ends[-1] != len(self._text):
+            raise ValueError("its records have no ends")
+        if (np.diff(ends) < 0).any():
+            raise ValueError("its records have no ends")
+        for label, members in self.by_class.items():
+            rising = members.dtype.kind == "i" and (np.diff(members) > 0).all()
+            inside = len(members) and members[0] >= 0 and members[-1] < count
+            if label not in self.names or not rising or not inside:
+                raise ValueError(f"its records of class {label} are wrong")
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -198,6 +198,10 @@ class Dataset:
         if segments is None:
             segments = np.full(image.shape[:2], IGNORE, np.int32)
         elif segments.shape != image.shape[:2]:
+            (h, w), (height, width, _) = segments.shape, image.shape
+            detail = f"{w} x {h} becomes {width} x {height}"
+            remark = Remark("masks are scaled to the size of their images", detail)
+            remarks.append((raw.mask_name, remark))
             mask = Image.fromarray(segments).resize(image.shape[1::-1], NEAREST)
             segments = np.asarray(mask)
         sample = Sample(
@@ -249,7 +253,10 @@ class Dataset:
         # A string would pass as a list of letters.
         listed = isinstance(chosen, Collection) and not isinstance(chosen, (str, bytes))
         if not listed or not all(isinstance(one, (int, str)) for one in chosen):
-            raise ValueError(f"{setting}: {chosen!r} must be a list of names or labels")
+            raise ValueError(
+                f"{setting} of {self.name}: {chosen!r} must be a list of names or "
+                "labels"
+            )
         names = self.store.catalog.names
         known: dict[Any, int] = {
             **{name: label for label, name in names.items()},

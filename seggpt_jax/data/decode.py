@@ -65,7 +65,7 @@ class Upright(NamedTuple):
 
 @contextlib.contextmanager
 def naming_errors(
-    where: str, remedy: str = "replace the file or remove its row"
+    where: str, remedy: str = "replace the file or leave it out"
 ) -> Iterator[None]:
     """Puts `where`, the name of the file, before the text of a `BadRecord`. An error of
     Pillow becomes a `BadRecord`, which ends with `remedy`."""
@@ -80,10 +80,22 @@ def naming_errors(
             f"{MAX_PIXELS}; scale it down"
         ) from error
     except BROKEN as error:
-        # Pillow names files, but for those in memory it has only an address.
-        text = re.sub(r" <_io\.BytesIO.*?>", "", str(error)) or type(error).__name__
-        text = text.replace(f" {where!r}", "")
-        raise BadRecord(f"{where} cannot be read: {text}; {remedy}") from error
+        raise BadRecord(f"{where} cannot be read: {_cause(error)}; {remedy}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Why a file cannot be read. The words of Python itself, where a decoder stumbled
+    over damage, tell a user nothing."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # Pillow names files, but for those in memory it has only an address.
+    text = re.sub(r" <_io\.BytesIO.*?>", "", str(error))
+    text = re.sub(r"^b(['\"])(.*)\1$", r"\2", text)
+    own = (TypeError, AttributeError, LookupError, ArithmeticError)
+    raw = r"values to unpack|could not convert|invalid literal|codec can't"
+    if not text or isinstance(error, own) or re.search(raw, text):
+        return "it is damaged"
+    return text
 
 
 @contextlib.contextmanager

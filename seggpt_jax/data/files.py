@@ -17,8 +17,11 @@ def hidden(path: PurePath) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises `BadRecord` for what Git LFS puts in its place."""
+    """The bytes of a file. Raises `BadRecord` for what Git LFS puts in its place, and
+    for an empty file, which a copy that was stopped leaves."""
     data = path.read_bytes()
+    if not data:
+        raise BadRecord("is an empty file; copy it again")
     if data.startswith(_POINTER):
         raise BadRecord("is a pointer of Git LFS, not the file; run `git lfs pull`")
     return data

@@ -234,7 +234,20 @@ def read_lines(path: Path, what: str) -> list[str]:
         lines = need(path, what).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
-    return [line.strip() for line in lines if line.strip()]
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise ValueError(f"{path} line {number}: has a zero byte; copy it again")
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise ValueError(f"{path}: is empty; {what}")
+    return found
+
+
+def folder_name(path: Path, name: str) -> str:
+    """A name of a list, which must be that of a folder there, not lead elsewhere."""
+    if name in (".", "..") or "/" in name or "\\" in name:
+        raise ValueError(f"{path}: {name!r} is no name of a folder")
+    return name
 
 
 def folders_in(folder: Path) -> list[str]:

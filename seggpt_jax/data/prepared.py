@@ -37,6 +37,10 @@ def open_store(layout: Layout, root: AnyPath, split: str) -> Store:
         root = copy_here(root, split)
     if is_prepared(root):
         return Prepared(layout, root, split)
+    if next((root / VERSION).glob("catalog-*"), None):
+        raise ValueError(
+            f"{root / VERSION}: is a prepared set without its {MANIFEST}; copy it again"
+        )
     return Raw(layout, root, split)
 
 
@@ -153,26 +157,34 @@ class Prepared(Store):
         # This import takes two seconds; only prepared sets need it.
         import tensorflow_datasets
 
-        builder = tensorflow_datasets.builder_from_directory(str(self.folder))
-        return builder.as_data_source(word(self.split))
+        try:
+            builder = tensorflow_datasets.builder_from_directory(str(self.folder))
+            return builder.as_data_source(word(self.split))
+        except Exception as error:  # it has no error class of its own
+            raise ValueError(
+                f"{self.folder}: dataset_info.json or features.json is damaged; copy "
+                f"or prepare the set again ({type(error).__name__}: {error})"
+            ) from error
 
     def __getitem__(self, index: int) -> RawRecord:
         (name,) = self.catalog[index]  # the shards have the order of the catalog
+        records = self._records
         try:
-            record = self._records[index]
-        except RuntimeError as error:  # from array_record, without the file's name
+            record = records[index]
+            found, annotation = (record[k].decode() for k in ("id", "annotation"))
+            image, mask = record["image"], record["mask"]
+        except Exception as error:  # of array_record, protobuf or tensorflow-datasets
             raise BadRecord(
                 f"{self.folder / self._shard(index)} record {index} is damaged; copy "
-                f"or prepare it again ({error})"
+                f"or prepare it again ({type(error).__name__}: {error})"
             ) from error
-        if record["id"].decode() != name:
+        if found != name:
             raise BadRecord(
-                f"{self.folder / self._shard(index)} holds {record['id'].decode()} "
+                f"{self.folder / self._shard(index)} holds {found} "
                 f"where {name} belongs; copy or prepare the shards again"
             )
         where = f"{self.folder / self._shard(index)} record {name}"
-        parts = record["image"], record["mask"], record["annotation"].decode()
-        return RawRecord(name, *parts, where, where)
+        return RawRecord(name, image, mask, annotation, where, where)
 
     def damaged(self) -> Iterator[str]:
         """An error for each file whose checksum is not that of the manifest."""
@@ -206,9 +218,14 @@ def read_manifest(folder: AnyPath) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["layout"], manifest["splits"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the manifest of a prepared set") from error
+        _ = {**manifest["layout"]}
+        for split in manifest["splits"].values():
+            for shard in split["shards"]:
+                _ = shard["file"] + "", shard["length"] + 0, shard["records"] + 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not the manifest of a prepared set; copy or prepare it again"
+        ) from error
     return manifest
 
 

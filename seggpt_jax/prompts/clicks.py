@@ -125,7 +125,8 @@ def _read_numbers(name: str, text: str, count: int) -> list[int]:
             return [int(number) for number in numbers]
     except ValueError:
         pass
-    raise ValueError(f"{name} {text}: {count} whole numbers are wanted, in pixels")
+    wanted = "left,top,right,bottom" if count == 4 else "x,y"
+    raise ValueError(f"{name} {text}: {wanted} are wanted, whole numbers of pixels")
 
 
 def _numbers(values: Sequence[int], what: str, wanted: str) -> list[int]:

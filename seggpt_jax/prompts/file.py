@@ -84,12 +84,13 @@ def load_prompts(path: str | os.PathLike, size: tuple[int, int]) -> PromptFile:
         about = json.loads(metadata[_FORMAT])
         parts = {name: about[name] for name in _ABOUT}
         if wrong := [n for n, part in parts.items() if not isinstance(part, dict)]:
-            raise TypeError(f"{wrong[0]} holds no names and values")
+            raise TypeError(f"its part {wrong[0]!r} holds no names and values")
         if wrong := [label for label in parts["names"] if not label.isdecimal()]:
             raise TypeError(f"the label {wrong[0]!r} of a name is no whole number")
         names = {int(label): str(name) for label, name in parts["names"].items()}
     except _UNREADABLE as error:
-        raise ValueError(f"prompt file {path} is damaged: {error}") from error
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"prompt file {path} is damaged: {why}") from error
     if fault := _fault(arrays):
         raise ValueError(f"prompt file {path} is damaged: {fault}")
     prompts = Prompts(**arrays)

@@ -47,8 +47,8 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1):
     rows = ways(mesh.shape, ROWS)
     if batch_size < 1 or accumulate < 1 or batch_size % (rows * accumulate):
         raise ValueError(
-            f"batch_size {batch_size} is not divisible by data x fsdp x accumulate = "
-            f"{mesh.shape['data']} x {mesh.shape['fsdp']} x {accumulate}"
+            f"loader.batch_size {batch_size} is not divisible by data x fsdp x "
+            f"accumulate = {mesh.shape['data']} x {mesh.shape['fsdp']} x {accumulate}"
         )
 
 

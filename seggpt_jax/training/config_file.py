@@ -26,6 +26,13 @@ _PACKAGE = Path(__file__).parents[1]
 _SAID = (flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError)
 _UNSAID = ("TypeError", "NameError", "AttributeError", "IndexError", "KeyError")
 _PLAINLY = {  # words of Python and ml_collections -> ours
+    r"Could not parse '(.*?)': .*": r"there is no setting \1",
+    r"source code string cannot contain null bytes": "it has a zero byte",
+    r"\S+ is not integer >= (\d+)": r"must be a whole number of \1 or more",
+    r"\S+ is not integer in the range \[(\d+), (\d+)\]":
+        r"must be a whole number of \1 to \2",
+    r"Could not override field '(\w+)' \(reference\)\. (.*) is of original type .*":
+        r"setting \1 cannot be \2",
     r"invalid literal for int\(\) .*": "must be a whole number",
     r"could not convert string to float: .*": "must be a number",
     r"Failed to parse .* as a ConfigDict: .*": "must be settings by name",
@@ -35,6 +42,9 @@ _PLAINLY = {  # words of Python and ml_collections -> ours
     r".*get_config\(\) (?:takes|missing) .*":
         "get_config takes other arguments than the text after the colon of --config",
 }  # fmt: skip
+
+# How causes begin that lie in the file, and do not name it.
+_OF_FILE = ("the config ", "get_config ", "it has ", "unindent ", "setting ")
 
 
 def define_flag(
@@ -70,7 +80,7 @@ def load(
         config = holder.value
         if config is None or isinstance(config, (int, float, str, tuple, list)):
             raise ValueError(
-                f"--config: get_config returns {config!r}; a ConfigDict is wanted"
+                f"get_config returns {config!r}, and a ConfigDict is wanted"
             )
         config.items  # noqa: B018  a file that failed to load raises here
     except Exception as error:  # a config file is a program, and may raise any
@@ -78,8 +88,22 @@ def load(
         changed = [text for text in argv if text.startswith("--config.")]
         if isinstance(error, (TypeError, IndexError)) and changed:
             cause = f"{shorten(changed)}: there is no such setting"
+            if len(changed) > 1:
+                cause = f"one of these names no setting: {shorten(changed)}"
+        if cause.startswith(_OF_FILE):
+            cause = f"--config {_given(argv)}: {cause}"
         raise ValueError(cause) from error
     return rest
+
+
+def _given(argv: Sequence[str]) -> str:
+    """The file of `--config`."""
+    for text, following in zip(argv, [*argv[1:], ""], strict=True):
+        if text == "--config":
+            return following
+        if text.startswith("--config="):
+            return text.removeprefix("--config=")
+    return ""
 
 
 def shipped() -> Path:
@@ -150,4 +174,9 @@ def first_cause(error: Exception) -> str:
         line = f"the config file fails: {own}{line} (--verbosity=1 shows where)"
     for words, plainly in _PLAINLY.items():
         line = re.sub(words, plainly, line)
+    line = re.sub(
+        r"value should be one of <(.*)>",
+        lambda found: "must be one of " + found[1].replace("|", ", "),
+        line,
+    )
     return re.sub(r"^(\w+Error: |\[Errno \d+\] )", "", line)

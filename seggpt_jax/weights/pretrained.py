@@ -128,10 +128,11 @@ def _load_run(path: AnyPath, raw: bool, step: int | None = None) -> Weights:
     if "model" not in settings:
         raise ValueError(f"{workdir / CONFIG} is no training run's: it has no 'model'")
     if settings.get("mode") == "tune":
+        of = settings.get("checkpoint")
+        model = f"take that of {of!r}" if of else "take the one it was tuned with"
         raise ValueError(
             f"{workdir} is a run that tuned a prompt (mode 'tune') and holds no model: "
-            f"take that of {settings.get('checkpoint')!r} as the model, and "
-            f"{workdir / 'prompt.safetensors'} as the prompt"
+            f"{model} as the model, and {workdir / 'prompt.safetensors'} as the prompt"
         )
     elsewhere = settings.get("checkpoints")
     if elsewhere is not None and not isinstance(elsewhere, str):

@@ -84,5 +84,8 @@ def load_params(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]
     # AttributeError and KeyError: a number type that NumPy does not have. TypeError
     # and IndexError: a tensor where others have a folder.
     except (SafetensorError, LookupError, AttributeError, TypeError) as error:
-        raise ValueError(f"release {path} cannot be read: {error}") from error
+        why = error if isinstance(error, SafetensorError) else "its tensors do not nest"
+        raise ValueError(
+            f"release {path} cannot be read: {why}; fetch {MODEL} again"
+        ) from error
     return params, config

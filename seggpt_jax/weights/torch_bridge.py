@@ -162,8 +162,8 @@ def _to_numpy(path: Path, name: object, tensor) -> np.ndarray:
         return tensor.detach().numpy()
     except (TypeError, RuntimeError) as error:  # sparse, quantized, or without values
         raise ValueError(
-            f"{path}: {name} cannot be made an array ({tensor.dtype}, {tensor.layout}, "
-            f"{tensor.device}); save it as a plain tensor on the CPU"
+            f"{path}: {name!r} cannot be made an array ({tensor.dtype}, "
+            f"{tensor.layout}, {tensor.device}); save it as a plain tensor on the CPU"
         ) from error
 
 

@@ -769,7 +769,7 @@ def test_a_mask_by_clicks_becomes_a_prompt(here, capsys):
     ("argv", "said"),
     [
         ([], "prompt.png: mark the object by a box, points or a scribble"),
-        (["--box", "1,2,3"], "--box 1,2,3: 4 whole numbers are wanted, in pixels"),
+        (["--box", "1,2,3"], "--box 1,2,3: left,top,right,bottom are wanted"),
         (["--box", "0,0,99,9"], "box 0,0,99,9 is empty, or not inside of prompt.png"),
         (["--points", "3,4"], "--points 3,4: x,y,+ or x,y,- is wanted"),
         (["--points", "a,4,+"], "--points a,4: 2 whole numbers are wanted"),

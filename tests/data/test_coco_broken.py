@@ -241,9 +241,10 @@ def test_ids_of_images_may_be_words(opened):
     source = opened(change)
     assert [source.record_id(i) for i in range(2)] == ["2.png", "1.png"]
     assert (source[1].segments[OWN] == 1).all()
-    assert [s.id for s in source.store.catalog.skipped] == ["image none such"]
-    assert [f.reason[:18] for f in source.store.catalog.flaws] == [
-        "has image_id None,", "has 5 for an entry",
+    skipped = [s.id for s in source.store.catalog.skipped]
+    assert skipped == ["train.json image none such"]
+    assert [f.reason[:19] for f in source.store.catalog.flaws] == [
+        "has image_id None, ", "has 5 in place of f",
     ]  # fmt: skip
 
 
@@ -264,11 +265,11 @@ def test_names_that_come_twice_have_their_ids_behind_them(opened):
 @pytest.mark.parametrize(
     "category, message",
     [
-        ({"id": None, "name": "x"}, "category id None must be a whole number of 0 to"),
-        ({"id": 70000, "name": "x"}, "category id 70000 must"),
+        ({"id": None, "name": "x"}, "category entry 3 has id None; an id is a whole"),
+        ({"id": 70000, "name": "x"}, "category entry 3 has id 70000; an id is a"),
         ({"id": 3}, "category 3 has no name"),
         ({"id": 3, "name": "\ud800"}, "category 3 has no name"),
-        (None, "category None for an entry must"),
+        (None, "category entry 3 has None in place of fields; an id is"),
     ],
 )
 def test_classes_that_cannot_be_used(opened, category, message):

@@ -313,7 +313,7 @@ def test_png_folders_in_the_manner_of_cityscapes(tmp_path):
     [
         ({}, "ids: needs a class or more"),
         ({"a": -1}, "a is -1; must be a whole number of 0 to 65535"),
-        ({"a": True}, "ids = {'a': True}: must be int by name"),
+        ({"a": True}, "ids = {'a': True}: must be whole numbers by name"),
         ({"a": 1, "b": 1}, "ids: 1 is listed twice"),
     ],
 )

@@ -20,6 +20,7 @@ from tests.support.layouts import (
     save,
     shown,
     stripes,
+    write_json,
     write_lines,
 )
 
@@ -331,3 +332,94 @@ def test_isaid_of_another_size_than_its_image(tmp_path, size):
     agrees(source)
     assert f"{size[1]} x {size[0]}" in faults(source)["P0001"]
     assert "60 x 40" in faults(source)["P0001"]
+
+
+# Files that a copy left empty, frames without masks, lists of other places.
+
+
+def davis(root, *lines):
+    for name in ("bear/00000", "bear/00001"):
+        photo(root / f"JPEGImages/480p/{name}.jpg")
+        mask(root / f"Annotations/480p/{name}.png", (0, 1))
+    write_lines(root / "ImageSets/2017/val.txt", *lines)
+    return root
+
+
+def test_an_empty_mask_is_no_frame_without_one(tmp_path):
+    """Of a frame without a mask all is ignored: no score would show the loss."""
+    root = davis(tmp_path, "bear")
+    (root / "Annotations/480p/bear/00001.png").write_bytes(b"")
+    source = raw("davis2017", root, "val")
+    with pytest.raises(BadRecord, match="bear/00001.png is an empty file; copy it"):
+        source[1]
+    assert [item.id for item in source.lost] == ["bear/00001"]
+
+
+def test_a_frame_of_training_without_its_mask_is_named(tmp_path):
+    for kind, split in (("mose", "train"), ("mose", "valid")):
+        root = tmp_path / split
+        for k in range(2):
+            photo(root / split / f"JPEGImages/bear/{k:05}.jpg", k)
+        mask(root / split / "Annotations/bear/00000.png", (0, 1))
+        flaws = raw(kind, root, split).store.catalog.flaws
+        named = [f"{flaw.id} {flaw.reason.split(' in ')[0]}" for flaw in flaws]
+        assert named == ["bear/00001 has no mask"] * (split == "train")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("..", r"val.txt: '\.\.' is no name of a folder"),
+        ("../x/00000.jpg", None),
+        (r"a\b", r"val.txt: 'a\\\\b' is no name of a folder"),
+        ("a\x00b", "val.txt line 2: has a zero byte"),
+    ],
+)
+def test_lists_that_lead_elsewhere(tmp_path, line, message):
+    root = davis(tmp_path, "bear", line)
+    if message is None:  # a path of DAVIS 2016, of which only the video counts
+        assert "x" in faults(raw("davis2017", root, "val"))
+        return
+    with pytest.raises(ValueError, match=message):
+        raw("davis2017", root, "val")
+
+
+def test_an_empty_list_is_named(tmp_path):
+    root = davis(tmp_path)
+    (root / "ImageSets/2017/val.txt").write_text("\n")
+    with pytest.raises(ValueError, match="val.txt: is empty; it lists the videos"):
+        raw("davis2017", root, "val")
+
+
+def test_a_list_that_names_no_image_of_voc(tmp_path):
+    voc(tmp_path, ("z",), ("a",))
+    with pytest.raises(ValueError, match="no mask of split 'val'; .*val.txt lists .*"):
+        raw("voc", tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    "objects, message",
+    [
+        ([], "video 'bear' has no table of objects"),
+        ({"x": {}}, "object 'x' of video 'bear' must be a number"),
+        ({"1": 3}, "object 1 of video 'bear' has 3 in place of fields"),
+        ({"1": {"category": 3}}, "object 1 of video 'bear' has category 3, and text"),
+        ({"1": {"frames": 3}}, "object 1 of video 'bear' has frames 3, and a list of"),
+        ({"1": {"frames": [3]}}, "object 1 of video 'bear' has frames .3., and a list"),
+    ],
+)
+def test_objects_of_youtube_vos_out_of_form(tmp_path, objects, message):
+    photo(tmp_path / "train/JPEGImages/bear/00000.jpg")
+    mask(tmp_path / "train/Annotations/bear/00000.png", (0, 1))
+    meta = {"videos": {"bear": {"objects": objects}}}
+    write_json(tmp_path / "train/meta.json", meta)
+    with pytest.raises(ValueError, match=f"meta.json: {message}"):
+        raw("youtube_vos", tmp_path, "train")
+
+
+def test_a_scaled_mask_is_said(tmp_path):
+    photo(tmp_path / "cat/1.jpg")
+    mask(tmp_path / "cat/1.png", (0, 255), size=(30, 20))
+    source = raw("fss1000", tmp_path, "all")
+    _, remarks = source.inspect(source.store[0])
+    assert [remark.detail for _, remark in remarks] == ["20 x 30 becomes 32 x 24"]

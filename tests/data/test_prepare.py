@@ -265,3 +265,34 @@ def test_the_command_says_what_is_wrong(owners, tmp_path):
         )
         assert run.returncode == 2 and f"error: {message}" in run.stderr
         assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("dataset_info.json", b"{", "dataset_info.json or features.json is damaged"),
+        ("features.json", b"\xff", "dataset_info.json or features.json is damaged"),
+        ("manifest.json", b'{"layout": {}, "splits": 3}', "not the manifest of a prep"),
+        ("manifest.json", None, "is a prepared set without its manifest.json"),
+        ("catalog-val/meta.json", b"[", "catalog of a data set is damaged"),
+        ("catalog-val/text.npy", b"", "catalog of a data set is damaged"),
+        ("catalog-val/starts.npy", b"\x93NUMPY\1\0\2\0(\n", "catalog of a data set"),
+        ("catalog-val/members.npy", "starts.npy", r"records of class \d+ are wrong"),
+        ("catalog-val/starts.npy", "members.npy", "its records have no ends"),
+    ],
+)
+def test_damaged_files_beside_the_shards_are_named(
+    owners, tmp_path, name, content, message
+):
+    """Each raised an error of NumPy, JSON or protobuf that named no file."""
+    out = tmp_path / "data" / "voc"
+    folder = prepare(LAYOUT, owners, out, splits=("val",), workers=0)
+    path = folder / name
+    if content is None:
+        path.unlink()
+    elif isinstance(content, str):  # another array of the catalog
+        path.write_bytes(path.with_name(content).read_bytes())
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(folder)) + f".*{message}"):
+        Dataset(open_store(LAYOUT, out, "val"), "voc")[0]

@@ -1,35 +1,29 @@
-"""Command lines of `seggpt`: right ones, and what becomes of them by slips.
+"""Command lines of `seggpt` and of `main`: right ones, and what slips make of them.
 
-A command ends with status 0 or 1, or with 2 and one error in words. It never changes a
-file that it was given, and leaves no half-written one.
+Each is a process of its own, begun by `fork` from one that has imported all. It ends by
+itself, with status 0 or 1, or with 2 and one error in words. It never changes a file
+that it was given, and leaves no half-written one.
 """
 
-import contextlib
-import functools
 import hashlib
-import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from PIL import Image
 
-from seggpt_jax import predict, train
-from seggpt_jax.cli import command, serve_command
-from seggpt_jax.inference import predictor
-from seggpt_jax.prompts.file import PromptFile, save_prompts
-from seggpt_jax.prompts.read import read_prompts
-from seggpt_jax.weights import release
 from tests.fuzz import nasty
 from tests.fuzz.outcomes import Refused, Wrong, check_message
-from tests.support import folders
-from tests.support.models import SMALL, random_params, small
-from tests.support.videos import write_clip
 
+_WAIT = 60.0  # seconds on the clock; other work may have the cores
+_MOST = 10.0  # seconds of CPU before an error
+_REPOSITORY = Path(__file__).parents[2]
 _MODEL = ["--model", "model"]
 # Commands that are right in the folder of `start`.
 _RIGHT = [
@@ -59,6 +53,24 @@ _RIGHT = [
     ["check", "indexed", "--root", "data"],
     ["prepare", "indexed", "--root", "data", "--out", "new", "--workers", "0"],
     ["show", "--config", "configs/shapes.py", "--out", "sheet.png", "--rows", "2"],
+    ["show", "--config", "tiny.py", "--out", "sheet.png", "--step", "3"],
+    ["new", "mine"],
+    ["index", "photos", "coco.json", "--out", "new"],
+    ["index", "photos", "masks", "--out", "new", "--names", "1=cat,2=dog"],
+    ["check", "coco_json", "--root", "set", "--splits", "train"],
+    ["check", "coco_json", "--root", "set", "--splits", "train", "--set",
+     "kind=instance"],
+    ["check", "--config", "tiny.py", "--config.log_every=1"],
+    ["prepare", "coco_json", "--root", "set", "--out", "new", "--splits", "train",
+     "--workers", "1"],
+    ["report", "run", "--out", "new"],
+    ["convert", "--input", "model", "--output", "new", "--to", "hub-folder"],
+    ["main", "--config=tiny.py", "--workdir=new"],
+    ["main", "--config=tiny.py:steps=4", "--workdir=new", "--config.seed=3",
+     "--config.log_every=2"],
+    ["main", "--config=configs/shapes.py:steps=200", "--workdir=new"],
+    ["main", "--config=tiny.py:evals", "--workdir", "new",
+     "--config.optim.clip=0.5"],
     ["configs", "new"],
     ["serve", *_MODEL, "--port", "0"],
     ["demo", *_MODEL, "--port", "0", "--host", "localhost"],
@@ -76,18 +88,42 @@ _OPTIONS = ["--model", "--prompt", "--out", "--as", "--names", "--classes", "--s
             "--max-megabytes", "--max-megapixels", "-h", "-v", "--"]  # fmt: skip
 
 
-class Began(Exception):
+class _Stopped(Exception):
     """A run came to its first step."""
 
 
-class _Still(train.Loop):
-    def prepare(self, checkpoints):
-        raise Began
+def start(home: Path) -> tuple[Path, dict[str, str], subprocess.Popen]:
+    """A folder to copy for each command, the sums of its files, and the process that
+    begins commands."""
+    given = home / "given"
+    ours = {"HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(home / "cache"),
+            "COLUMNS": "200", "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3"}  # fmt: skip
+    paths = [str(_REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | ours | {"PYTHONPATH": os.pathsep.join(paths)}
+    begin = [sys.executable, "-m", "tests.fuzz.commands"]
+    subprocess.run([*begin, "make", str(given)], env=env, check=True)
+    pool = subprocess.Popen(
+        [*begin, "begin"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    return given, _sums(given), pool
 
 
-def start(home: Path) -> tuple[Path, dict[str, str]]:
-    """A folder to copy for each command, and the sums of its files."""
-    here = home / "given"
+def make(here: Path) -> None:
+    """Writes the files that commands name."""
+    import jax
+    from PIL import Image
+
+    from configs import eval as eval_config
+    from seggpt_jax.evaluate import evaluate
+    from seggpt_jax.prompts.file import PromptFile, save_prompts
+    from seggpt_jax.prompts.read import read_prompts
+    from seggpt_jax.weights import release
+    from tests.evaluators.test_rows import mose
+    from tests.support import folders
+    from tests.support.models import SMALL, random_params, small
+    from tests.support.videos import write_clip
+
     (here / "photos").mkdir(parents=True)
     (here / "masks").mkdir()
     (here / "empty").mkdir()
@@ -113,6 +149,9 @@ def start(home: Path) -> tuple[Path, dict[str, str]]:
                         for i in (1, 2)],
     }  # fmt: skip
     (here / "coco.json").write_text(json.dumps(coco))
+    shutil.copytree(here / "photos", here / "set/train")
+    (here / "set/annotations").mkdir()
+    shutil.copy(here / "coco.json", here / "set/annotations/train.json")
     write_clip(here / "clip.mp4", [np.asarray(Image.open(here / "prompt.png"))] * 3)
     folders.write(here / "data")
     params = jax.device_get(random_params(small()))
@@ -122,83 +161,139 @@ def start(home: Path) -> tuple[Path, dict[str, str]]:
     )
     content = PromptFile(prompts, {1: "cat", 2: "dog"}, SMALL.geometry, {}, {})
     save_prompts(here / "tuned.safetensors", content)
-    _patch(home)
-    return here, _sums(here)
+    shutil.copy(_REPOSITORY / "tests/tiny.py", here / "tiny.py")
+    config = eval_config.get_config("all")
+    config.data_dir, config.checkpoint = str(here / "of_run"), str(here / "model")
+    mose(None, here / "of_run/mose")
+    config.evals.mose.memories = (2,)
+    evaluate(config, str(here / "run"))
+    shutil.rmtree(here / "of_run")
 
 
-def _patch(home: Path) -> None:
-    """Programs are compiled once, servers end at once, and nothing is fetched."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(home / "cache"),
-                   "COLUMNS": "200"}  # fmt: skip
-    predictor.Engine = functools.cache(predict.Engine)
-    command.cache_compiled = lambda: str(home / "cache")
-    train.Loop = _Still
-    serve_command.webbrowser.open = lambda url: True
+def begin() -> None:
+    """Begins a process for each line of JSON: words, folder, and files for what it
+    prints. Answers with how it ended, and its seconds of CPU."""
+    from seggpt_jax import main, train
+    from seggpt_jax.cli import command, serve_command
     from seggpt_jax.serve import run as serving
 
+    def stopped(self, checkpoints):
+        raise _Stopped
+
+    train.Loop.prepare = stopped
+    serve_command.webbrowser.open = lambda url: True
     serving.serve = lambda app, taken: None
+    while line := sys.stdin.readline():
+        words, folder, out, error = json.loads(line)
+        if child := os.fork():
+            print(json.dumps(_ended(child)), flush=True)
+            continue
+        os.chdir(folder)
+        sys.stdin.close()
+        for path, number in ((os.devnull, 0), (out, 1), (error, 2)):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        try:
+            _run(words, command, main)
+        except _Stopped:
+            sys.exit(0)
+
+
+def _run(words: list[str], command, main) -> None:
+    sys.argv = ["seggpt", *words]
+    if words[:1] != ["main"]:
+        command.main()
+    from absl import app
+
+    sys.argv = ["seggpt_jax.main", *words[1:]]
+    main.flags.mark_flag_as_required("config")
+    app.run(main.main, flags_parser=main.parse_flags)
+
+
+def _ended(child: int) -> tuple[str, float]:
+    """How a process ended: its status, `signal N`, or `hang`; and its CPU seconds."""
+    end = time.monotonic() + _WAIT
+    how = ""
+    while True:
+        done, status, used = os.wait4(child, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > end and not how:
+            how = "hang"
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    if not how:
+        code = os.waitstatus_to_exitcode(status)
+        how = str(code) if code >= 0 else f"signal {-code}"
+    return how, used.ru_utime + used.ru_stime
 
 
 def attempt(rng: np.random.Generator, folder: Path, started: Any) -> None:
-    given, sums = started
+    given, sums, pool = started
     shutil.copytree(given, folder, dirs_exist_ok=True)
-    os.chdir(folder)
-    argv = list(_RIGHT[rng.integers(len(_RIGHT))])
-    slips = int(rng.integers(0, 4))
+    words = list(_RIGHT[rng.integers(len(_RIGHT))])
+    slips = int(rng.choice([0, 1, 1, 1, 2, 3]))
     for _ in range(slips):
-        argv = _slip(rng, argv)
-    out, error, status = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        try:
-            command.main(argv)
-        except SystemExit as stopped:
-            status = stopped.code
-        except Began:
-            status = 0
-    said = f"seggpt {argv}: status {status}, stdout {out.getvalue()[-300:]}, stderr "
-    text = error.getvalue()
-    if status not in (0, 1, 2) or "Traceback" in text:
-        raise Wrong(said + text)
+        words = _slip(rng, words)
+    out, error = folder.parent / "out.txt", folder.parent / "error.txt"
+    asked = [words, str(folder), str(out), str(error)]
+    pool.stdin.write((json.dumps(asked) + "\n").encode())
+    pool.stdin.flush()
+    if not (answer := pool.stdout.readline()):
+        os.abort()  # the process that begins others is gone: so is this one
+    status, seconds = json.loads(answer)
+    text = error.read_text(errors="replace")
+    said = f"{words}: status {status}, {out.read_text(errors='replace')[-300:]!r}, "
+    said += f"stderr {text}"
     found = _sums(folder)
+    if status not in ("0", "1", "2") or "Traceback" in text or "Warning:" in text:
+        raise Wrong(said)
     if changed := [name for name, one in sums.items() if found.get(name) != one]:
-        raise Wrong(f"{changed} was changed by {said}{text}")
+        raise Wrong(f"{changed} was changed by {said}")
     if half := [n for n in found if n.endswith(".part") or "/.new" in n]:
-        raise Wrong(f"{half} was left by {said}{text}")
-    if not slips and argv and status == 2:
-        raise Wrong(said + text)
-    if status != 2:
+        raise Wrong(f"{half} was left by {said}")
+    if not slips and words and status == "2":
+        raise Wrong(said)
+    if status != "2":
         return
+    if seconds > _MOST:
+        raise Wrong(f"{seconds:.0f} s of CPU before an error: {said}")
     lines = [line for line in text.splitlines() if "error: " in line]
     if len(lines) != 1:
-        raise Wrong(f"{len(lines)} errors: {said}{text}")
-    check_message(lines[0].split("error: ")[1], [], quoted="cannot be read")
+        raise Wrong(f"{len(lines)} errors: {said}")
+    check_message(lines[0].split("error: ", 1)[1], [], quoted="cannot be read")
     if new := sorted(found.keys() - sums.keys()):
-        raise Wrong(f"{new} is there after an error: {said}{text}")
-    raise Refused(f"{' '.join(argv)[:300]} -> {lines[0]}")
+        raise Wrong(f"{new} is there after an error: {said}")
+    raise Refused(f"{' '.join(words)[:300]} -> {lines[0]}")
 
 
-def _slip(rng: np.random.Generator, argv: list[str]) -> list[str]:
+def _slip(rng: np.random.Generator, words: list[str]) -> list[str]:
     """The arguments with one of them lost, doubled, replaced, moved or added."""
-    argv = list(argv)
-    place = int(rng.integers(len(argv) + 1))
+    words = list(words)
+    place = int(rng.integers(len(words) + 1))
+    # Mostly the value of an option: its name is right, and it is looked at.
+    values = [i for i, word in enumerate(words) if i and not word.startswith("-")]
+    if values and rng.random() < 0.6:
+        words[values[rng.integers(len(values))]] = nasty.word(rng).replace("\0", "")
+        return words
     way = int(rng.integers(8))
-    if way == 0 and argv:
-        del argv[min(place, len(argv) - 1)]
-    elif way == 1 and argv:
-        place = min(place, len(argv) - 1)
-        argv[place:place] = argv[place : place + 2]
-    elif way in (2, 3, 4) and len(argv) > 1:
-        argv[max(1, min(place, len(argv) - 1))] = nasty.word(rng)
-    elif way == 5 and len(argv) > 2:
-        other = 1 + int(rng.integers(len(argv) - 1))
-        place = max(1, min(place, len(argv) - 1))
-        argv[place], argv[other] = argv[other], argv[place]
+    if way == 0 and words:
+        del words[min(place, len(words) - 1)]
+    elif way == 1 and words:
+        place = min(place, len(words) - 1)
+        words[place:place] = words[place : place + 2]
+    elif way in (2, 3, 4) and len(words) > 1:
+        words[max(1, min(place, len(words) - 1))] = nasty.word(rng)
+    elif way == 5 and len(words) > 2:
+        other = 1 + int(rng.integers(len(words) - 1))
+        place = max(1, min(place, len(words) - 1))
+        words[place], words[other] = words[other], words[place]
     elif way == 6:
         option = _OPTIONS[rng.integers(len(_OPTIONS))]
-        argv[place:place] = [option, nasty.word(rng)]
+        words[place:place] = [option, nasty.word(rng)]
     else:
-        argv.insert(place, nasty.word(rng))
-    return [text.replace("\0", "") for text in argv]
+        words.insert(place, nasty.word(rng))
+    return [text.replace("\0", "") for text in words]
 
 
 def _sums(folder: Path) -> dict[str, str]:
@@ -211,3 +306,10 @@ def _sums(folder: Path) -> dict[str, str]:
         elif not any(path.iterdir()):
             found[f"{name}/"] = ""
     return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]))
+    else:
+        begin()

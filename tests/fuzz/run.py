@@ -30,7 +30,7 @@ import numpy as np
 
 from tests.fuzz.outcomes import GOOD, REFUSED, RIGHT, Outcome, Refused, Wrong
 
-KINDS = ("images", "masks", "prompts", "weights", "configs", "commands")
+KINDS = ("images", "masks", "annotations", "prompts", "weights", "configs", "commands")
 LIMIT = 10.0  # seconds for one input
 _START = 300.0  # seconds for imports and what a kind makes once
 _SHOWN = 20  # faults of a kind that are printed
@@ -80,6 +80,7 @@ def _serve(pipe, kind: str, seed: int, numbers: Sequence[int]) -> None:
     """Tries inputs one by one; tells each number before, and its outcome after."""
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "__array__ implementation")
+    warnings.filterwarnings("ignore", r"label\(\) is deprecated")  # Beam's protobuf
     warnings.filterwarnings("ignore", module="PIL")  # of damaged tags
     warnings.filterwarnings("ignore", r"the load_module\(\) method")  # ml_collections
     logging.disable(logging.CRITICAL)

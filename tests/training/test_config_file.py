@@ -15,11 +15,15 @@ RETURNS = "def get_config(argument=None): return {}\n"
 @pytest.mark.parametrize(
     "text, said",
     [
-        (RETURNS.format("None"), "get_config returns None; a ConfigDict is wanted"),
-        (RETURNS.format("[3]"), r"get_config returns \[3\]; a ConfigDict is wanted"),
+        (RETURNS.format("None"), "get_config returns None, and a ConfigDict is wanted"),
+        (
+            RETURNS.format("[3]"),
+            r"get_config returns \[3\], and a ConfigDict is wanted",
+        ),
         ("x = 1\n", "it has no function get_config"),
         ("def get_config(a, b): return {}\n", "get_config takes other arguments than"),
         ("import none_of_that\n", "the config file fails: .*No module named 'none_of"),
+        ("\0", "it has a zero byte"),
         ("get_config = 3\n", "the config file fails: TypeError: .*shows where"),
     ],
 )
@@ -31,7 +35,7 @@ def test_a_config_file_that_fails_is_told_in_one_line(
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ValueError, match=said) as raised:
         config_file.read(f"{tmp_path / 'mine.py'}")
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(raised.value) and "mine.py" in str(raised.value)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -43,6 +47,7 @@ def test_a_config_file_that_fails_is_told_in_one_line(
         ("--config.loader=3", "loader=3: must be settings by name"),
         ("--config.recolor.fixed[x]=1", "unknown setting recolor.fixed"),
         ("--config.mode.x=3", "--config.mode.x=3: there is no such setting"),
+        ("--config.view..=3", "there is no such setting|no setting view.."),
         ("--config.view.jitter[9]=3", "--config.view.jitter.9.=3: there is no such"),
     ],
 )
@@ -50,3 +55,10 @@ def test_a_changed_setting_is_told_in_plain_words(change, said):
     with pytest.raises(ValueError, match=said) as raised:
         config_file.read(TINY, [change])
     assert "class" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+def test_which_of_several_is_no_setting_is_not_claimed():
+    changes = ["--config.seed=1", "--config.mode.x=3"]
+    with pytest.raises(ValueError, match="one of these names no setting: .*mode.x=3"):
+        config_file.read(TINY, changes)

@@ -330,9 +330,15 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     [
         ({"heads": 0}, "config.json: setting model.heads = 0: must be at least 1"),
         ({"pos_grid": 10**30}, "model.pos_grid = 10+: must be below 65536"),
-        ({"canvas": "big"}, "config.json: setting model.canvas = 'big': must be tuple"),
+        (
+            {"canvas": "big"},
+            "config.json: setting model.canvas = 'big': must be 2 whole numbers",
+        ),
         ({"taps": [1.5]}, r"config.json: setting model.taps = \(1.5,\): must be"),
-        ({"patch": None}, "config.json: setting model.patch = None: must be int"),
+        (
+            {"patch": None},
+            "config.json: setting model.patch = None: must be a whole number",
+        ),
         ({"widht": 3}, "config.json: setting model.widht is unknown; did you mean"),
         ({"size": ["l16"]}, "config.json: setting model.size = .*: must be"),
         ({"width": 48}, "does not fit the model:\n  shape: blocks/attn/proj/bias"),

@@ -72,7 +72,8 @@ class Coco20i(Layout):
                     if name in there and mask in there:
                         yield Entry(record, name, mask, str(label), (label,))
                     else:
-                        why = "has no image or no mask"
+                        part = "mask" if name in there else "image"
+                        why = f"is listed in {path.name}, and has no {part}"
                         yield Skipped(record, why, listed=True)
 
         return Listing({label: NAMES[label] for label in chosen}, entries())
@@ -94,7 +95,9 @@ def read_lists(path: Path) -> dict[int, list[str]]:
             lists = _Plain(file).load()
         return {int(k): [str(name) for name in names] for k, names in lists.items()}
     except Exception as error:  # the bytes of a pickle may raise any error
-        raise ValueError(f"{path}: not HSNet's lists of a fold ({error})") from error
+        told = isinstance(error, (pickle.UnpicklingError, EOFError)) and str(error)
+        why = told or "it is damaged"
+        raise ValueError(f"{path}: not HSNet's lists of a fold ({why})") from error
 
 
 # The parts of a pickle of NumPy's numbers.

@@ -117,7 +117,8 @@ def read_coco(path: Path) -> CocoFile:
         elif (image := same.get(key, key)) is not None:
             notes.setdefault(image, []).append(note)
     for image in sorted(notes.keys() - images.keys(), key=_order):
-        found.append(Skipped(f"image {image}", "has objects, but is not listed"))
+        name = f"{path.name} image {image}"
+        found.append(Skipped(name, "has objects, but is not listed"))
     return CocoFile(names, images, notes, found)
 
 
@@ -148,12 +149,12 @@ def read_categories(path: Path, rows: list[Any], found: Found) -> dict[int, str]
     """Category id -> name, as listed. Where a name comes twice, ids stand behind it:
     settings choose classes by name."""
     names: dict[int, str] = {}
-    for row in rows:
+    for place, row in enumerate(rows, 1):
         number, name = whole(_get(row, "id")), text_of(_get(row, "name"))
         if number is None or not 0 <= number <= MAX_VALUE:
             raise ValueError(
-                f"{path}: category {show(row, 'id')} must be a whole number of 0 to "
-                f"{MAX_VALUE}"
+                f"{path}: category entry {place} has {show(row, 'id')}; an id is a "
+                f"whole number of 0 to {MAX_VALUE}"
             )
         if name is None:
             raise ValueError(f"{path}: category {number} has no name")
@@ -228,11 +229,11 @@ def whole(value: object) -> int | None:
 
 
 def text_of(value: object) -> str | None:
-    """A text that can be stored; None for anything else. JSON may hold halves of
-    characters, which UTF-8 has not."""
+    """A text that can be stored; None for anything else. JSON may hold zero bytes, and
+    halves of characters, which UTF-8 has not."""
     if not isinstance(value, str) or not value:
         return None
-    return None if re.search("[\ud800-\udfff]", value) else value
+    return None if re.search("[\0\ud800-\udfff]", value) else value
 
 
 def crowd_of(row: Row) -> bool | None:
@@ -262,7 +263,7 @@ def what_is_wrong(row: Row, names: Mapping[int, str]) -> str:
 def show(row: Any, name: str) -> str:
     """A field of an entry as errors show it, in short."""
     if not isinstance(row, dict):
-        return f"{reprlib.repr(row)} for an entry"
+        return f"{reprlib.repr(row)} in place of fields"
     return f"{name} {reprlib.repr(row[name])}" if name in row else f"no {name}"
 
 

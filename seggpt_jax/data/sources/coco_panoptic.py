@@ -80,8 +80,10 @@ class CocoPanoptic(Layout):
                 row = row if isinstance(row, dict) else {}
                 name, segments = text_of(row.get("file_name")), row.get("segments_info")
                 if name is None or not isinstance(segments, list):
-                    missing = "file_name" if name is None else "segments_info"
-                    yield Skipped(where, f"has {show(row, missing)}", listed=True)
+                    why = f"has {show(row, 'file_name')}, and text is wanted"
+                    if name is not None:
+                        why = f"has {show(row, 'segments_info')}, and a list is wanted"
+                    yield Skipped(where, why, listed=True)
                     continue
                 plain = posixpath.normpath(name.replace("\\", "/"))
                 key = id_of(row.get("image_id"))
@@ -163,7 +165,8 @@ def read_marks(
         row: Row = given if isinstance(given, dict) else {}
         number = whole(row.get("id"))
         if number is None or not 0 < number <= _MAX_SEGMENT:
-            wrong.append(f"has a segment of {show(given, 'id')}: 1 to {_MAX_SEGMENT}")
+            why = f"its id must be a whole number of 1 to {_MAX_SEGMENT}"
+            wrong.append(f"has a segment with {show(given, 'id')}: {why}")
             continue
         category, crowd = category_of(row, names), crowd_of(row)
         if why := what_is_wrong(row, names):

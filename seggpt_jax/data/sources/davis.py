@@ -8,7 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from seggpt_jax.data.layout import Decoded, Listing, first_folder, need, read_lines, top
+from seggpt_jax.data.layout import (
+    Decoded,
+    Listing,
+    first_folder,
+    folder_name,
+    need,
+    read_lines,
+    top,
+)
 from seggpt_jax.data.masks import read_grey
 from seggpt_jax.data.sample import INSTANCE
 from seggpt_jax.data.sources.videos import OBJECT, Videos, frames
@@ -36,7 +44,8 @@ class Davis2017(Videos):
         for line in lines:
             # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
             frame = Path(line.split()[0])
-            listed = videos.setdefault(frame.parent.name or line, {})
+            video = folder_name(path, frame.parent.name or line)
+            listed = videos.setdefault(video, {})
             if frame.parent.name:
                 listed[frame.stem] = True
         whole = split not in self.starts_only

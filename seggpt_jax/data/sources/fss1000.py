@@ -12,6 +12,7 @@ from seggpt_jax.data.layout import (
     Layout,
     Listing,
     Skipped,
+    folder_name,
     folders_in,
     need,
     nth_label,
@@ -43,8 +44,9 @@ class Fss1000(Layout):
         images = _classes(root)
         classes = folders_in(images)
         if split != "all":
-            chosen = read_lines(self._list(root, split), "it lists the classes")
-            classes = sorted(set(chosen))
+            path = self._list(root, split)
+            chosen = read_lines(path, "it lists the classes")
+            classes = sorted({folder_name(path, name) for name in chosen})
         names = {nth_label(n): name for n, name in enumerate(classes)}
         return Listing(names, _entries(names, images, root, split != "all"))
 
@@ -76,7 +78,7 @@ def _entries(
         folder = images / name
         found = by_name(folder, ".jpg"), by_name(folder, ".png")
         if not found[0].keys() & found[1].keys():
-            why = f"has no image with a mask in {folder}"
+            why = f"has no image with a mask in {folder}" + ", but is listed" * listed
             yield Skipped(name, why, listed=listed)
             continue
         for entry in pair_up(*found, root):

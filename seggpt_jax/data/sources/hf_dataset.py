@@ -129,9 +129,15 @@ def _shards(files: list[Path], split: str) -> list[Path]:
 def _saved(state: Path) -> list[Path]:
     try:
         files = json.loads(state.read_bytes())["_data_files"]
-        return [need(state.parent / file["filename"], "Arrow data") for file in files]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{state}: not the state of `datasets` ({error!r})") from error
+        names = [state.parent / file["filename"] for file in files]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{state}: not the state of `datasets`, with a list _data_files of "
+            '{"filename": ...}; save or copy the set again'
+        ) from error
+    if not names:
+        raise ValueError(f"{state}: lists no file in _data_files")
+    return [need(path, f"Arrow data, which {state.name} lists") for path in names]
 
 
 def _check_columns(path: Path, columns: Iterable[str]) -> None:

@@ -22,7 +22,9 @@ class Mose(Videos):
         images, masks = self.watched(root, split)
         names = {*folders_in(images), *folders_in(masks)}
         videos: dict[str, dict[str, bool]] = {name: {} for name in sorted(names)}
-        return Listing(OBJECT, frames(images, masks, videos, root))
+        annotated = split not in self.starts_only
+        found = frames(images, masks, videos, root, annotated=annotated)
+        return Listing(OBJECT, found)
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         for name in ("JPEGImages", "Annotations"):

@@ -59,7 +59,9 @@ class Pascal5i(Layout):
                         mask = relative(masks / f"{name}.png", root)
                         yield Entry(line, image, mask, str(label), (label,))
                     else:
-                        why = f"is not in {images} or {masks}"
+                        shown = f"{name}.jpg" in there[0]
+                        part = f"mask in {masks}" if shown else f"image in {images}"
+                        why = f"is listed in {path.name}, and has no {part}"
                         yield Skipped(line, why, listed=True)
 
         return Listing({k: voc.NAMES[k] for k in sorted(chosen)}, entries())

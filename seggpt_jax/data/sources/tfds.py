@@ -275,8 +275,9 @@ class Examples:
     def __getitem__(self, number: int) -> Mapping[str, Any]:
         try:
             return self.parser.parse_example(self.source[number])
-        except RuntimeError as error:  # from array_record
-            raise BadRecord(f"cannot be read: {error}; copy its file again") from error
+        except Exception as error:  # of array_record or protobuf
+            why = f"{type(error).__name__}: {error}"
+            raise BadRecord(f"cannot be read: {why}; copy its file again") from error
 
 
 @functools.lru_cache(maxsize=16)

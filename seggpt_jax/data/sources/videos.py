@@ -8,6 +8,7 @@ from seggpt_jax.data.augment import visible
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
+    Flaw,
     Layout,
     Skipped,
     looked_up,
@@ -47,7 +48,8 @@ def frames(
     root: Path,
     classes: Mapping[str, Mapping[str, int]] | None = None,
     complete: bool = False,
-) -> Iterator[Entry | Skipped]:
+    annotated: bool = False,
+) -> Iterator[Entry | Skipped | Flaw]:
     """The frames of videos: those that are there, and those that a list names.
 
     videos: video -> frame that the list names -> whether it must have a mask. A video
@@ -55,7 +57,8 @@ def frames(
     -> label of its class.
 
     complete: all frames must have masks. A frame without a mask, or a mask without a
-    frame, is an error when it is read: without it a score would change.
+    frame, is an error when it is read: without it a score would change. annotated: as
+    a rule all frames have masks, and one without is named.
     """
     for video, listed in videos.items():
         note = json.dumps(classes[video]) if classes and video in classes else ""
@@ -72,10 +75,15 @@ def frames(
             if complete or name in shown and name in masked:
                 yield entry
             elif name in shown and not listed.get(name):
+                if annotated:
+                    why = f"has no mask in {masks / video}: all of it is ignored"
+                    yield Flaw(entry.id, why, fault=False)
                 yield entry._replace(mask="", classes=())
             else:
                 lost = mask if name in shown else image
-                why = f"is listed, but {lost} is missing"
+                why = f"has a mask, but {lost} is missing"
+                if name in listed:
+                    why = f"is listed, but {lost} is missing"
                 yield Skipped(entry.id, why, listed=True)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from seggpt_jax.config import shorten
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -49,6 +50,12 @@ class Voc(Layout):
             if (path.stem in held_out) == (split == "val")
         }
         found = {p.stem: p for p in pictures(need(images, "VOC's images"), ".jpg")}
+        if not chosen:
+            listed = shorten(sorted(held_out), 3)
+            raise ValueError(
+                f"{masks}: has no mask of split {split!r}; {val} lists the images of "
+                f"val: {listed}"
+            )
         # Most of VOC's images have no mask: that is no fault.
         found = {name: path for name, path in found.items() if name in chosen}
 
@@ -56,7 +63,8 @@ class Voc(Layout):
             yield from pair_up(found, chosen, root, listed=split == "val")
             if split == "val":
                 for name in sorted(held_out - chosen.keys()):
-                    yield Skipped(name, "has no mask", listed=True)
+                    why = f"is listed in {val.name}, and has no mask"
+                    yield Skipped(name, why, listed=True)
 
         return Listing(NAMES, entries())
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from seggpt_jax.data.layout import Listing, need
+from seggpt_jax.data.layout import Listing, folder_name, need
 from seggpt_jax.data.sample import INSTANCE
-from seggpt_jax.data.sources.coco_file import read_json
+from seggpt_jax.data.sources.coco_file import read_json, show, text_of
 from seggpt_jax.data.sources.videos import Videos, frames
 
 
@@ -26,21 +26,12 @@ class YoutubeVos(Videos):
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks, path = self.watched(root, split)
-        try:
-            notes = {
-                video: note["objects"]
-                for video, note in sorted(read_json(path)["videos"].items())
-            }
-            videos = {
-                video: {
-                    number: str(item.get("category", "object"))
-                    for number, item in objects.items()
-                }
-                for video, objects in notes.items()
-            }
-            listed = {video: _listed(objects) for video, objects in notes.items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: not YouTube-VOS's format: {error!r}") from error
+        notes = _read(path)
+        videos = {
+            video: {number: item.get("category", "object") for number, item in objects}
+            for video, objects in notes.items()
+        }
+        listed = {video: _listed(path, video, notes[video]) for video in notes}
         kinds = sorted(
             {kind for objects in videos.values() for kind in objects.values()}
         )
@@ -50,7 +41,10 @@ class YoutubeVos(Videos):
             for video, objects in videos.items()
         }
         names = {label: name for name, label in labels.items()}
-        return Listing(names, frames(images, masks, listed, root, classes))
+        fifth = "all_frames" not in self.frames  # else one in five has a mask
+        annotated = fifth and split not in self.starts_only
+        found = frames(images, masks, listed, root, classes, annotated=annotated)
+        return Listing(names, found)
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         yield need(root / self.frames.format(split=split), "a folder for each video")
@@ -58,11 +52,50 @@ class YoutubeVos(Videos):
         yield need(root / split / "meta.json", "the categories of the objects")
 
 
-def _listed(objects: dict) -> dict[str, bool]:
+Objects = list[tuple[str, dict]]  # number and note of each
+
+
+def _read(path: Path) -> dict[str, Objects]:
+    """The objects of each video, checked but for their frames."""
+    data = read_json(path)
+    videos = data.get("videos") if isinstance(data, dict) else None
+    if not isinstance(videos, dict):
+        raise ValueError(f"{path}: not YouTube-VOS's format: it has no table of videos")
+    found: dict[str, Objects] = {}
+    for video, note in sorted(videos.items()):
+        objects = note.get("objects") if isinstance(note, dict) else None
+        if text_of(video) is None or not isinstance(objects, dict):
+            raise ValueError(f"{path}: video {video!r} has no table of objects")
+        for number, item in objects.items():
+            if not number.isdecimal():
+                raise ValueError(
+                    f"{path}: object {number!r} of video {video!r} must be a number"
+                )
+            if not isinstance(item, dict):
+                raise ValueError(
+                    f"{path}: object {number} of video {video!r} has "
+                    f"{show(item, 'category')}: a category and frames are wanted"
+                )
+            if "category" in item and text_of(item["category"]) is None:
+                raise ValueError(
+                    f"{path}: object {number} of video {video!r} has "
+                    f"{show(item, 'category')}, and text is wanted"
+                )
+        found[folder_name(path, video)] = list(objects.items())
+    return found
+
+
+def _listed(path: Path, video: str, objects: Objects) -> dict[str, bool]:
     """The frames of a video that show one of its objects -> whether one begins there,
     so that there must be a mask."""
     found: dict[str, bool] = {}
-    for item in objects.values():
-        for place, frame in enumerate(item.get("frames", ())):
-            found[str(frame)] = found.get(str(frame), False) or place == 0
+    for number, item in objects:
+        frames = item.get("frames", [])
+        if not isinstance(frames, list) or None in map(text_of, frames):
+            raise ValueError(
+                f"{path}: object {number} of video {video!r} has "
+                f"{show(item, 'frames')}, and a list of names is wanted"
+            )
+        for place, frame in enumerate(frames):
+            found[frame] = found.get(frame, False) or place == 0
     return found
