@@ -254,9 +254,12 @@ def read_image(
         shown = shown._replace(pixels=stored)
     height, width, _ = shown.pixels.shape
     if (height, width) != size:
+        remedy = "scale the mask (nearest) to the image's size"
+        if size == (width, height):
+            remedy = "one of them is turned, or its width and height are exchanged"
         raise BadRecord(
             f"is {width} x {height}, but its mask {mask_name} is {size[1]} x "
-            f"{size[0]}; scale the mask (nearest) to the image's size"
+            f"{size[0]}; {remedy}"
         )
     return shown
 

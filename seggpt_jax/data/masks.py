@@ -200,6 +200,13 @@ def _of_palette(
     seen = index.ravel() if alpha is None else index[~_hidden(alpha)[0]]
     hidden = seen.size < index.size
     used = np.unique(seen).tolist()
+    if hidden and used == [0] and not table[0].any() and table[index].any():
+        raise BadRecord(
+            "has colours in its transparent pixels only: save it without transparency"
+        )
+    if len(used) > 1 and (table[used] == table[used[0]]).all():
+        what = "palettes of one colour tell nothing: the indices are the labels"
+        return index, (Remark(what, f"index {shorten(used)}"),)
     black = [i for i in used if not table[i].any()]
     grey = bool((palette == palette[:, :1]).all())
     if grey and image.format == "GIF":

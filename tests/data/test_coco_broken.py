@@ -572,3 +572,11 @@ def test_damaged_documents_are_refused_or_read(tmp_path, kind):
         rng = np.random.default_rng(seed)
         found[outcome(tmp_path, kind, damaged(rng, make()))] += 1
     assert min(found.values()) > 8, found
+
+
+def test_exchanged_sizes_are_told_by_their_cause(opened):
+    def change(data):
+        data["images"][0].update(height=SIZE[1], width=SIZE[0])
+
+    with pytest.raises(BadRecord, match="its width and height are exchanged"):
+        opened(change)[0]

@@ -192,6 +192,29 @@ def test_a_label_that_its_palette_paints_black_is_said(ground):
     assert mask.remarks[0].detail.startswith("index 2")
 
 
+@pytest.mark.parametrize("color", [0, 128, 255])
+def test_a_palette_of_one_colour_has_its_labels_in_the_indices(color):
+    values = np.kron([[0, 2], [5, 0]], np.ones((8, 8), np.uint8)).astype(np.uint8)
+    image = Image.fromarray(values)
+    image.putpalette([color] * 18)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    mask = read_mask(file)
+    np.testing.assert_array_equal(mask.values, values)
+    assert "one colour" in mask.remarks[0].what
+
+
+def test_a_palette_whose_labels_are_all_transparent_is_refused():
+    """It was read as its opposite: the opaque pixels, black, for the object."""
+    values = np.kron([[0, 3], [3, 0]], np.ones((8, 8), np.uint8)).astype(np.uint8)
+    image = Image.fromarray(values)
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=3)
+    with pytest.raises(BadRecord, match="colours in its transparent pixels only"):
+        read_mask(file)
+
+
 def test_a_smooth_mask_with_a_palette_is_cut_too():
     image = grey(DISC * 255).resize((88, 80), Image.Resampling.BICUBIC)
     for colours in (8, 64):
