@@ -144,8 +144,19 @@ def _read_search(prompt: str) -> tuple[int, str]:
     return int(count), by
 
 
+def _cut(prompt: str) -> tuple[str, str]:
+    """IMAGE and MASK of a text. Names may have colons, as times of the day do: the cut
+    is where both are there, if it is anywhere."""
+    parts = prompt.split(":")
+    cuts = [
+        (":".join(parts[:n]), ":".join(parts[n:])) for n in range(len(parts) - 1, 0, -1)
+    ]
+    there = (cut for cut in cuts if all(cut) and all(map(os.path.exists, cut)))
+    return next(there, cuts[0] if cuts else ("", ""))
+
+
 def _pairs(prompt: str, classes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    image, _, mask = prompt.rpartition(":")
+    image, mask = _cut(prompt)
     if not image or not mask:
         raise ValueError(
             f"--prompt {prompt}: IMAGE:MASK is wanted, or IMAGES:MASKS of folders, "

@@ -21,12 +21,14 @@ class Found(NamedTuple):
 
 def look_into(folder: Path, deep: bool = False) -> Found:
     """The files in a folder, and in the folders in it if `deep`. What systems hide or
-    leave there (`data.files.hidden`) is left out."""
+    leave there (`data.files.hidden`) is left out. A link to nothing, as git-annex has
+    for a file that was not fetched, is a file that cannot be opened."""
     known = Image.registered_extensions()
     readable = {suffix for suffix, kind in known.items() if kind in Image.OPEN}
     found = Found([], [])
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        if path.is_file() and not hidden(path.relative_to(folder)):
+        there = path.is_file() or (path.is_symlink() and not path.exists())
+        if there and not hidden(path.relative_to(folder)):
             can = path.suffix.lower() in readable
             (found.pictures if can else found.others).append(path)
     return found

@@ -21,6 +21,12 @@ def test_pictures_other_kinds_and_what_is_not_meant(tmp_path):
     assert [path.name for path in deep.pictures] == ["a.jpg", "b.PNG", "g.tif"]
 
 
+def test_a_link_to_nothing_is_not_passed_over(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "not fetched")
+    (tmp_path / "b").symlink_to(tmp_path)
+    assert look_into(tmp_path, deep=True).pictures == [tmp_path / "a.png"]
+
+
 def test_order_of_numbers():
     names = ["f10.png", "f9.png", "10.png", "9.png", "f9b.png"]
     found = [path.name for path in in_order(map(Path, names))]

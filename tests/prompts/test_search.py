@@ -300,6 +300,17 @@ def test_what_is_wrong_with_a_prompt_is_said(here, prompts, said):
         prompt_args.read(prompts)
 
 
+def test_names_with_colons(tmp_path, monkeypatch):
+    """As cameras name pictures by the time of the day."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("12:30.png", "12:30-mask.png", "b.png"):
+        Image.fromarray(np.eye(9, dtype=np.uint8)).save(name)
+    for image, mask in (("12:30.png", "12:30-mask.png"), ("b.png", "12:30-mask.png")):
+        given = prompt_args.read([f"{image}:{mask}"])
+        assert [*map(str, given.images)] == [image]
+        assert [*map(str, given.masks)] == [mask]
+
+
 def test_images_and_masks_without_partner_or_of_one_name_are_named(here):
     Image.fromarray(label_map().astype(np.uint8)).save("masks/7.png")
     with pytest.raises(ValueError, match="no image of the same name for masks/7.png"):
