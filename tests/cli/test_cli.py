@@ -772,7 +772,7 @@ def test_a_mask_by_clicks_becomes_a_prompt(here, capsys):
         (["--box", "1,2,3"], "--box 1,2,3: left,top,right,bottom are wanted"),
         (["--box", "0,0,99,9"], "box 0,0,99,9 is empty, or not inside of prompt.png"),
         (["--points", "3,4"], "--points 3,4: x,y,+ or x,y,- is wanted"),
-        (["--points", "a,4,+"], "--points a,4: 2 whole numbers are wanted"),
+        (["--points", "a,4,+"], "--points a,4: x,y are wanted, whole numbers"),
         (
             ["--points", "30,4,+"],
             "point 30,4 is outside of prompt.png, which is 30 x 40",

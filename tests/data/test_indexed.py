@@ -242,7 +242,7 @@ def test_bad_tables(tmp_path, tables, message):
             r"classes: .*'dgo'; did you mean 'dog'\?.*cat, dog, owl",
         ),
         ({"classes": [4]}, r"classes: /.*/classes.tsv has no 4; choices: cat, dog"),
-        ({"classes": "dog"}, r"classes: 'dog' must be a list"),
+        ({"classes": "dog"}, r"classes of pets: 'dog' must be a list"),
         ({"classes": ["dog", "owl"]}, r"classes: split 'train' .* no image of owl"),
         ({"exclude_classes": ["kat"]}, r"exclude_classes: .*did you mean 'cat'"),
         ({"exclude_classes": [1, 2, 3]}, r"no image of any kept class"),

@@ -84,7 +84,7 @@ def test_what_makes_no_record(instances):
     agrees(source)
     assert len(source) == 3
     lost, *skipped = source.store.catalog.skipped
-    assert lost.id == "image 77" and lost.fault
+    assert lost.id == "instances_train2017.json image 77" and lost.fault
     faults = {s.id[:12].lstrip("0"): s.fault for s in skipped}
     assert faults == {"3": True, "4": False, "5": False, "6": False, "7": True}
     reasons = " ".join(s.reason for s in source.store.catalog.skipped)

@@ -152,7 +152,8 @@ def test_marks_make_the_mask_that_the_command_line_makes(client):
     "data, text",
     [
         ({}, "the image: mark the object by a box, points or a scribble"),
-        ({"box": "1,2,3"}, "box 1,2,3: left,top,right,bottom are wanted"),
+        ({"box": "1,2,3"},
+         "box 1,2,3: left,top,right,bottom are wanted, whole numbers of pixels"),
         ({"points": "3,4"}, "points 3,4: x,y,+ or x,y,- is wanted"),
         ({"points": "99,4,+"},
          "point 99,4 is outside of the image, which is 30 x 40"),
