@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs a command. Exit status: 0 done; 1 done, except for the files listed, or
     faults were found; 2 stopped, with one `error:` line; 130 interrupted."""
     args = _read(argv)
-    log.show(logging.INFO if args.verbose else logging.WARNING)
+    log.show(logging.INFO if args.verbose else logging.WARNING, args.quiet)
     failed: list[inputs.Failed] = []
     status = 0
     try:

@@ -34,6 +34,7 @@ from seggpt_jax.data.layout import (
     tree_of,
 )
 from seggpt_jax.data.sample import BadRecord
+from seggpt_jax.runs import log
 from seggpt_jax.runs.paths import AnyPath, user_cache
 from seggpt_jax.runs.staging import new_folder
 
@@ -265,7 +266,8 @@ def find_classes(
     threads = min(os.cpu_count() or 1, layout.readers)
     with ThreadPoolExecutor(threads) as pool:  # decoding releases the GIL
         work = pool.map(find, entries)
-        return list(tqdm(work, title, total=len(entries), leave=False, disable=None))
+        hidden = not log.bars()
+        return list(tqdm(work, title, len(entries), leave=False, disable=hidden))
 
 
 def class_labels(decoded: Decoded) -> tuple[int, ...]:

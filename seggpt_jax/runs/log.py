@@ -6,6 +6,8 @@ import sys
 from absl import logging
 from tqdm import tqdm
 
+_quiet = False  # of this program: nothing is said of progress
+
 
 class _Format(py_logging.Formatter):
     """The time and the message; what is more than information says so first."""
@@ -31,9 +33,22 @@ class _AboveBars:
         """Nothing: absl closes the streams of its handler at the end."""
 
 
-def show(level: int) -> None:
+def progress() -> bool:
+    """Whether this program says how far it is."""
+    return not _quiet
+
+
+def bars() -> bool:
+    """Whether it does so by bars: on a terminal."""
+    return progress() and sys.stderr.isatty()
+
+
+def show(level: int, quiet: bool = False) -> None:
     """Shows the log from a level of absl on. At absl's DEBUG lines have its long form,
-    with the place in the code. Call it once, at the start of a program."""
+    with the place in the code. quiet: without progress. Call it once, at the start of a
+    program."""
+    global _quiet
+    _quiet = quiet
     logging.set_verbosity(level)
     root = py_logging.root
     handler: py_logging.StreamHandler = logging.get_absl_handler().python_handler

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from seggpt_jax.runs import log
 from seggpt_jax.runs.paths import AnyPath, locate
 from seggpt_jax.runs.staging import Growing, new_file
 
@@ -193,15 +194,15 @@ class Progress:
         every_s: float = 30.0,
         unit: str = "step",
     ):
-        terminal = sys.stderr.isatty()
         self._total, self._start, self._step = total_steps, start, start
         self._values: dict[str, Any] = {}
         self._unit = unit
-        self._plain, self._every_s = active and not terminal, every_s
+        active = active and log.progress()
+        self._plain, self._every_s = active and not log.bars(), every_s
         self._printed = time.monotonic()
         self._began: float | None = None
         self._bar = tqdm(
-            total=total_steps, initial=start, disable=not (active and terminal),
+            total=total_steps, initial=start, disable=not (active and log.bars()),
             mininterval=0.5, dynamic_ncols=True, unit=unit,
         )  # fmt: skip
 

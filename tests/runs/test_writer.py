@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
+from seggpt_jax.runs import log
 from seggpt_jax.runs.writer import Clock, Progress, Writer, history
 from tests.conftest import REPOSITORY
 
@@ -158,6 +159,17 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     frames = terminal.getvalue().split("\r")
     assert "4000/5000" in frames[-1] and "loss 2, 10 images/s" in frames[-1]
     assert len(frames) < 20  # by time, never one per step
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_quiet_program_shows_no_progress(monkeypatch, terminal):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(log, "_quiet", True)
+    with Progress(3, every_s=0.0) as progress:
+        progress.update(3, {"loss": 1.0})
+    assert stream.getvalue() == "" and not log.bars()
 
 
 def test_inactive_progress_prints_nothing(capsys):
