@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from seggpt_jax.cli import check_command
+from seggpt_jax.cli.command import main
 from seggpt_jax.data import check as data_check
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.sources import make_layout, open_sources
@@ -115,19 +116,23 @@ def test_a_config(voc, capsys):
     assert "mine: 2 records" in out and "mine (held out): 1 records" in out
 
 
-def test_the_command(voc):
-    script = [sys.executable, str(ROOT / "tools" / "check_data.py")]
+def test_the_command(voc, capsys):
+    def run(kind, *arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main(["check", kind, f"--root={voc.parent}", *arguments])
+        return int(stopped.value.code or 0), capsys.readouterr()
 
-    def run(*arguments):
-        return subprocess.run([*script, *arguments], capture_output=True, text=True)
-
-    fine = run("voc", f"--root={voc.parent}", "--splits=val")
-    assert fine.returncode == 0 and "voc val: 1 records" in fine.stdout
+    status, said = run("voc", "--splits=val")
+    assert status == 0 and "voc val: 1 records" in said.out
     (voc / "JPEGImages/2007_000002.jpg").write_bytes(b"")
-    assert run("voc", f"--root={voc.parent}", "--splits=val").returncode == 1
-    wrong = run("vok", f"--root={voc.parent}")
-    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
-    assert "there is no 'vok'; did you mean 'voc'?" in wrong.stderr
+    assert run("voc", "--splits=val")[0] == 1
+    status, said = run("vok")
+    assert status == 2 and "Traceback" not in said.err
+    assert "there is no 'vok'; did you mean 'voc'?" in said.err
+    # The program of the folder of tools is the same.
+    program = [sys.executable, "tools/check_data.py", "voc", f"--root={voc.parent}"]
+    done = subprocess.run(program, capture_output=True, cwd=ROOT, text=True)
+    assert done.returncode == 1 and "cannot be read" in done.stdout
 
 
 def test_what_is_not_there(voc):

@@ -136,6 +136,7 @@ def test_hosts_feed_their_rows_of_the_global_batches(dataset, straight):
             np.testing.assert_array_equal(inner[name], whole[[1, 2]])
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_batches(dataset, straight):
     workers = pipeline.make_iterator(dataset, 4, 3, threads=1, workers=2, prefetch=1)
     assert_equal(take(workers, 5), straight[3:8])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seggpt_jax.cli.command import main
 from seggpt_jax.config import parse_settings
 from seggpt_jax.data import prepare as preparing
 from seggpt_jax.data.dataset import Dataset
@@ -225,6 +226,7 @@ def test_the_command_over_beam(owners, tmp_path):
     assert files(tmp_path / "b" / "voc" / VERSION) == files(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(owners, tmp_path):
     whole = prepare(LAYOUT, owners, tmp_path / "a" / "voc", shard_records=7)
     out = tmp_path / "b"
@@ -245,7 +247,7 @@ def test_a_killed_command_goes_on(owners, tmp_path):
     assert files(out / "voc" / VERSION) == files(whole)
 
 
-def test_the_command_says_what_is_wrong(owners, tmp_path):
+def test_the_command_says_what_is_wrong(owners, tmp_path, capsys):
     for kind, settings, message in [
         ("vock", [], "type: there is no 'vock'; did you mean 'voc'?"),
         ("voc", ["tile"], "setting 'tile' must be such as name=value"),
@@ -257,14 +259,12 @@ def test_the_command_says_what_is_wrong(owners, tmp_path):
         (["voc", "--set=tile=3"], "setting voc.tile is unknown"),
         ([], "the following arguments are required: TYPE"),
     ]:
-        script = [sys.executable, str(ROOT / "tools" / "prepare_data.py"), *arguments]
-        run = subprocess.run(
-            [*script, f"--root={owners}", f"--out={tmp_path}"],
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 2 and f"error: {message}" in run.stderr
-        assert "Traceback" not in run.stderr
+        given = ["prepare", *arguments, f"--root={owners}", f"--out={tmp_path}"]
+        with pytest.raises(SystemExit) as stopped:
+            main(given)
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2 and f"error: {message}" in said
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def test_more_inputs_are_read_or_refused(kind):
     assert len(outcomes) == 40
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_hang_are_caught():
     """The process of an input that dies, or stands still, is replaced."""
     found = [*run("faults", 0, range(4), limit=5)]

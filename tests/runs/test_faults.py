@@ -91,7 +91,9 @@ def test_stops_above_the_share_with_the_list(folders):
     assert sum(f"/{name}." in str(error.value) for name in bad) == 3
 
 
-@pytest.mark.parametrize("folder", ["voc", "good"])
+@pytest.mark.parametrize(
+    "folder", ["voc", pytest.param("good", marks=pytest.mark.slow)]
+)
 def test_the_stream_is_the_same_with_any_workers_and_hosts(folders, folder):
     data, _ = folders
     reference = batches(stream(data, folder=folder), 6, threads=0)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from seggpt_jax.runs import sharding
 from seggpt_jax.train import train
 from tests import tiny
 from tests.conftest import REPOSITORY
@@ -25,7 +26,8 @@ def start(workdir, *arguments, send=None):
     )
 
 
-def test_killed_and_preempted_runs_go_on_bit_exactly(tmp_path):
+@pytest.mark.slow
+def test_the_command_is_killed_and_preempted_and_goes_on_bit_exactly(tmp_path):
     """Two stages, EMA, drop path and repainted backgrounds are all on."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     done = start(whole)
@@ -57,6 +59,35 @@ def finished(tmp_path_factory):
         tiny.one_device(patch)
         train(tiny.config(), str(folder / "run"))
         yield folder / "run"
+
+
+def stop(monkeypatch, at, how):
+    """From now on `how` is called when batch number `at` is placed."""
+    put_batch, calls = sharding.put_batch, []
+
+    def put(*args):
+        calls.append(None)
+        if len(calls) == at:
+            how()
+        return put_batch(*args)
+
+    monkeypatch.setattr(sharding, "put_batch", put)
+
+
+def test_preempted_and_killed_runs_go_on_bit_exactly(finished, tmp_path, monkeypatch):
+    """As above, in this process: SIGTERM, then the death of a process of its own."""
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        # Saves where the stages meet, which is no multiple of save_every.
+        stop(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(tiny.config(), str(run)) is None
+    assert sorted(os.listdir(run / "checkpoints")) == ["2", "3"]
+    killed = start(run, send=(signal.SIGKILL, 2))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "resumed at step 3" in killed.stderr
+    assert not (run / "checkpoints" / "6").exists()
+    train(tiny.config(), str(run))
+    tiny.assert_same_run(finished, run)
 
 
 def torn(path):

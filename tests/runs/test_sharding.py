@@ -69,6 +69,7 @@ def test_any_mesh_computes_the_same_step(alone, sizes):
     _same(alone, state, metrics)
 
 
+@pytest.mark.slow
 def test_accumulation_with_remat_of_a_part_computes_the_same_step(alone):
     remat = "full", "none"
     _same(alone, *one_step(None, 4, devices=_mesh_of_two(), remat=remat))

@@ -127,6 +127,7 @@ def form(*files):
     return b"".join(parts) + b"--x--\r\n", "multipart/form-data; boundary=x"
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_runs(tmp_path):
     """A request that has begun is answered, a new one is not taken, and the status is
     0."""

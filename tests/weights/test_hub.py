@@ -348,6 +348,7 @@ evaluate.evaluate(config, f"{out}/scores")
 """
 
 
+@pytest.mark.slow
 def test_results_name_the_commit(world, tmp_path):
     model = build_model(tiny.config().model)
     params = jax.device_get(random_params(model))
