@@ -97,7 +97,9 @@ def test_summary_holds_prompted_against_the_other_arms():
     ]
 
 
-@pytest.mark.parametrize("how", ["none", "similarity", "score"])
+@pytest.mark.parametrize(
+    "how", ["none", pytest.param("similarity", marks=pytest.mark.slow), "score"]
+)
 def test_no_score_depends_on_batches_and_devices(tmp_path, how):
     """10 episodes in batches of 4, and of 8 on 8 devices; searched for, 4 episodes."""
     config = tiny.config("evals,batch=8")
@@ -211,7 +213,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         tiny.one_device(patch)
-        yield folder / "run", train(tiny.config("evals"), str(folder / "run"))
+        config = tiny.config("evals,steps=2,first=2")
+        yield folder / "run", train(config, str(folder / "run"))
 
 
 def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
@@ -219,7 +222,7 @@ def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
     saved = run / "checkpoints"
     params, _ = checkpoint.restore_params(saved, which="ema")
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
-    for source, step in [(saved, 6), (tmp_path / "release", 0)]:
+    for source, step in [(saved, 2), (tmp_path / "release", 0)]:
         config = tiny.config("evals", mode="evaluate", checkpoint=str(source))
         workdir = tmp_path / f"scores_{step}"
         assert evaluate.evaluate(config, str(workdir)) == scores

@@ -72,15 +72,29 @@ def prepared(model, folder, **settings):
 
 
 @pytest.fixture(scope="module")
-def finished(model, tmp_path_factory):
+def run(model, tmp_path_factory):
+    """A finished run: its loop, and its last scores."""
+    loops: list[Loop] = []
+
+    class Kept(Loop):
+        def __init__(self, *given):
+            super().__init__(*given)
+            loops.append(self)
+
     folder = tmp_path_factory.mktemp("finished") / "run"
-    tune.tune(config(model), str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "Loop", Kept)
+        scores = tune.tune(config(model), str(folder))
+    return loops[0], scores
 
 
-def test_the_model_stays_and_both_canvases_are_learned(model, tmp_path):
-    loop, trained = prepared(model, tmp_path)
-    scores = follow(loop)
+@pytest.fixture(scope="module")
+def finished(run):
+    return run[0].workdir
+
+
+def test_the_model_stays_and_both_canvases_are_learned(run):
+    (loop, scores), trained = run, run[0].trained
     kept = jax.device_get(trained.frozen)
     jax.tree.map(np.testing.assert_array_equal, kept, PARAMS)
     assert set(loop.state.params) == {"image", "target"}

@@ -88,9 +88,8 @@ def test_the_official_pictures_are_segmented(data_dir, tmp_path, capsys):
             assert seg.size == image.size
 
 
-@pytest.mark.parametrize(
-    "i", [1, *(pytest.param(i, marks=pytest.mark.slow) for i in (2, 3))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("i", [1, 2, 3])
 def test_the_official_videos_are_followed(data_dir, tmp_path, i):
     first, clip = (f"{data_dir}/seggpt-examples/video_{i}{x}"
                    for x in ("_target.png", ".mp4"))  # fmt: skip

@@ -41,6 +41,7 @@ def test_unknown_rows_are_named():
 TRAINED = {"type": "indexed", "folder": "*", "split": "train"}
 
 
+@pytest.mark.slow
 def test_the_results_of_the_bundled_model_can_all_be_drawn(data_dir):
     """Building the evaluators draws an episode of each."""
     config = mini.get_config("results")

@@ -11,6 +11,7 @@ from seggpt_jax import cli, evaluate
 from seggpt_jax.evaluators import page
 from seggpt_jax.evaluators.published import published
 from tests.evaluators.test_rows import lvis, mose
+from tests.support.models import write_release
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,8 @@ def workdir(tmp_path_factory):
     """Of `:all`, where only two rows have data, drawn and small."""
     folder = tmp_path_factory.mktemp("all")
     config = eval_config.get_config("all")
-    config.data_dir, config.checkpoint = str(folder / "data"), "shapes"
+    config.data_dir = str(folder / "data")
+    config.checkpoint = write_release(folder / "release")
     for make in (lvis, mose):
         make(None, folder / "data" / make.__name__)
     row = config.evals.lvis92i

@@ -37,7 +37,9 @@ def test_painting(prompts):
     assert 0.9 < counted / compiled.cost_analysis()["flops"] < 1.02
 
 
-@pytest.mark.parametrize("query_only", [False, True])
+@pytest.mark.parametrize(
+    "query_only", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_training(query_only):
     model = SegGPT(CONFIG)
     paint = paint_model(model, query_only)

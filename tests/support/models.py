@@ -1,12 +1,16 @@
 """Small models and inputs shared by the tests of the model and of training."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
+from seggpt_jax.weights import build, release
+
+abstract_params = functools.cache(build.abstract_params)
 
 SMALL = SegGPTConfig.of(
     "ti16", width=24, depth=4, heads=2, patch=4, canvas=(32, 16), pos_grid=3,
@@ -29,6 +33,14 @@ def small_of(size: tuple[int, int]) -> tuple[SegGPT, dict]:
     return model, random_params(model)
 
 
+def write_release(folder) -> str:
+    """The folder of a released model of 2 blocks for images of 32 x 32, which costs
+    little to compile and less to run. Its parameters are random."""
+    model, params = small_of((32, 32))
+    release.export_params(folder, params, dataclasses.asdict(model.config))
+    return str(folder)
+
+
 def inputs(config: SegGPTConfig = SMALL, batch: int = 2, seed: int = 0):
     """Random canvases, random hidden patches, both kinds."""
     rng = np.random.default_rng(seed)
@@ -41,9 +53,8 @@ def inputs(config: SegGPTConfig = SMALL, batch: int = 2, seed: int = 0):
 
 def random_params(model: SegGPT, scale: float = 0.2, seed: int = 0):
     """Normal parameters everywhere: no zero or one hides a term."""
-    init = jax.eval_shape(model.init, jax.random.key(0), *inputs(model.config))
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype),
-        init["params"],
+        abstract_params(model),
     )

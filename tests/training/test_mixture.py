@@ -189,6 +189,8 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
     c.data_dir = str(data)
     c.model = {
         "size": "ti16",
+        "width": 32,
+        "heads": 2,
         "depth": 2,
         "taps": (0, 1),
         "decoder_width": 4,
@@ -196,7 +198,7 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
         "merge_after": 0,
         "remat": "none",
     }
-    c.loader = {"batch_size": 16, "threads": 2, "workers": 0, "prefetch": 2}
+    c.loader = {"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 2}
     c.stages.paint.steps, c.stages.paint.warmup, c.log_every = 3, 1, 1
     c.optim.layer_decay = 1.0
     c.evals.heldout.episodes, c.evals.heldout.batch_size = 2, 2

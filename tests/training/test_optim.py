@@ -1,5 +1,7 @@
 """AdamW against torch's, and the layer-wise rates against Painter's rule."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,10 +120,18 @@ def test_settings_out_of_range(name, value):
         OptimSettings(**{name: value})
 
 
+@functools.cache
+def muon(weight_decay=0.0, layer_decay=1.0):
+    """A jitted first step, of parameters and gradients."""
+    settings = OptimSettings(
+        algorithm="muon", weight_decay=weight_decay, layer_decay=layer_decay, clip=1e9
+    )
+    tx = optim.make_optimizer(settings, 1.0)
+    return jax.jit(lambda params, grads: tx.update(grads, tx.init(params), params)[0])
+
+
 def muon_step(params, grads, **settings):
-    settings = {"weight_decay": 0.0, "layer_decay": 1.0, "clip": 1e9} | settings
-    tx = optim.make_optimizer(OptimSettings(algorithm="muon", **settings), 1.0)
-    return tx.update(grads, tx.init(params), params)[0]
+    return muon(**settings)(params, grads)
 
 
 def noise_like(params):
@@ -182,9 +192,10 @@ def test_muon_has_adams_settings_for_the_rest():
     )
     tx = optim.make_optimizer(settings, 1.0)
     state, first, second = tx.init(params), 0.0, 0.0
+    update = jax.jit(tx.update)
     for count in (1, 2):
         grads = jax.tree.map(lambda p, k=count: k * jnp.cos(p), params)
-        updates, state = tx.update(grads, state, params)
+        updates, state = update(grads, state, params)
         grad = np.asarray(grads["norm"]["scale"])
         first = b1 * first + (1 - b1) * grad
         second = b2 * second + (1 - b2) * grad**2
@@ -213,7 +224,7 @@ def test_muon_leaves_what_is_frozen(trainable):
     tx = optim.make_optimizer(
         OptimSettings(algorithm="muon", trainable=trainable), 1e-2
     )
-    updates, _ = tx.update(params, tx.init(params), params)
+    updates, _ = jax.jit(lambda p: tx.update(p, tx.init(p), p))(params)
     free = trainable.split("/")[0]
     for name, step in named_leaves(updates).items():
         assert np.any(step) == name.startswith(free), name

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seggpt_jax.train import train
 from seggpt_jax.training.optim import OptimSettings
 from seggpt_jax.training.train_step import (
     Stage,
@@ -21,8 +20,6 @@ from seggpt_jax.training.train_step import (
     paint_model,
 )
 from seggpt_jax.trees import named_leaves
-from seggpt_jax.weights.checkpoint import restore_params
-from tests import tiny
 from tests.support.models import random_params, small
 
 MODEL = small(
@@ -317,18 +314,3 @@ def test_a_later_stage_starts_from_the_average_with_a_fresh_optimizer():
     # Without an average it goes on from the parameters.
     alone = enter_stage(dataclasses.replace(state, ema=None), second.optimizer(OPTIM))
     np.testing.assert_array_equal(alone.params["colour"], state.params["colour"])
-
-
-def test_a_run_enters_its_second_stage_from_the_average(tmp_path, monkeypatch):
-    """A second stage of almost no learning rate shows what it started from."""
-    settings = {"save_every": 1, "stages__paint__lr": 1e-12}
-    tiny.one_device(monkeypatch)
-    train(tiny.config("steps=4", **settings), str(tmp_path / "run"))
-    folder = tmp_path / "run" / "checkpoints"
-    average, last, moved = (
-        leaves(restore_params(folder, name, step=step)[0])
-        for name, step in (("ema", 3), ("params", 4), ("params", 3))
-    )
-    for name, leaf in last.items():
-        np.testing.assert_allclose(leaf, average[name], atol=1e-9, err_msg=name)
-    assert max(np.abs(moved[n] - average[n]).max() for n in moved) > 1e-5
