@@ -254,8 +254,9 @@ def _doctor(args, failed: list[inputs.Failed]) -> None:
         except importlib.metadata.PackageNotFoundError:
             print(f"{name:12} not installed")
     devices = jax.devices()
-    print(f"devices      {len(devices)} x {devices[0].device_kind}"
-          f" ({jax.default_backend()}), {os.cpu_count()} CPU cores")  # fmt: skip
+    kind, platform = devices[0].device_kind, jax.default_backend()
+    print(f"devices      {len(devices)} x {kind}{f' ({platform})' * (kind != platform)}"
+          f", {os.cpu_count()} CPU cores")  # fmt: skip
     print(f"attention    {choose(jax.default_backend())}")
     print(f"cache        {cache_compiled()}")
     print(f"models       {', '.join(bundled()) or 'none bundled'}")

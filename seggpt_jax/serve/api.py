@@ -90,13 +90,14 @@ async def health() -> dict[str, str]:
 @router.get("/api/model")
 async def model(request: Request, service: Serving) -> Model:
     """The model, and what the server takes."""
-    predictor = service.predictor
+    predictor, platform = service.predictor, jax.default_backend()
+    kind = jax.devices()[0].device_kind
     return Model(
         model=request.app.state.model,
         version=version("seggpt_jax"),
         step=predictor.step,
         size=predictor.size,
-        device=f"{jax.devices()[0].device_kind} ({jax.default_backend()})",
+        device=kind if kind == platform else f"{kind} ({platform})",
         formats=sorted(set(FORMATS.values())),
         limits=dataclasses.asdict(service.limits),
     )

@@ -807,5 +807,5 @@ def test_weights_are_converted(here, capsys):
 def test_doctor_names_what_is_there(here, capsys):
     assert run("doctor") == 0
     said = capsys.readouterr().out
-    for word in ("jax ", "devices ", "8 x cpu", "attention    heads", "elsewhere"):
+    for word in ("jax ", "devices ", "8 x cpu, ", "attention    heads", "elsewhere"):
         assert word in said

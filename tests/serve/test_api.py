@@ -304,7 +304,8 @@ def test_without_a_token_only_this_machine_is_answered(client):
                 f"{origin} is another site")  # fmt: skip
     for host in ("localhost:8765", "[::1]:80"):
         assert client.get("/api/model", headers={"Host": host}).status_code == 200
-    assert client.get("/api/model", headers={"Origin": LOCAL}).status_code == 200
+    mine = client.get("/api/model", headers={"Origin": LOCAL})
+    assert mine.status_code == 200 and mine.json()["device"] == "cpu"
 
 
 SMALL_LIMITS = Limits(megabytes=1, megapixels=1, prompts=2)
