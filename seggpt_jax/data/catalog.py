@@ -38,7 +38,7 @@ from seggpt_jax.runs import log
 from seggpt_jax.runs.paths import AnyPath, user_cache
 from seggpt_jax.runs.staging import new_folder
 
-VERSION = 3
+VERSION = 4
 _WRITABLE = 0o222  # by anybody
 BESIDE = ".seggpt"  # folder below the root of a data set
 _TEXT, _STARTS, _MEMBERS, _META = "text.npy", "starts.npy", "members.npy", "meta.json"
