@@ -186,13 +186,19 @@ class Dataset:
             decoded = self.layout.decode(raw.mask, raw.annotation)
         segments: np.ndarray | None = None
         beside: tuple[int, ...] = ()
+        absent: list[tuple[str, Remark]] = []
         if decoded is not None:
             segments, beside = self._alone(self._filter(decoded), decoded.only)
+            if decoded.only is not None and not (segments == decoded.only).any():
+                what = "masks do not show the class that a list gives their records"
+                detail = f"class {decoded.only} of {raw.id}"
+                absent = [(raw.mask_name, Remark(what, detail))]
         free = self.layout.scale_masks  # the image may be of another size
         size = None if segments is None or free else segments.shape
         with naming_errors(raw.image_name):
             shown = read_image(io.BytesIO(raw.image), size, raw.mask_name, self.bits)
         image, remarks = shown.pixels, [(raw.image_name, r) for r in shown.remarks]
+        remarks += absent
         if decoded is not None:
             remarks += [(raw.mask_name, remark) for remark in decoded.remarks]
         if segments is None:

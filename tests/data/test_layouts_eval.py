@@ -174,6 +174,15 @@ def test_a_record_of_one_class_shows_no_other(tmp_path, kind, fold, index, label
         layout.decode(mask, "")
 
 
+def test_a_class_that_its_mask_does_not_show_is_said(tmp_path):
+    both_in_one(tmp_path)
+    source = raw("pascal5i", tmp_path, "val", fold=0)
+    record = source.store[0]
+    assert source.inspect(record)[1] == []
+    _, remarks = source.inspect(record._replace(annotation="5"))
+    assert [r.detail for _, r in remarks] == [f"class 5 of {record.id}"]
+
+
 def test_a_hidden_class_beside_that_of_a_record_is_ignored(tmp_path):
     """As everywhere: it is not learned as background."""
     values = both_in_one(tmp_path)

@@ -287,3 +287,13 @@ def test_a_state_out_of_form(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"state\.json: not the state"):
         raw("hf_dataset", tmp_path, "train", ids={"a": 1})
+
+
+def test_a_state_that_lists_a_part_of_its_files(tmp_path):
+    """As for Parquet: files that count themselves must all be there."""
+    names = [f"data-0000{k}-of-00003.arrow" for k in (0, 2)]
+    files = [{"filename": name} for name in names]
+    write_json(tmp_path / "train/state.json", {"_data_files": files})
+    message = r"state\.json: lists 2 of 3 files, without data-00001-of-00003; save"
+    with pytest.raises(ValueError, match=message):
+        raw("hf_dataset", tmp_path, "train", ids={"a": 1})

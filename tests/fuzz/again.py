@@ -215,7 +215,7 @@ def _youtube(made: sets.Made, root: Path) -> Truth:
     for name, video in videos.items():
         sure(f"{name}/00000" in made.truth)
         for number, item in video["objects"].items():
-            sure(number in ("1", "2") and type(item["category"]) is str)
+            sure(number in ("1", "2") and type(item.get("category", "")) is str)
             sure(item["frames"] == ["00000", "00001"])
     return {n: x for n, x in made.truth.items() if n.split("/")[0] in videos}
 

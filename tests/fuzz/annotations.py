@@ -57,34 +57,39 @@ def _right(rng, root: Path, made: sets.Made) -> None:
             path = root / place / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"\0\5\x16\7")
-    said, found = _read(root, made)
+    said, found, _ = _read(root, made)
     if said or found.keys() != made.truth.keys():
         raise Wrong(f"a right set of {made.type} is refused: {said}")
     _compare(made, found)
 
 
-def _read(root: Path, made: sets.Made) -> tuple[list[str], dict[str, np.ndarray]]:
-    """What is said about a set, and the label map of each record that can be read."""
+def _read(
+    root: Path, made: sets.Made
+) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
+    """What is said about a set, the label map of each record that can be read, and the
+    remarks that `seggpt check` lists."""
     spec = {"folder": root.name, **made.settings, "type": made.type}
     spec.setdefault("split", made.split)
     try:
         source = open_sources({"own": spec}, root.parent)["own"]
     except (ValueError, OSError) as error:
-        return [str(error)], {}
+        return [str(error)], {}, []
     catalog = source.store.catalog
     items = [*catalog.skipped, *catalog.unreadable, *catalog.flaws]
     said = [f"{item.id} {item.reason}" for item in items]
-    found = {}
+    found, remarks = {}, []
     for index in range(len(source)):
         try:
-            found[source.record_id(index)] = source[index].segments
+            sample, about = source.inspect(source.store[index])
+            found[source.record_id(index)] = sample.segments
+            remarks += [f"{remark.what}: {remark.detail}" for _, remark in about]
         except ValueError as error:  # a BadRecord is one
             said.append(str(error))
     # Of a frame without a mask all is ignored, and that is said.
     for name in [n for n, x in found.items() if (x == IGNORE).all()]:
         if any(name in text for text in said):
             del found[name]
-    return said, found
+    return said, found, remarks
 
 
 def _file(rng, root: Path, made: sets.Made) -> None:
@@ -114,7 +119,7 @@ def _file(rng, root: Path, made: sets.Made) -> None:
             path.mkdir()
         elif way == "renamed":
             path.with_name("other" + path.suffix).write_bytes(content)
-    said, found = _read(root, made)
+    said, found, _ = _read(root, made)
     touched = {n for n, pair in made.files.items() if chosen in pair}
     touched |= {n for n in made.truth if n.split("#")[0] in touched}
     _check_said(said, root, chosen, touched)
@@ -145,7 +150,7 @@ def _lists(rng, root: Path, made: sets.Made) -> None:
     else:
         way, content = damaged(rng, before)
         path.write_bytes(content)
-    said, found = _read(root, made)
+    said, found, remarks = _read(root, made)
     where = f"{made.type}, {path.name} {way}"
     try:
         right = again.read(made, root)
@@ -158,7 +163,7 @@ def _lists(rng, root: Path, made: sets.Made) -> None:
         if lost := right.keys() - found.keys():
             if not said:
                 raise Wrong(f"{where}: {lost} is lost without a word")
-    elif not said:
+    elif not said and not remarks:
         same = found.keys() == made.truth.keys()
         differ = [n for n in found if n in made.truth and not _same(made, found, n)]
         if not same or differ:
@@ -211,7 +216,7 @@ def _settings(rng, root: Path, made: sets.Made) -> None:
     name = str(rng.choice(names + 4 * own))
     value = nasty.value(rng)
     settings = {**made.settings, name: value}
-    said, found = _read(root, made._replace(settings=settings))
+    said, found, _ = _read(root, made._replace(settings=settings))
     if said:
         told = (name, "own", str(root), root.parent.name, str(value))
         for text in said:
@@ -262,7 +267,7 @@ def _prepared(rng, folder: Path, made: sets.Made, out: Path) -> None:
     elif rng.random() < 0.9:
         way, content = damaged(rng, path.read_bytes())
         path.write_bytes(content)
-    said, found = _read(root, made)
+    said, found, _ = _read(root, made)
     _compare(made, found)
     if lost := made.truth.keys() - found.keys():
         if not said:

@@ -29,6 +29,7 @@ PATTERNS = (
 # What pyarrow raises for damaged files; ArrowException alone has many kinds.
 _DAMAGED = (pyarrow.ArrowException, OSError, ValueError, RuntimeError)
 # How `datasets` names the files of a split; its older versions add a digest.
+_SAVED = re.compile(r"data-(?P<number>\d+)-of-(?P<total>\d+)\.arrow")
 _SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<total>\d+)(-\w+)?\.parquet")
 
 
@@ -137,6 +138,15 @@ def _saved(state: Path) -> list[Path]:
         ) from error
     if not names:
         raise ValueError(f"{state}: lists no file in _data_files")
+    counted = [match for path in names if (match := _SAVED.fullmatch(path.name))]
+    for total in {match["total"] for match in counted}:
+        listed = {int(m["number"]) for m in counted if m["total"] == total}
+        if missing := sorted({*range(int(total))} - listed):
+            shown = shorten((f"data-{n:0{len(total)}}-of-{total}" for n in missing), 5)
+            raise ValueError(
+                f"{state}: lists {len(listed)} of {int(total)} files, without {shown}; "
+                "save or copy the set again"
+            )
     return [need(path, f"Arrow data, which {state.name} lists") for path in names]
 
 
