@@ -158,11 +158,16 @@ def _lines(path: Path) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
+def _listing(path: Path) -> list[str]:
+    """The lines of a list, where blanks do not count."""
+    return [line.strip() for line in _lines(path) if line.strip()]
+
+
 def _listed(of: Callable[[str], str]):
     """The records of a list, each line of which begins the names of some."""
 
     def reader(made: sets.Made, root: Path) -> Truth:
-        lines = _lines(root / made.lists[0])
+        lines = _listing(root / made.lists[0])
         sure(len(set(lines)) == len(lines))
         found: Truth = {}
         for line in lines:
@@ -177,13 +182,13 @@ def _listed(of: Callable[[str], str]):
 def _davis(made: sets.Made, root: Path) -> Truth:
     if "480p" in made.lists[0]:
         lines = {f"/{a} /{b}" for a, b in made.files.values()}
-        sure(set(_lines(root / made.lists[0])) == lines)
+        sure(set(_listing(root / made.lists[0])) == lines)
         return made.truth
     return _listed(lambda name: name.split("/")[0])(made, root)
 
 
 def _fss(made: sets.Made, root: Path) -> Truth:
-    lines = _lines(root / made.lists[0])
+    lines = _listing(root / made.lists[0])
     sure(lines and set(lines) <= {"abacus", "cat"})
     classes = sorted(set(lines))
     found: Truth = {}
