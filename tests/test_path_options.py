@@ -27,8 +27,8 @@ BUCKET = "gs://b/x"
 IN_BUCKETS = {
     "segment model", "segment out", "video model", "video out", "mask out",
     "tune model", "tune data", "tune out", "serve model", "demo model",
-    "convert input", "convert output", "check root", "prepare out", "show out",
-    "report workdirs", "report out",
+    "export model", "convert input", "convert output", "check root", "prepare out",
+    "show out", "report workdirs", "report out",
 }  # fmt: skip
 SETTINGS_IN_BUCKETS = {"checkpoints", "data_dir", "init_from", "checkpoint"}
 NO_PATHS = {"--host", "--token", "--license", "--beam-flags", "TYPE"}  # of the command

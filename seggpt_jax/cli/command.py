@@ -15,6 +15,7 @@ from seggpt_jax.cli import (
     check_command,
     config_args,
     configs_command,
+    export_command,
     index_command,
     inputs,
     mask_command,
@@ -51,6 +52,7 @@ _COMMANDS = (
     ("configs", configs_command, "copy the configs that come along, to be edited"),
     ("report", report_command, "show results of evaluations as one page"),
     ("prepare", prepare_command, "a data set as files that are fast to read"),
+    ("export", export_command, "a model for programs in other runtimes"),
     ("serve", serve_command, "serve a model over HTTP, with a page to draw on"),
     ("demo", serve_command, "serve, and open the page"),
 )
@@ -61,6 +63,7 @@ _EXTRAS = (
     ("av", "videos", "video"),
     ("fastapi", "demo and serve", "serve"),
     ("torch", ".pth files", "torch"),
+    ("flatbuffers", "export", "export"),
 )  # package, what needs it, extra
 # Command -> how it is used; all but the models of the hub comes with the package or is
 # the user's own.
@@ -100,6 +103,9 @@ _EXAMPLES = {
     "convert": """\
   seggpt convert --input seggpt_vit_large.pth --output weights/vitl
   seggpt convert --input runs/mine --output weights/mine --to hub-folder""",
+    "export": """\
+  seggpt export --model BAAI/seggpt-vit-large --prompts 1 --out vitl.zip
+  seggpt export --model mini --to onnx --out mini.zip""",
     "serve": """\
   seggpt serve --model BAAI/seggpt-vit-large
   seggpt serve --host 0.0.0.0 --token SECRET""",

@@ -24,9 +24,13 @@ _DTYPE = "of the computation; bfloat16 is for GPUs and TPUs (default: %(default)
 _ATTENTION = "how attention is computed (default: the best one for the device)"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that use a model."""
+def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=f"{MODEL} (default: {DEFAULT})")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of all commands that compute with a model."""
+    add_model(parser)
     types = "float32", "bfloat16"
     parser.add_argument("--dtype", choices=types, default=types[0], help=_DTYPE)
     parser.add_argument("--attention", choices=CHOICES, default="auto", help=_ATTENTION)

@@ -98,7 +98,7 @@ def paint(
     p, c: SegGPTConfig, prompts: EncodedPrompts, queries
 ) -> Float[Array, "b H W 3"]:
     """Paints queries `[b, H, W, 3]` by prompts of as many rows, or of one for all."""
-    b = len(queries)
+    b = queries.shape[0]  # not len: a symbolic size is no number
     prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (b, *x.shape[1:])), prompts)
     query = _patches(p, queries[:, None], c)
     _, below = _added(p, query, prompts.kind)

@@ -29,7 +29,7 @@ PAGES = [
 MODELS = re.compile(r"BAAI/seggpt-vit-large|weights/vitl|runs/mini")
 REASON = re.compile(r" *<!-- not run: (.+) -->\n")
 OPEN = re.compile(r"( *)```(\w+)\n")
-SLOW = {"models.md", "prompts.md", "pytorch.md", "tune.md", "video.md"}
+SLOW = {"export.md", "models.md", "prompts.md", "pytorch.md", "tune.md", "video.md"}
 MORE = {"tune": ("--steps", "4")}  # to be quick
 OTHERS = ("pip install", "cd ")  # of the shell; what else there is must not be run
 
@@ -206,4 +206,6 @@ def run_page(path: Path, monkeypatch) -> None:
     ],
 )
 def test_blocks_run(path, world, monkeypatch):
+    if path.name == "export.md":
+        pytest.importorskip("flatbuffers", reason="of the extra export")
     run_page(path, monkeypatch)
