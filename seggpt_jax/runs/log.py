@@ -55,8 +55,12 @@ def show(level: int, quiet: bool = False) -> None:
     if logging.get_absl_handler() in root.handlers:  # of absl's `app.run`
         if handler.stream is sys.stderr:  # else --log_dir names a file
             handler.stream = _AboveBars()
-    elif not root.handlers:
-        handler = py_logging.StreamHandler(_AboveBars())
-        root.addHandler(handler)
+    else:
+        for other in [*root.handlers]:  # what a library made by logging at its import
+            if type(other) is py_logging.StreamHandler and other.stream is sys.stderr:
+                root.removeHandler(other)
+        if not root.handlers:
+            handler = py_logging.StreamHandler(_AboveBars())
+            root.addHandler(handler)
     if level < logging.DEBUG:
         handler.setFormatter(_Format())

@@ -26,6 +26,7 @@ def alone(monkeypatch):
 
 def test_lines_have_the_time_and_no_names_of_libraries(alone):
     said = alone()
+    py_logging.basicConfig()  # as a library does that logs while it is imported
     log.show(logging.INFO)
     log.show(logging.INFO)  # one handler, one line
     logging.info("step %d", 3)
