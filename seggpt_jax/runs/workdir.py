@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ CONFIG = "config.json"
 RUN = "a run of another config"
 RESULTS = "results of other prompts or settings"
 _ABSENT = object()
+_SHA256 = re.compile("[0-9a-f]{64}")
 _TRIAL = ".trial"  # written and removed, to see whether a bucket lets us
 
 
@@ -119,4 +121,9 @@ def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
-    return json.dumps(settings[name]) if name in settings else "(not set)"
+    if name not in settings:
+        return "(not set)"
+    value = settings[name]
+    if isinstance(value, str) and _SHA256.fullmatch(value):
+        return f"sha256 {value[:8]}..."
+    return json.dumps(value)

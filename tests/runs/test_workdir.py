@@ -60,6 +60,15 @@ def test_lists_every_setting_that_differs(tmp_path):
     assert stored(tmp_path) == CONFIG
 
 
+def test_contents_of_files_are_told_apart_in_few_letters(tmp_path):
+    old, new = (json.dumps({"prompts": ["a.jpg", letter * 64]}) for letter in "ab")
+    prepare_workdir(tmp_path, old)
+    with pytest.raises(ValueError) as caught:
+        prepare_workdir(tmp_path, new)
+    said = "prompts.1: sha256 aaaaaaaa... -> sha256 bbbbbbbb..."
+    assert str(caught.value).splitlines()[1].strip() == said
+
+
 def test_settings_that_may_change_are_stored_anew(tmp_path):
     prepare_workdir(tmp_path, json.dumps(CONFIG))
     new = changed(log_every=10, data__workers=0, checkpoint__keep=1)
