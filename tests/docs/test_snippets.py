@@ -26,7 +26,7 @@ PAGES = [
     for pattern in ("*.md", "docs/**/*.md", "launch/*.md")
     for path in sorted(REPOSITORY.glob(pattern))
 ]
-MODELS = re.compile(r"BAAI/seggpt-vit-large|weights/vitl|runs/mini")
+MODELS = re.compile(r"BAAI/seggpt-vit-large|weights/vitl|runs/mine")
 REASON = re.compile(r" *<!-- not run: (.+) -->\n")
 OPEN = re.compile(r"( *)```(\w+)\n")
 SLOW = {"export.md", "models.md", "prompts.md", "pytorch.md", "tune.md", "video.md"}
