@@ -327,7 +327,6 @@ assert after > before or not SMALL, "the tuned prompt is no better"
 
 # %%
 from configs import finetune
-from seggpt_jax.training.batch_sheet import draw_batch
 
 FINE_STEPS = 150
 arguments = f"steps={FINE_STEPS},model={MODEL},val="
@@ -335,7 +334,11 @@ arguments += ",lr=5e-4" if SMALL else ",form=decoder,batch=2"
 config = finetune.get_config(arguments)
 config.data_dir = str(ROOT)
 config.log_every, config.save_every = 10, 50
-display(Image.fromarray(draw_batch(config, step=0, rows=2)))
+seggpt(
+    f"show --config {FILES}/configs/finetune.py:{arguments} --config.data_dir={ROOT} "
+    f"--out {WORK}/batch.png --rows 2"
+)
+display(Image.open(WORK / "batch.png"))
 
 # %% [markdown]
 # Colab takes a runtime back after some hours, or when the browser is away too long. The
