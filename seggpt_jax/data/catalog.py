@@ -62,9 +62,11 @@ class Catalog:
             self._read(folder)
             self._check()
         except Exception as error:  # the bytes of NumPy's files may raise any error
+            # Of a torn header NumPy shows the parts that Python saw in it.
+            text = "" if " at 0x" in str(error) else f": {error}"
             raise ValueError(
                 f"{folder}: the catalog of a data set is damaged "
-                f"({type(error).__name__}: {error}); copy a prepared set again, and "
+                f"({type(error).__name__}{text}); copy a prepared set again, and "
                 f"remove the catalog of any other, which is then made anew"
             ) from error
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import check_share
+from seggpt_jax.data.decode import MAX_VALUE
 from seggpt_jax.data.sample import Sample
 
 
@@ -52,8 +53,11 @@ class Recolor:
     fixed: bool = False
 
     def __post_init__(self):
-        if self.max_colors < 1:
-            raise ValueError(f"max_colors={self.max_colors}: must be >= 1")
+        if not 1 <= self.max_colors <= MAX_VALUE:
+            raise ValueError(
+                f"max_colors={self.max_colors}: must be in [1, {MAX_VALUE}], as masks "
+                "have no more labels"
+            )
         check_share("all_prob", self.all_prob)
         if not 0 <= self.min_distance <= 765:
             raise ValueError(f"min_distance={self.min_distance}: must be in [0, 765]")

@@ -277,6 +277,11 @@ def test_the_command_says_what_is_wrong(owners, tmp_path, capsys):
         ("catalog-val/meta.json", b"[", "catalog of a data set is damaged"),
         ("catalog-val/text.npy", b"", "catalog of a data set is damaged"),
         ("catalog-val/starts.npy", b"\x93NUMPY\1\0\2\0(\n", "catalog of a data set"),
+        (
+            "catalog-val/starts.npy",
+            b"\x93NUMPY\1\0\x07\0{x: 1}\n",
+            "damaged .ValueError.;",
+        ),
         ("catalog-val/members.npy", "starts.npy", r"records of class \d+ are wrong"),
         ("catalog-val/starts.npy", "members.npy", "its records have no ends"),
     ],

@@ -106,6 +106,7 @@ def test_colours_are_apart_from_each_other_black_and_the_background():
     "setting, value",
     [
         ("max_colors", 0),
+        ("max_colors", 10**30),
         ("all_prob", 1.5),
         ("min_distance", -1.0),
         ("min_distance", 800.0),
