@@ -62,13 +62,7 @@ class Catalog:
             self._read(folder)
             self._check()
         except Exception as error:  # the bytes of NumPy's files may raise any error
-            # Of a torn header NumPy shows the parts that Python saw in it.
-            text = "" if " at 0x" in str(error) else f": {error}"
-            raise ValueError(
-                f"{folder}: the catalog of a data set is damaged "
-                f"({type(error).__name__}{text}); copy a prepared set again, and "
-                f"remove the catalog of any other, which is then made anew"
-            ) from error
+            raise self._damaged(error) from error
 
     def _read(self, folder: Path) -> None:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
@@ -108,7 +102,19 @@ class Catalog:
         if not 0 <= index < len(self):
             raise IndexError(index)
         start, stop = self._starts[index : index + 2]
-        return json.loads(self._text[start:stop].tobytes())
+        try:
+            return json.loads(self._text[start:stop].tobytes())
+        except ValueError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> ValueError:
+        # Of a torn header NumPy shows the parts that Python saw in it.
+        text = "" if " at 0x" in str(error) else f": {error}"
+        return ValueError(
+            f"{self.folder}: the catalog of a data set is damaged "
+            f"({type(error).__name__}{text}); copy a prepared set again, and remove "
+            f"the catalog of any other, which is then made anew"
+        )
 
     def causes(self, limit: int = 1) -> list[str]:
         """For each kind of fault a text, with its count and `limit` examples."""
