@@ -3,8 +3,9 @@
     python -m seggpt_jax.main --config=configs/eval.py:davis17 --workdir=runs/davis17 \
         --config.checkpoint=runs/vitl/checkpoints --config.data_dir=DATA
 
-A row takes arguments: `:fss1000,shots=5,ensemble=spatial`, `:davis17,memory=7`. `:all`
-are all rows of the paper whose data is there; `seggpt report` makes a page of results.
+A row takes arguments: `:fss1000,shots=5,ensemble=spatial`, `:davis17,memory=7`, and
+`:coco_panoptic_tuned,side=560` for images of another size. `:all` are all rows of the
+paper whose data is there; `seggpt report` makes a page of results.
 
 The model is the checkpoint's. `--config.model.dtype=float32` changes its dtype, and so
 on for all settings that are not geometry. Data sets are expected in the folders of
@@ -134,7 +135,7 @@ def ade20k_tuned():
 
 def coco_panoptic_tuned():
     """COCO panoptic by two prompts for all images, painted and decoded as Painter's.
-    Paper, tuned: 34.4 PQ."""
+    Paper, tuned: 34.4 PQ. Painter's images are 560 x 560 (`side=560`)."""
     spec = {"type": "coco_panoptic_segments", "folder": "coco_panoptic"}
     return {
         "type": "panoptic",
@@ -201,24 +202,30 @@ ROWS = {
 
 def get_config(argument=None):
     """`:NAME`, one of `ROWS`, with arguments of its function; or `:all`, the paper's
-    rows whose data is there."""
+    rows whose data is there. Both take `side=N`: images are N x N, not of the
+    checkpoint's size."""
     name, _, rest = (argument or "").partition(",")
     c = common.base()
     c.mode = "evaluate"
     c.model = ConfigDict()
-    if argument == "all":
+    if name == "all":
+        side = parse_argument(rest, side=0)["side"]
         c.skip_missing = True
         c.evals = common.ordered(**{n: _row(n) for n in ROWS if n != "indexed"})
     elif name in ROWS:
-        c.evals[name] = _row(name, rest)
+        given = inspect.signature(ROWS[name]).parameters.values()
+        own = {parameter.name: parameter.default for parameter in given}
+        arguments = parse_argument(rest, **own, side=0)
+        side = arguments.pop("side")
+        c.evals[name] = _row(name, **arguments)
     else:
         choices = [*ROWS, "all"]
         raise ValueError(f"configs/eval.py:{argument}{suggest(name, choices)}")
+    if side:
+        c.model.canvas = (2 * side, side)
     return c
 
 
-def _row(name, arguments=""):
+def _row(name, **arguments):
     row = ROWS[name]
-    given = inspect.signature(row).parameters.values()
-    settings = row(**parse_argument(arguments, **{p.name: p.default for p in given}))
-    return {"about": " ".join(row.__doc__.split()), **settings}
+    return {"about": " ".join(row.__doc__.split()), **row(**arguments)}

@@ -30,11 +30,12 @@ ROWS = {
 
 def get_config(argument=None):
     """`:set=NAME,train=SPLIT,heldout=SPLIT,steps=N,batch=B`: an indexed set and its
-    splits. Or one of `ROWS`, with `steps` and `batch`. `:tiny` runs in a minute, on the
+    splits. Or one of `ROWS`, with `steps` and `batch`. `side=N`: for images of N x N,
+    not of the checkpoint's size. `:tiny` runs in a minute, on the
     bundled model and drawn scenes unless a set is named."""
     arg = parse_argument(
-        argument, set="", train="train", heldout="", steps=0, batch=0, tiny=False,
-        **dict.fromkeys(ROWS, False),
+        argument, set="", train="train", heldout="", steps=0, batch=0, side=0,
+        tiny=False, **dict.fromkeys(ROWS, False),
     )  # fmt: skip
     row = next((name for name in ROWS if arg[name]), "")
     steps = 150 if arg["tiny"] else arg["steps"] or (_STEPS if row else 400)
@@ -53,6 +54,8 @@ def get_config(argument=None):
         one = {"type": "indexed", "folder": name}
         c.sources[name] = one | {"split": arg["train"]}
         c.tune.heldout = common.ordered(**one, split=arg["heldout"] or "test")
+    if arg["side"]:
+        c.model.canvas = (2 * arg["side"], arg["side"])
     return c
 
 

@@ -12,6 +12,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from seggpt_jax.config import plain
+from seggpt_jax.models.resample import linear_matrix
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
 from seggpt_jax.runs import sharding
 from seggpt_jax.trees import lines, map_named, named_leaves
@@ -48,6 +49,7 @@ def load_model(
     weights = pretrained.load(name)
     _log_notes(weights)
     model = build_model(settings, weights)
+    weights = resize_tables(weights, model.config)
     check_fit(weights, abstract_params(model))
     return model, weights
 
@@ -67,15 +69,35 @@ def inference_params(model: SegGPT, params: Any) -> Any:
 
 
 def place_params(weights: pretrained.Weights, model: SegGPT, mesh: Mesh) -> Any:
-    """Places weights on the mesh, in the model's types.
+    """Places weights on the mesh, in the model's types, with tables of its canvas.
 
     Raises what `check_fit` does.
     """
     _log_notes(weights)
+    weights = resize_tables(weights, model.config)
     params, abstract = weights.params, abstract_params(model)
     check_fit(weights, abstract)
     cast = jax.tree.map(lambda x, leaf: np.asarray(x, leaf.dtype), params, abstract)
     return sharding.put(cast, sharding.place(abstract, mesh))
+
+
+def resize_tables(
+    weights: pretrained.Weights, config: SegGPTConfig
+) -> pretrained.Weights:
+    """Weights whose tables of relative positions are those of another `model.canvas`,
+    interpolated as the model does it for canvases that its tables are not made for."""
+    if weights.config.canvas == config.canvas or weights.config.patch != config.patch:
+        return weights
+    grid = dict(zip(("rel_pos_h", "rel_pos_w"), config.grid, strict=True))
+
+    def resized(name: str, leaf: Any) -> Any:
+        table = name.rpartition("/")[2]
+        if table not in grid:
+            return leaf
+        length = 2 * grid[table] - 1
+        return np.einsum("st,ntk->nsk", linear_matrix(leaf.shape[1], length), leaf)
+
+    return weights._replace(params=map_named(resized, weights.params))
 
 
 def check_fit(weights: pretrained.Weights, abstract: Any) -> None:

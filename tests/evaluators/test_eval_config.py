@@ -27,7 +27,10 @@ def test_a_row_takes_arguments():
     for name in ("davis16", "davis17", "ytvos18", "mose"):
         row = eval_config.get_config(f"{name},memory=7").evals[name]
         assert row.memories == (7,)
-    with pytest.raises(ValueError, match="'k' is unknown; choices: memory"):
+    for form in ("coco_panoptic_tuned,side=560", "all,side=560"):
+        assert eval_config.get_config(form).model.canvas == (1120, 560)
+    assert not eval_config.get_config("coco_panoptic_tuned").model
+    with pytest.raises(ValueError, match="'k' is unknown; choices: memory, side"):
         eval_config.get_config("davis17,k=7")
 
 

@@ -9,7 +9,7 @@ import pytest
 from seggpt_jax.trees import named_leaves
 from seggpt_jax.weights import build, release
 from seggpt_jax.weights.pretrained import Weights
-from tests.support.models import SMALL, random_params, small
+from tests.support.models import SMALL, inputs, random_params, small
 
 PARAMS = jax.device_get(random_params(small()))
 # Every setting that leaves the function of a model as it is, changed.
@@ -44,6 +44,22 @@ def test_a_model_is_loaded_with_its_notes(tmp_path, caplog, monkeypatch):
     with caplog.at_level("INFO", logger="absl"):
         build.load_model("somewhere.pth")
     assert "somewhere.pth: the moon was full" in caplog.text
+
+
+def test_weights_fit_another_canvas():
+    """Their tables become what the model would make of them for that canvas."""
+    large = small(canvas=(48, 24))
+    weights = build.resize_tables(Weights(SMALL, PARAMS), large.config)
+    build.check_fit(weights, build.abstract_params(large))
+    shown = inputs(large.config)
+    expected, _ = small().apply({"params": PARAMS}, *shown)
+    got, _ = large.apply({"params": weights.params}, *shown)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    own, changed = named_leaves(PARAMS), named_leaves(weights.params)
+    names = {n for n in own if own[n].shape != changed[n].shape}
+    assert names == {f"blocks/attn/rel_pos_{axis}" for axis in "hw"}
+    other = small(canvas=(48, 24), patch=8).config  # no table of that model's
+    assert build.resize_tables(Weights(SMALL, PARAMS), other).params is PARAMS
 
 
 def test_only_kernels_are_cast_for_inference():
