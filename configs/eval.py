@@ -118,6 +118,32 @@ def lvis92i(shots=1, ensemble="feature"):
     return _hsnet("lvis92i", sources, 2300, shots, ensemble)
 
 
+def isaid5i(shots=1, ensemble="feature"):
+    """iSAID-5i, aerial images, three folds, by INSID3's protocol: every line of the
+    lists is a query."""
+    spec = {"type": "isaid5i", "folder": "isaid5i", "split": "val"}
+    sources = {f"fold{fold}": {**spec, "fold": fold} for fold in range(3)}
+    return _hsnet("isaid5i", sources, 0, shots, ensemble)
+
+
+def isic(shots=1, ensemble="feature"):
+    """ISIC 2018, three kinds of skin lesions, 600 episodes by INSID3's protocol. SegGPT
+    by REBASE: 37.5."""
+    return _insid3("isic2018", 600, shots, ensemble)
+
+
+def chest_xray(shots=1, ensemble="feature"):
+    """Lungs in chest X-rays, 600 episodes by INSID3's protocol. SegGPT by REBASE:
+    87.5."""
+    return _insid3("chest_xray", 600, shots, ensemble)
+
+
+def suim(shots=1, ensemble="feature"):
+    """SUIM, underwater images of seven classes, by INSID3's protocol: as many episodes
+    as there are masks that show their class."""
+    return _insid3("suim", 0, shots, ensemble)
+
+
 def ade20k_tuned():
     """ADE20K by one prompt for all classes, painted and decoded as Painter's. Paper,
     tuned: 39.6 mIoU, 50.7 mAcc."""
@@ -155,6 +181,11 @@ def _folds(kind):
     return {f"fold{fold}": {**spec, "fold": fold} for fold in range(4)}
 
 
+def _insid3(kind, episodes, shots, ensemble):
+    sources = {kind: {"type": kind, "folder": kind, "split": "all"}}
+    return _hsnet("insid3", sources, episodes, shots, ensemble)
+
+
 def _hsnet(protocol, sources, episodes, shots, ensemble):
     return {
         "type": "fewshot",
@@ -187,6 +218,10 @@ ROWS = {
         pascal5i,
         coco20i,
         lvis92i,
+        isaid5i,
+        isic,
+        chest_xray,
+        suim,
         ade20k_examples,
         ade20k_tuned,
         coco_panoptic_tuned,

@@ -32,7 +32,8 @@ _WRONG = _ARMS[1]
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Evaluator(common.Evaluator, Drawing):
-    """Scores on the first `episodes` of `Episodes`, a case each.
+    """Scores on the first `episodes` of `Episodes`, a case each; 0: as many episodes as
+    the source has records.
 
     `run(params)` yields `<name>/<k>shot/<score>` for every k of `shots`. The scores are
     `miou`, `fbiou` and `episode_miou` of `metrics`. Then come `.../wrong/<score>`,
@@ -74,6 +75,7 @@ class Evaluator(common.Evaluator, Drawing):
             )
         if self.protocol and len(shots) > 1:
             raise ValueError(f"shots is {shots}: a protocol takes one number")
+        self.episodes = self.episodes or len(self.source)
         self._episodes = self._make_episodes()
         at_least(len(self._episodes.drawables), episodes=self.episodes)
         for task in range(len(self._episodes.drawables)):

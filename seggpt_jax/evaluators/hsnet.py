@@ -1,6 +1,8 @@
 """The very episodes that HSNet draws, and with it the field, for FSS-1000, PASCAL-5i
-and COCO-20i (github.com/juhongm999/hsnet, data/ and test.py), and those that Matcher
-draws for LVIS-92i (github.com/aim-uofa/Matcher, matcher/data/lvis.py)."""
+and COCO-20i (github.com/juhongm999/hsnet, data/ and test.py), those that Matcher draws
+for LVIS-92i (github.com/aim-uofa/Matcher, matcher/data/lvis.py), and INSID3 for
+iSAID-5i and for sets without lists (github.com/visinf/INSID3, datasets/isaid.py,
+isic.py, lung.py, suim.py)."""
 
 import dataclasses
 import functools
@@ -15,7 +17,11 @@ from seggpt_jax.data.sample import require_names
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Episodes, compose
 
-PROTOCOLS = ("fss1000", "pascal5i", "coco20i", "lvis92i")
+# Whose episodes -> how they are drawn.
+PROTOCOLS = {
+    "fss1000": "records", "pascal5i": "records", "isaid5i": "records",
+    "coco20i": "draw", "lvis92i": "classes", "insid3": "classes",
+}  # fmt: skip
 
 
 class Draw(NamedTuple):
@@ -31,11 +37,12 @@ class HsnetEpisodes(Episodes):
     """Episodes by one of `PROTOCOLS`, `count` of them; as `Episodes` in all else.
 
     HSNet seeds NumPy once with 0 and draws with replacement as it walks. So an episode
-    depends on all episodes before it and on the number of shots. fss1000 and pascal5i
-    walk the records in order. coco20i draws a class and a query. lvis92i walks the
-    classes, 25 times in Matcher's 2300 episodes, and draws a query. The class is
-    painted white. A class with too few images for an episode is left out (the whole
-    sets have none); in lvis92i, whose folds are made by that number, it is refused.
+    depends on all episodes before it and on the number of shots. fss1000, pascal5i and
+    isaid5i walk the records in order. coco20i draws a class and a query. lvis92i and
+    insid3 walk the classes, 25 times in Matcher's 2300 episodes, and draw a query. The
+    class is painted white. A class with too few images for an episode is left out (the
+    whole sets have none); in lvis92i, whose folds are made by that number, it is
+    refused.
     """
 
     source: Any  # a `NamedSource`; of lvis92i a data set with its layout
@@ -80,12 +87,13 @@ class HsnetEpisodes(Episodes):
         )
         # In the owners' order, which labels do not keep where they move off 255.
         classes = [label for label in self.source.class_names if label in members]
+        how = PROTOCOLS[self.protocol]
         found = []
         for number in range(self.count):
-            if self.protocol == "lvis92i":
+            if how == "classes":
                 label = classes[number % len(classes)]
                 query = _choose(rng, members[label])
-            elif self.protocol == "coco20i":
+            elif how == "draw":
                 label = _choose(rng, [*members])
                 query = _choose(rng, members[label])
             else:

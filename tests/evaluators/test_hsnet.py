@@ -261,3 +261,30 @@ def test_the_evaluator_takes_them(pascal):
         given = {"episodes": 3, "batch_size": 1, "protocol": "pascal5i"} | change
         with pytest.raises(ValueError, match=message):
             Evaluator(engine, **settings, **given)
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+def test_sets_without_lists(tmp_path, shots):
+    """INSID3's way (datasets/isic.py): the classes in turn, a query and its prompts
+    drawn from the names of the class."""
+    images = tmp_path / "ISIC2018_Task1-2_Training_Input"
+    masks = tmp_path / "ISIC2018_Task1_Training_GroundTruth"
+    members = {kind: [f"{kind}{k}" for k in range(4 + kind)] for kind in (1, 2, 3)}
+    for kind, names in members.items():
+        for name in names:
+            photo(images / f"{kind}/{name}.jpg")
+            mask(masks / f"{name}_segmentation.png", (0, 255))
+    source = raw("isic2018", tmp_path, "all")
+    np.random.seed(0)
+    expected = []
+    for number in range(20):
+        kind = number % 3 + 1
+        own = [f"{kind}/{name}" for name in members[kind]]
+        query = np.random.choice(own, 1, replace=False)[0]
+        supports = []
+        while len(supports) < shots:
+            support = np.random.choice(own, 1, replace=False)[0]
+            if support != query:
+                supports.append(support)
+        expected.append((kind, query, supports))
+    assert drawn(source, "insid3", shots, 20)[0] == expected

@@ -32,6 +32,10 @@ ANSWERS = {
     "pascal5i": EPISODES | {"1shot/fbiou": (1, 0.25)},
     "coco20i": EPISODES,
     "lvis92i": EPISODES | {"1shot/fbiou": (1, 0.375)},
+    "isaid5i": EPISODES,
+    "isic": EPISODES | {"1shot/fbiou": (1, 0.25)},
+    "chest_xray": {"1shot/miou": (1, 0), "1shot/fbiou": (1, 0.25)},
+    "suim": EPISODES | {"1shot/fbiou": (1, 0.25)},
     "ade20k_examples": {
         f"N{n}/{key}": (1, black)
         for n in (1, 2)
@@ -56,7 +60,7 @@ def scored(row, data, folder, functions):
     config.data_dir, config.checkpoint = str(data), "shapes"
     settings = config.evals[row]
     if settings.type == "fewshot":
-        settings.episodes = 8
+        settings.episodes = 14
         for fold in [f for f in settings.sources if f.startswith("fold")][2:]:
             del settings.sources[fold]
     if settings.type == "examples":

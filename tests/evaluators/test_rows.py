@@ -17,6 +17,7 @@ from PIL import Image
 from configs import eval as eval_config
 from seggpt_jax import evaluate
 from seggpt_jax.runs.sharding import make_mesh
+from tests.support import row_miniatures
 from tests.support.layouts import mask, photo, write_json, write_lines
 from tests.support.models import write_release
 
@@ -177,6 +178,17 @@ def kvasir_seg(data, root):
     return {"sources": {"kvasir": source}, "examples": (1, 2), "seeds": (1000,)}
 
 
+def miniature(kind):
+    """A set that no sample is of."""
+
+    def write(data, root):
+        row_miniatures.SETS[kind](root)
+        return {"episodes": 4}
+
+    write.__name__ = kind
+    return write
+
+
 def every(data, root):
     """All sets that lie in the folder, by their own tables."""
     for path in data.iterdir():
@@ -190,6 +202,10 @@ ROWS = {
     "pascal5i": (pascal5i, "pascal5i/mean/1shot/miou"),
     "coco20i": (coco20i, "coco20i/fold0/1shot/miou"),
     "lvis92i": (lvis, "lvis92i/mean/1shot/miou"),
+    "isaid5i": (miniature("isaid5i"), "isaid5i/mean/1shot/miou"),
+    "isic": (miniature("isic2018"), "isic/isic2018/1shot/miou"),
+    "chest_xray": (miniature("chest_xray"), "chest_xray/chest_xray/1shot/miou"),
+    "suim": (miniature("suim"), "suim/suim/1shot/miou"),
     "davis16": (davis2016, "davis16/davis2016/K2/jf"),
     "davis17": (davis2017, "davis17/davis2017/K2/jf"),
     "ytvos18": (youtube_vos, ""),
@@ -230,7 +246,8 @@ one_mesh = functools.cache(make_mesh)  # and so one engine for all rows
 
 
 # Rows whose evaluator and layout others have, too.
-SLOW = ("pascal5i", "coco20i", "davis17", "ytvos18", "polyp", "indexed")
+SLOW = ("pascal5i", "coco20i", "isaid5i", "isic", "chest_xray", "suim", "davis17",
+        "ytvos18", "polyp", "indexed")  # fmt: skip
 
 
 @pytest.mark.parametrize(

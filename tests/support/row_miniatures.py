@@ -18,7 +18,7 @@ from seggpt_jax.data.sample import INSTANCE
 from seggpt_jax.predict import PredictFns, TrackFns
 from tests.support.layouts import mask, save, stripes, write_json, write_lines
 
-SIZE = (96, 128)  # stuff of COCO counts from 8,192 pixels on
+SIZE = (128, 128)  # stuff of COCO counts from 8,192 pixels on
 
 
 def write_all(root: Path) -> Path:
@@ -107,6 +107,54 @@ def lvis(root):
     names = [{"id": k, "name": f"c{k}"} for k in range(1, 21)]
     data = {"images": images, "categories": names, "annotations": notes}
     write_json(root / "annotations/lvis_v1_val.json", data)
+
+
+def isaid5i(root):
+    """Two classes a fold; ships and planes are of different folds."""
+    root /= "iSAID_patches"
+    for fold in range(3):
+        lines = []
+        for number in range(4):
+            name, place = f"P{fold}{number:03}_0_256_0_256", 1 + number % 2
+            shown = np.array(_turned(number, (0, place, place, 4)))
+            _picture(root / f"val/images/{name}.png", shown, number + 5 * fold)
+            values = np.select([shown == place, shown == 4], [5 * fold + place, 255])
+            target = f"val/semantic_png/{name}_instance_color_RGB.png"
+            mask(root / target, values, size=SIZE)
+            lines.append(f"{name}__{5 * fold + place:02}")
+        write_lines(root / f"splits/val/fold{fold}.txt", *lines)
+
+
+def isic2018(root):
+    images = root / "ISIC/ISIC2018_Task1-2_Training_Input"
+    masks = root / "ISIC/ISIC2018_Task1_Training_GroundTruth"
+    for number in range(9):
+        place, name = 1 + number // 3, f"ISIC_{number:07}"
+        shown = np.array(_turned(number, (0, place, place, 0)))
+        _picture(images / f"{place}/{name}.jpg", shown, number)
+        mask(masks / f"{name}_segmentation.png", 255 * (shown > 0), size=SIZE)
+
+
+def chest_xray(root):
+    root /= "Lung Segmentation"
+    for number in range(4):
+        name = f"MCUCXR_{number:04}_0" if number % 2 else f"CHNCXR_{number:04}_0"
+        end = "" if number % 2 else "_mask"
+        shown = np.array(_turned(number, (0, 1, 1, 0)))
+        _picture(root / f"CXR_png/{name}.png", shown, number)
+        mask(root / f"masks/{name}{end}.png", 255 * shown, size=SIZE)
+    _picture(root / "CXR_png/CHNCXR_0099_1.png", (0, 1), 9)  # without a mask
+
+
+def suim(root):
+    """Two images of each class; the masks of other classes are black."""
+    names = ("FV", "HD", "PF", "RI", "RO", "SR", "WR")
+    for number in range(14):
+        shown = np.array(_turned(number, (0, 1, 1, 0))) * (1 + number % 7)
+        _picture(root / f"SUIM/images/d_r_{number}_.jpg", shown, number)
+        for place, name in enumerate(names, 1):
+            target = root / f"SUIM/masks/{name}/d_r_{number}_.bmp"
+            mask(target, 255 * (shown == place), size=SIZE)
 
 
 def _videos(images: Path, masks: Path, values=(1, 2), mode="P", starts=False):
@@ -235,8 +283,9 @@ def pairs(root):
 SETS = {
     function.__name__: function
     for function in (
-        ade20k, coco20i, coco_panoptic, cvc_clinicdb, davis2016, davis2017, fss1000,
-        kvasir_seg, lvis, mose, pairs, pascal5i, youtube_vos,
+        ade20k, chest_xray, coco20i, coco_panoptic, cvc_clinicdb, davis2016, davis2017,
+        fss1000, isaid5i, isic2018, kvasir_seg, lvis, mose, pairs, pascal5i, suim,
+        youtube_vos,
     )
 }  # fmt: skip
 

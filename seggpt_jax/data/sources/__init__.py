@@ -40,18 +40,22 @@ TYPES = {
     "paco": "paco:Paco",
     "stare": "vessels:Stare",
     "voc": "voc:Voc",
-    # ... and of its evaluations.
+    # ... of its evaluations, and of evaluations that others report SegGPT in.
+    "chest_xray": "chest_xray:ChestXray",
     "coco20i": "coco20i:Coco20i",
     "cvc_clinicdb": "polyps:CvcClinicDb",
     "davis2016": "davis:Davis2016",
     "davis2017": "davis:Davis2017",
     "etis_larib": "polyps:EtisLarib",
     "fss1000": "fss1000:Fss1000",
+    "isaid5i": "isaid5i:Isaid5i",
+    "isic2018": "isic:Isic2018",
     "kvasir_seg": "polyps:KvasirSeg",
     "lvis": "lvis:Lvis",
     "lvis92i": "lvis:Lvis92i",
     "mose": "mose:Mose",
     "pascal5i": "pascal5i:Pascal5i",
+    "suim": "suim:Suim",
     "youtube_vos": "youtube_vos:YoutubeVos",
     # Formats of one's own data.
     "coco_json": "coco:CocoJson",

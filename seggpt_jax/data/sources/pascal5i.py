@@ -1,7 +1,7 @@
 """PASCAL-5i: VOC 2012 in four folds of five classes, by HSNet's lists."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seggpt_jax.data.layout import (
@@ -48,7 +48,7 @@ class Pascal5i(Layout):
         def entries() -> Iterator[Entry | Skipped]:
             for path in paths:
                 for line in read_lines(path, "HSNet's list of a fold"):
-                    name, label = _pair(path, line)
+                    name, label = pair(path, line, voc.NAMES)
                     if label not in chosen:
                         raise ValueError(
                             f"{path}: {line!r} is of {voc.NAMES[label]}, which is no "
@@ -79,9 +79,12 @@ class Pascal5i(Layout):
         return looked_up_one(mask, voc.LOOKUP, annotation)
 
 
-def _pair(path: Path, line: str) -> tuple[str, int]:
-    """Name of the image, and class, of a line."""
+def pair(path: Path, line: str, names: Mapping[int, str]) -> tuple[str, int]:
+    """Name of the image, and class, of a line. path: of the list; names: the classes.
+
+    Raises ValueError for another line.
+    """
     name, _, number = line.partition("__")
-    if not number.isdigit() or int(number) not in voc.NAMES:
+    if not number.isdigit() or int(number) not in names:
         raise ValueError(f"{path}: {line!r} must be such as 2007_000033__01")
     return name, int(number)
