@@ -3,19 +3,23 @@
     python -m benchmarks.tables
 
 A table that stands below `<!-- table: NAME -->` is made by the function of that name;
-everything else on the page is left as it is. Numbers are rounded down.
+everything else on the page is left as it is. Numbers are cut, not rounded.
 """
 
 import json
 import re
 from collections.abc import Iterable, Sequence
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results.md"
 RESULTS = ROOT / "benchmarks/results"
+# Sets without classes: the prompt is another view of the query.
+VIEWS = ("grabcut-sample", "bsds500")
+ARMS = ("", "wrong", "copy", "color")
+_ARM_NAMES = ("prompted", *ARMS[1:])
 _MARK = re.compile(r"(<!-- table: (\w+) -->\n)(?:\|.*\n)*")
 
 
@@ -29,6 +33,57 @@ def written(text: str) -> str:
         return mark + TABLES[name]()
 
     return _MARK.sub(make, text)
+
+
+def shapes() -> str:
+    """Drawn scenes of held-out categories, by task."""
+    scores = _scores("shapes")
+    tasks = ("", "object", "colour", "texture", "shape", "instance", "part")
+
+    def row(task: str) -> Iterable[str]:
+        where = "/".join(filter(None, ("heldout/shapes/1shot", task)))
+        yield task or "**all**"
+        for arm in ARMS:
+            yield percent(scores["scores"][_key(where, arm)]["value"])
+
+    return _table(("task", *_ARM_NAMES), map(row, tasks))
+
+
+def mini() -> str:
+    """The held-out splits of real pictures, best first."""
+    found = _scores("mini")
+    scores, gaps = found["scores"], found["differences"]
+    ends = "/1shot/miou"
+    names = [name.removesuffix(ends) for name in scores if name.endswith(ends)]
+    sources = [name for name in names if name != "heldout/mean"]
+    sources.sort(key=lambda name: -scores[name + ends]["value"])
+
+    def row(name: str, text: str) -> Iterable[str]:
+        yield text
+        yield _spread_of(scores[f"{name}{ends}"])
+        for arm in ARMS[1:]:
+            entry = scores.get(_key(f"{name}/1shot", arm))
+            yield percent(entry["value"]) if entry else "-"
+        yield _spread_of(gaps[f"{name}{ends} - wrong"])
+
+    def mean_without_views() -> Iterable[str]:
+        own = [name for name in sources if name.split("/")[-1] not in VIEWS]
+        means = [
+            sum(scores[_key(f"{name}/1shot", arm)]["value"] for name in own) / len(own)
+            for arm in ARMS
+        ]
+        yield "**mean without *views***"
+        yield from map(percent, (*means, means[0] - means[1]))
+
+    def text_of(name: str) -> str:
+        split, place = name.split("/")[1:]
+        return f"{place} ({split}){', views' if place in VIEWS else ''}"
+
+    head = ("set (split)", *_ARM_NAMES, "prompted - wrong")
+    return _table(head, (
+        row("heldout/mean", f"**mean of the {len(sources)}**"), mean_without_views(),
+        *(row(name, text_of(name)) for name in sources),
+    ))  # fmt: skip
 
 
 def scaling() -> str:
@@ -117,14 +172,15 @@ def pipeline() -> str:
 
 
 TABLES = {
-    table.__name__: table for table in (scaling, search, inference, attention, pipeline)
+    table.__name__: table
+    for table in (shapes, mini, scaling, search, inference, attention, pipeline)
 }
 
 
 def cut(value: float | Decimal, places: int = 1) -> str:
-    """A number rounded down to so many places."""
+    """A number with so many places, the others cut off."""
     step = Decimal(1).scaleb(-places)
-    return str(Decimal(str(value)).quantize(step, ROUND_FLOOR))
+    return str(Decimal(str(value)).quantize(step, ROUND_DOWN))
 
 
 def percent(share: float) -> str:
@@ -135,6 +191,20 @@ def percent(share: float) -> str:
 def _spread(value: float, interval: Sequence[float]) -> str:
     low, high = map(percent, interval)
     return f"{percent(value)} [{low}, {high}]"
+
+
+def _spread_of(entry: dict[str, float]) -> str:
+    """A score of a file of results."""
+    return _spread(entry["value"], (entry["low"], entry["high"]))
+
+
+def _key(where: str, arm: str) -> str:
+    return "/".join(filter(None, (where, arm, "miou")))
+
+
+def _scores(name: str) -> dict[str, Any]:
+    """The results of an evaluation, as `config.mode=evaluate` writes them."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def _power(value: float) -> str:
