@@ -55,10 +55,12 @@ def get_config(argument=None):
     )
     c = common.base()
     c.optim.layer_decay = 1.0  # the parameters are random
+    # Two blocks of one kind, unrolled: they compile in half the time of two kinds.
     c.model = {
         "size": "ti16", "width": 16, "depth": 2, "heads": 2, "patch": 8,
-        "canvas": (64, 32), "pos_grid": 4, "merge_after": 0, "taps": (0, 1),
-        "decoder_width": 4, "drop_path": 0.2, "dtype": "float32", "remat": "none",
+        "canvas": (64, 32), "pos_grid": 4, "merge_after": 1, "taps": (1,),
+        "scan": False, "decoder_width": 4, "drop_path": 0.2, "dtype": "float32",
+        "remat": "none",
     }  # fmt: skip
     scenes = {"type": "shapes", "size": (32, 32), "length": 100}
     c.sources.shapes = {**scenes, "weight": 1.0}

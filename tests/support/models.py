@@ -27,7 +27,7 @@ def small_of(size: tuple[int, int]) -> tuple[SegGPT, dict]:
     """A model of 2 blocks whose images have a size (h, w), and random parameters."""
     config = SegGPTConfig(
         width=16, depth=2, heads=2, patch=8, canvas=(2 * size[0], size[1]), pos_grid=4,
-        merge_after=0, taps=(0, 1), decoder_width=4,
+        merge_after=1, taps=(1,), decoder_width=4, scan=False,
     )  # fmt: skip
     model = SegGPT(config)
     return model, random_params(model)

@@ -192,10 +192,11 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
         "width": 32,
         "heads": 2,
         "depth": 2,
-        "taps": (0, 1),
+        "taps": (1,),
+        "scan": False,
         "decoder_width": 4,
         "canvas": (128, 64),
-        "merge_after": 0,
+        "merge_after": 1,
         "remat": "none",
     }
     c.loader = {"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 2}
