@@ -11,6 +11,10 @@ _HEADINGS = ("model", "size", "licence", "where", "good for")
 _UNKNOWN = Known(0, "see its card", "")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command has no options of its own."""
+
+
 def run(args: argparse.Namespace, failed: object) -> None:
     """Prints bundled models, those in the hub's cache, and known ones to fetch."""
     cached = hub.cached()

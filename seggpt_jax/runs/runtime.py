@@ -1,8 +1,9 @@
-"""Settings that jax needs before it starts, and the memory that it has used."""
+"""Settings that jax needs before it starts, and the memory that it has used.
+
+jax is imported late: the command line reads its options without it.
+"""
 
 import sys
-
-import jax
 
 from seggpt_jax.runs import paths
 
@@ -22,12 +23,16 @@ def cut_cpu(devices: int):
     one core. Call it before jax looks for devices."""
     if devices < 1:
         raise ValueError(f"setting cpu_devices = {devices}: must be at least 1")
+    import jax
+
     jax.config.update("jax_num_cpu_devices", devices)
 
 
 def peak_memory() -> int:
     """The most bytes that a device of this process has used. CPUs do not count bytes:
     there it is the memory of the process; 0 on Windows, which does not tell."""
+    import jax
+
     found = [device.memory_stats() or {} for device in jax.local_devices()]
     known = [stats["peak_bytes_in_use"] for stats in found if stats]
     return max(known, default=_process_memory())
@@ -45,6 +50,8 @@ def _process_memory() -> int:
 def cache_compiled() -> str:
     """Keeps compiled programs on disk: in jax's own setting of a folder, or else in the
     user's cache. Returns the folder."""
+    import jax
+
     if not jax.config.values["jax_compilation_cache_dir"]:
         folder = str(paths.user_cache() / "seggpt_jax/xla")
         jax.config.update("jax_compilation_cache_dir", folder)

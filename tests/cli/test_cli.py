@@ -14,7 +14,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seggpt_jax import tune
-from seggpt_jax.cli import command, prompt_args, tune_command, video_args
+from seggpt_jax.cli import (
+    command,
+    convert_command,
+    doctor_command,
+    prompt_args,
+    tune_command,
+    video_args,
+)
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import camera, video
 from seggpt_jax.pictures.images import read_image
@@ -265,7 +272,9 @@ def test_prompts_of_folders_go_by_their_names(tmp_path):
 
 def test_options_of_convert_and_tune_reach_what_they_name(here, monkeypatch):
     given: list = []
-    monkeypatch.setattr(command, "convert", lambda *args: given.append(args[:4]) or [])
+    monkeypatch.setattr(
+        convert_command, "convert", lambda *args: given.append(args[:4]) or []
+    )
     for more in ([], ["--raw"]):
         run("convert", "--input=a", "--output=b", "--to=hf", *more)
     assert given == [("a", "b", "hf", False), ("a", "b", "hf", True)]
@@ -804,7 +813,8 @@ def test_weights_are_converted(here, capsys):
     assert "is not a release; nothing was written" in capsys.readouterr().err
 
 
-def test_doctor_names_what_is_there(here, capsys):
+def test_doctor_names_what_is_there(here, capsys, monkeypatch):
+    monkeypatch.setattr(doctor_command, "cache_compiled", lambda: "elsewhere")
     assert run("doctor") == 0
     said = capsys.readouterr().out
     for word in ("jax ", "devices ", "8 x cpu, ", "attention    heads", "elsewhere"):
