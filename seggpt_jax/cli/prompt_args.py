@@ -51,7 +51,8 @@ class Given:
 def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
     """Reads all values of `--prompt`. classes: those that images of a COCO file must
     show, by name. Raises ValueError that names the wrong one."""
-    tuned = [p for p in prompts if ":" not in p and p.endswith(SUFFIX)]
+    one = [p for p in prompts if ":" not in p.removeprefix("gs://")]  # no IMAGE:MASK
+    tuned = [p for p in one if p.endswith(SUFFIX)]
     if tuned and len(prompts) > 1:
         raise ValueError(f"--prompt {' '.join(prompts)}: a tuned prompt goes alone")
     if tuned:

@@ -135,13 +135,25 @@ def open_catalog(layout: Layout, root: Path, split: str) -> Catalog:
     """
     check_split(split, layout.splits)
     need(root, "the folder of a data set")
+    beside, new = root / BESIDE, False
+    if not beside.is_dir():
+        _parent(root)  # before the times are read: making a folder changes the root's
+        new = beside.is_dir()
+    try:
+        return _open(layout, root, split)
+    except BaseException:
+        if new:  # an error leaves nothing in the folder of a user
+            with contextlib.suppress(OSError):
+                beside.rmdir()
+        raise
+
+
+def _open(layout: Layout, root: Path, split: str) -> Catalog:
     setup = {"layout": type(layout).__name__, "split": split}
     setup |= dataclasses.asdict(layout)
     text = json.dumps(setup, sort_keys=True, default=str)
     word = re.sub(r"[^\w.-]", "_", split)  # any word may be a split, a/b too
     name = f"{setup['layout'].lower()}-{word}-{_digest(text)[:8]}"
-    if not (root / BESIDE).is_dir():
-        _parent(root)  # before the times are read: making a folder changes the root's
     state = [
         _stamp(path, root)
         for watched in layout.watched(root, split)

@@ -152,8 +152,8 @@ def _check_exact(mask: Image.Image) -> None:
         raise BadRecord("has 2 or 4 bits of grey; save it with 8 bits or a palette")
     if is_deep(mask):
         raise BadRecord(
-            "has several channels of 16 bits, of which only the upper 8 can be read; "
-            "save it with one channel"
+            "has several channels of 16 bits: save labels with one channel, or a "
+            "painting with 8 bits for each"
         )
     if mask.mode == "F":
         raise BadRecord("has floating-point pixels; save it with whole numbers")

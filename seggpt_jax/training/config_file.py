@@ -26,6 +26,7 @@ _PACKAGE = Path(__file__).parents[1]
 _SAID = (flags.Error, ValueError, OSError, LookupError, AttributeError, SyntaxError)
 _UNSAID = ("TypeError", "NameError", "AttributeError", "IndexError", "KeyError")
 _PLAINLY = {  # words of Python and ml_collections -> ours
+    r"flag --config=None: .*": "--config is missing: the file of a config",
     r"Could not parse '(.*?)': .*": r"there is no setting \1",
     r"source code string cannot contain null bytes": "it has a zero byte",
     r"\S+ is not integer >= (\d+)": r"must be a whole number of \1 or more",
@@ -120,6 +121,9 @@ def find(argv: Sequence[str]) -> list[str]:
     current folder, else the shipped one. Raises what `check_place` does.
     """
     found = list(argv)
+    given = [text for text in argv if text.partition("=")[0] == "--config"]
+    if len(given) > 1:
+        raise ValueError(f"--config is given {len(given)} times: {', '.join(given)}")
     for i, text in enumerate(argv):
         if text.startswith("--config="):
             found[i] = f"--config={_find(text.removeprefix('--config='))}"

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import eval as eval_config
+from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runs import checksums
 from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.paths import locate
 from tests.cli.test_cli import here, run  # noqa: F401  a fixture
+from tests.conftest import REPOSITORY
+from tests.evaluators.test_rows import mose
+from tests.support import folders
 from tests.support.pictures import picture
 from tests.support.videos import write_clip
 
@@ -66,6 +71,33 @@ def test_a_video_and_a_mask(bucket, here):  # noqa: F811
     for out in ("m.png", f"{bucket}/m.png"):
         assert run("mask", "red.png", "--box", "4,6,25,36", "--out", out) == 0
     assert (locate(bucket) / "m.png").read_bytes() == (here / "m.png").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.slow
+def test_a_sheet_a_page_and_a_tuned_prompt(bucket, here):  # noqa: F811
+    config = f"--config={REPOSITORY / 'tests/tiny.py'}"
+    for out in ("b.png", f"{bucket}/sheets/b.png"):
+        assert run("show", config, "--rows", "1", "--out", out) == 0
+    sheet = locate(bucket) / "sheets/b.png"
+    assert sheet.read_bytes() == (here / "b.png").read_bytes()
+
+    settings = eval_config.get_config("all")
+    settings.data_dir, settings.checkpoint = str(here / "of_run"), str(here / "model")
+    mose(None, here / "of_run/mose")
+    settings.evals.mose.memories = (2,)
+    evaluate(settings, f"{bucket}/run")
+    for out in ("page", f"{bucket}/page"):
+        assert run("report", f"{bucket}/run", "--out", out) == 0
+    same_files("page", f"{bucket}/page")
+
+    folders.write(here / "data")
+    tuned = f"{bucket}/tuned/pets.safetensors"
+    assert run("tune", "--model", "model", "--data", "data", "--steps", "2",
+               "--out", tuned) == 0  # fmt: skip
+    options = ["--model", "model", "--prompt", tuned, "photos/a.jpg"]
+    assert run("segment", *options, "--out", f"{bucket}/found") == 0
+    assert (locate(bucket) / "found/a.png").size() > 0
 
 
 def test_no_model_and_no_bucket_are_one_line(bucket, here, capsys):  # noqa: F811

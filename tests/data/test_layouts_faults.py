@@ -423,3 +423,13 @@ def test_a_scaled_mask_is_said(tmp_path):
     source = raw("fss1000", tmp_path, "all")
     _, remarks = source.inspect(source.store[0])
     assert [remark.detail for _, remark in remarks] == ["20 x 30 becomes 32 x 24"]
+
+
+def test_an_error_leaves_no_folder(tmp_path):
+    root = davis(tmp_path, "..")
+    with pytest.raises(ValueError, match="no name of a folder"):
+        raw("davis2017", root, "val")
+    assert not (root / ".seggpt").exists()
+    write_lines(root / "ImageSets/2017/val.txt", "bear")
+    raw("davis2017", root, "val")
+    assert (root / ".seggpt").is_dir()

@@ -300,6 +300,11 @@ def test_what_is_wrong_with_a_prompt_is_said(here, prompts, said):
         prompt_args.read(prompts)
 
 
+def test_a_tuned_prompt_in_a_bucket_is_one():
+    given = prompt_args.read(["gs://bucket/tuned.safetensors"])
+    assert given.images == ["gs://bucket/tuned.safetensors"] and not given.masks
+
+
 def test_names_with_colons(tmp_path, monkeypatch):
     """As cameras name pictures by the time of the day."""
     monkeypatch.chdir(tmp_path)

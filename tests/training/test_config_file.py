@@ -62,3 +62,11 @@ def test_which_of_several_is_no_setting_is_not_claimed():
     changes = ["--config.seed=1", "--config.mode.x=3"]
     with pytest.raises(ValueError, match="one of these names no setting: .*mode.x=3"):
         config_file.read(TINY, changes)
+
+
+def test_no_config_and_two_configs_are_told():
+    raised = ValueError("flag --config=None: Flag --config must have a value other ...")
+    said = "--config is missing: the file of a config"
+    assert config_file.first_cause(raised) == said
+    with pytest.raises(ValueError, match="--config is given 2 times: --config=a, --co"):
+        config_file.find(["main", "--config=a", "--config", "b", "--config.seed=1"])
