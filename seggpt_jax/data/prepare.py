@@ -396,10 +396,19 @@ def _locked(folder: AnyPath) -> Iterator[None]:
     if isinstance(folder, BucketPath):
         yield
         return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{folder}: another run is at work there") from None
-        yield
+        try:
+            yield
+        except BaseException:
+            if made and os.listdir(folder) == [".lock"]:  # nothing is begun
+                (folder / ".lock").unlink()
+                with contextlib.suppress(OSError):  # others' files came in between
+                    for path in made:
+                        path.rmdir()
+            raise

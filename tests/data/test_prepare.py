@@ -265,6 +265,9 @@ def test_the_command_says_what_is_wrong(owners, tmp_path, capsys):
         said = capsys.readouterr().err
         assert stopped.value.code == 2 and f"error: {message}" in said
         assert "Traceback" not in said
+    with pytest.raises(ValueError, match="no such"):
+        prepare(LAYOUT, tmp_path / "none", tmp_path / "new" / "voc", ("val",))
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
