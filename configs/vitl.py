@@ -9,6 +9,7 @@ how to get each data set. Other forms of the same program:
     configs/vitl.py:vitb      ViT-B, the smaller model of Table S3
     configs/vitl.py:scratch   from random parameters instead of Painter's
     configs/vitl.py:tiny      runs anywhere in minutes, on procedural scenes
+    configs/vitl.py:rehearsal two steps of two small canvases, everything else as it is
     configs/vitl.py:overfit   memorises 8 fixed pairs: if it cannot, something is broken
 """
 
@@ -19,8 +20,10 @@ HELD_OUT = ("ade20k", "cityscapes", "lip", "voc")  # training sets with a val sp
 
 
 def get_config(argument=None):
-    """`:tiny`, `:overfit`, or the paper's run; `:vitb` and `:scratch` change that."""
-    arg = parse_argument(argument, tiny=False, overfit=False, vitb=False, scratch=False)
+    """`:tiny`, `:overfit`, or the paper's run; `:vitb`, `:scratch` and `:rehearsal`
+    change that."""
+    forms = ("tiny", "overfit", "vitb", "scratch", "rehearsal")
+    arg = parse_argument(argument, **dict.fromkeys(forms, False))
     c = common.base()
     c.sources = common.paper_sources()
     if arg["tiny"] or arg["overfit"]:
@@ -33,6 +36,8 @@ def get_config(argument=None):
         c.model.size = "b16"
     if arg["scratch"]:
         _from_scratch(c)
+    if arg["rehearsal"]:
+        _rehearse(c)
     return c
 
 
@@ -64,6 +69,18 @@ def _from_scratch(c):
         max_foreground_weight=12.0, background_prob=0.7,
     )  # fmt: skip
     c.stages = common.ordered(find=find, paint=c.stages.paint)
+
+
+def _rehearse(c):
+    """The whole model on canvases of 128 x 64, so that minutes show whether every set
+    is read, trained on, scored and saved. `python -m tests.rehearse` does it on
+    miniatures, from conversion to report."""
+    c.model.canvas = (128, 64)
+    c.loader = common.small_loader(2)
+    for settings in c.stages.values():
+        settings.steps, settings.warmup = 2, 1
+    c.log_every = c.save_every = c.eval_every = c.keep = 1
+    c.evals.heldout.episodes = c.evals.heldout.batch_size = 2
 
 
 def _shrink(c):
