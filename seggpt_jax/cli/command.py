@@ -166,6 +166,9 @@ def _check_paths(args) -> None:
         _ARGUMENTS.get(name, f"--{name.replace('_', '-')}"): x
         for name, x in vars(args).items()
     }
+    for name in set(_ARGUMENTS.values()) & given.keys():
+        if "" in (given[name] if isinstance(given[name], list) else [given[name]]):
+            raise ValueError(f"{name} is empty")
     buckets = dict.fromkeys(_IN_BUCKETS.get(args.command, ()), paths.BUCKET)
     paths.check_all(given, _PLACES | buckets, free=_NO_PATHS)
 

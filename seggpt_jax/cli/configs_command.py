@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, failed: object) -> None:
     """Copies the configs, and says how they are used."""
     target = Path(args.dir) / config_file.FOLDER
+    if not args.dir or Path(args.dir).is_file():
+        raise ValueError(f"DIR {args.dir!r} is not a folder")
     if target.exists():
         raise ValueError(f"{target} is there already: choose another DIR")
     files = sorted(config_file.shipped().glob("*.py"))

@@ -69,7 +69,7 @@ def _check_writable(workdir: AnyPath) -> None:
             (workdir / _TRIAL).write_bytes(b"\0")
             (workdir / _TRIAL).unlink()
         except OSError as error:
-            raise OSError(f"workdir {workdir} cannot be written: {error}") from error
+            raise OSError(f"{workdir} cannot be written: {error}") from error
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def _check_writable(workdir: AnyPath) -> None:
             file.write(b"\0")
     except OSError as error:
         raise OSError(
-            f"workdir {workdir} cannot be written ({error.strerror}); choose another"
+            f"{workdir} cannot be written ({error.strerror}); choose another folder"
         ) from error
 
 

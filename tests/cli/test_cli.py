@@ -351,6 +351,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         (["photos", "--prompt", "prompt.png"], "IMAGE:MASK is wanted"),
         (["photos", "--prompt", "none.png:mask.png"], "none.png does not exist"),
         (["nothing/*.png"], "nothing/*.png matches no file"),
+        (["photos", ""], "INPUT is empty"),
         (["empty"], "empty has no picture to segment; it has nothing"),
         (["photos/a.jpg", "photos/more/a.png"], "would both be written as a"),
         (["photos", "--model", "nowhere"], "nowhere is neither a file"),

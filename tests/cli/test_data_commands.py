@@ -65,6 +65,13 @@ def test_what_cannot_be_shown(run, tmp_path, argv, said):
     assert err.count("\n") == 1 and not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("folder", ["", "a.txt"])
+def test_configs_go_into_a_folder(run, tmp_path, folder):
+    (tmp_path / "a.txt").touch()
+    code, out, err = run("configs", folder)
+    assert (code, out) == (2, "") and err.startswith("error: DIR ")
+
+
 def test_a_config_of_the_package(run, tmp_path):
     """Named as in a checkout, in a folder without it. A file of the user is first."""
     code, out, err = run("show", "--config=configs/vitl.py:tiny", "--rows=1")

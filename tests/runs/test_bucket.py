@@ -233,7 +233,7 @@ def test_refusals_are_one_line(bucket, monkeypatch, status, message, said):
         for method in handlers:
             monkeypatch.setitem(handlers, method, answering(status, message))
     folder = f"{bucket}/run"
-    whole = f"workdir {folder} cannot be written: .*{said}"
+    whole = f"{folder} cannot be written: .*{said}"
     with pytest.raises(OSError, match=whole) as error:
         check_workdir(folder, "{}")
     assert "\n" not in str(error.value)

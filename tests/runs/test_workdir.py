@@ -93,6 +93,6 @@ def test_unusable_workdir_is_named(tmp_path):
         ("/proc/seggpt", "No such file or directory"),
         ("/proc/self", "No such file or directory"),  # exists; nobody can write there
     ]:
-        message = rf"workdir {workdir} cannot be written \({reason}\)"
+        message = rf"{workdir} cannot be written \({reason}\)"
         with pytest.raises(OSError, match=message):
             prepare_workdir(workdir, json.dumps(CONFIG))
