@@ -199,8 +199,10 @@ def _parts(page: Page) -> Iterator[_Part]:
 
 
 def _headline(row: Scored) -> list[Score]:
-    """The scores with a published figure, or the one to show first."""
+    """The scores with a published figure, or the one to show first: the mean's, where
+    there are several sources."""
     main = [score for score in row.scores if score.key.split("/")[-1] in _FIRST]
+    main.sort(key=lambda score: score.source != "mean")
     return [score for score in row.scores if score.beside] or main[:1]
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,8 @@ def test_report(workdir, tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             cli.main(["report", str(workdir), "--out", str(out)])
         assert not ended.value.code
-    assert "2 rows, 10 left out" in capsys.readouterr().out
+    others = len(eval_config.ROWS) - len(("lvis92i", "mose", "indexed"))
+    assert f"2 rows, {others} left out" in capsys.readouterr().out
     results = json.loads((workdir / "results/lvis92i.json").read_text())["scores"]
     value, low, high = (
         f"{100 * results['lvis92i/mean/1shot/miou'][k]:.1f}"
@@ -161,3 +163,12 @@ def test_published_figures(case):
         assert found is None
     else:
         assert math.isclose(100 * found.value, PAPER[case]) and found.where
+
+
+def test_a_row_without_published_figures_shows_its_mean_first():
+    scores = [
+        page.Score(source, "1shot/miou", 0.5, 0.4, 0.6, {}, None)
+        for source in ("fold0", "fold1", "mean")
+    ]
+    row = page.Scored("isaid5i", Path("run"), {}, scores, [])
+    assert "| isaid5i | mean 1shot/miou |" in page.as_markdown(page.Page([row], []))
