@@ -349,7 +349,7 @@ def test_class_with_too_few_images_is_left_out_or_named():
         (dict(shots=()), r"shots is \(\)"),
         (dict(shots=(1, 1)), r"shots is \(1, 1\)"),
         (dict(shots=(0,)), "shots is 0, must be at least 1"),
-        (dict(episodes=0), "episodes is 0, must be at least 1"),
+        (dict(episodes=-1), "episodes is -1, must be at least 1"),
         (dict(source=Tasked(), episodes=2), "episodes is 2, must be at least 3"),
         (dict(batch_size=0), "batch_size is 0"),
         (dict(max_classes=0), "max_classes is 0"),
@@ -443,6 +443,10 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     assert len(asked) == 2 * 2 * 2  # batches of 4, by two numbers of shots and two arms
     with Cases(tmp_path, {"weights": 2}) as cases:
         assert len(cases.left(10)) == 10  # of other weights: nothing is kept
+
+
+def test_without_a_number_there_is_an_episode_for_each_record():
+    assert evaluator(source=Blocks(length=12), episodes=0).count == 12
 
 
 def test_scores_of_resampled_episodes():
