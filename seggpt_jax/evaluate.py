@@ -153,7 +153,7 @@ def build_groups(
 def _build_group(name, settings, data_dir, engine, offers) -> Group:
     where, kind = f"evals.{name}", settings.pop("type", None)
     settings.pop("about", None)  # words for the file of results
-    if kind not in EVALUATORS:
+    if not isinstance(kind, str) or kind not in EVALUATORS:
         raise ValueError(
             f"setting {where}.type = {kind!r} is unknown"
             f"{suggest(str(kind), EVALUATORS)}"

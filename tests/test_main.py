@@ -150,6 +150,9 @@ def refused(config, workdir):
         ({"ema": 1.0}, "setting ema = 1.0: must be in [0, 1)"),
         ({"init_from": "/nowhere"}, "/nowhere is neither a file"),
         ({"evals": {"x": {"type": "f"}}}, "evals.x.type = 'f' is unknown"),
+        ({"evals": {"x": {"type": {}}}}, "evals.x.type = {} is unknown"),
+        ({"sources__shapes__type": {}}, "type has no {}; choices: ade20k"),
+        ({"fixed_pairs": 2**63 - 1}, "fixed_pairs = 9223372036854775807: must be"),
     ],
 )
 def test_wrong_settings(tmp_path, settings, message):

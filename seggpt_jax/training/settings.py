@@ -146,6 +146,8 @@ class RunSettings:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("seed", "fixed_pairs", "eval_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(self.fixed_pairs < 2**31, "fixed_pairs", self.fixed_pairs,
+                "below 2**31")  # fmt: skip
         power = self.group_power
         require(0 <= power <= _MOST_POWER, "group_power", power,
                 f"in [0, {_MOST_POWER}]")  # fmt: skip

@@ -165,7 +165,7 @@ def _calls(
     where = f"sources.{group}" if name == group else f"sources.{group}.members.{name}"
     settings = dict(spec)
     kind = settings.pop("type", None)
-    if kind not in TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(f"{where}.type has no {kind!r}{suggest(kind, TYPES)}")
     _check_settings(where, kind, load(kind), settings)
     if kind == "shapes":
