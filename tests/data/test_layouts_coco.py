@@ -365,8 +365,11 @@ def test_hugging_face_arrow(tmp_path):
     assert len(alone) == 5
     with pytest.raises(ValueError, match="has no column 'mask'; .*: image, label"):
         raw("hf_dataset", tmp_path, "train", ids=ids, mask="mask")
-    with pytest.raises(ValueError, match="'val' has no files; looked for val/state"):
+    with pytest.raises(ValueError, match="'val' has no files; looked for SPLIT/sta"):
         raw("hf_dataset", tmp_path, "val", ids=ids)
+    for split, message in (("/train", "'/train' is a path"), ("t*n", "has no files")):
+        with pytest.raises(ValueError, match=message):
+            raw("hf_dataset", tmp_path, split, ids=ids)
     damaged = shutil.copytree(folder, tmp_path / "damaged")
     (damaged / files[0]).write_bytes(b"no arrow")
     with pytest.raises(ValueError, match="not a file of `datasets`"):

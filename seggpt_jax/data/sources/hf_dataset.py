@@ -3,6 +3,7 @@
 import bisect
 import dataclasses
 import functools
+import glob
 import itertools
 import json
 import re
@@ -83,18 +84,23 @@ class HfDataset(ById):
 
 def _files(root: Path, split: str) -> list[Path]:
     need(root, "a folder of Hugging Face datasets")
+    if split.startswith("/"):
+        raise ValueError(f"{root}: split {split!r} is a path, and a name is wanted")
     for pattern in PATTERNS:
         found = [
             path
-            for path in sorted(root.glob(pattern.format(split=split)))
+            for path in sorted(root.glob(pattern.format(split=glob.escape(split))))
             if not hidden(path.relative_to(root))
         ]
         if found and found[0].name == "state.json":
             return _saved(found[0])
         if found := _shards(found, split):
             return found
-    looked = ", ".join(pattern.format(split=split) for pattern in PATTERNS)
-    raise ValueError(f"{root}: split {split!r} has no files; looked for {looked}")
+    looked = ", ".join(pattern.format(split="SPLIT") for pattern in PATTERNS)
+    raise ValueError(
+        f"{root}: split {split!r} has no files; looked for {looked}, where SPLIT is "
+        "its name"
+    )
 
 
 def _shards(files: list[Path], split: str) -> list[Path]:
