@@ -54,6 +54,12 @@ def is_stream(where: str | os.PathLike) -> bool:
     return "://" in os.fspath(where)
 
 
+def _address(where: str | os.PathLike) -> str:
+    """As FFmpeg takes it. It would read a relative path such as `a:b.mp4` as `b.mp4` by
+    the protocol `a`."""
+    return os.fspath(where) if is_stream(where) else os.path.abspath(where)
+
+
 def is_pictures(where: str | os.PathLike) -> bool:
     """Whether these are pictures without times: a folder, a pattern, a stack."""
     return bool(pictures_of(where)) or _pages(where, "TIFF") > 0
@@ -227,7 +233,7 @@ def writer(
 
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(staging.new_file(locate(path)))
-        container = av.open(str(temporary), "w", format="mp4")
+        container = av.open(_address(temporary), "w", format="mp4")
         stack.callback(_close, container)
         stream = container.add_stream("libx264", rate=fps)
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TICK
@@ -347,7 +353,7 @@ def _opened(where: str | os.PathLike):
     old = int(av.__version__.partition(".")[0]) < 19
     options: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
     try:
-        container = av.open(os.fspath(where), timeout=_TIMEOUT, **options)
+        container = av.open(_address(where), timeout=_TIMEOUT, **options)
     except (av.FFmpegError, av.OSError) as error:
         raise ValueError(f"{where} is no video: {error.strerror}") from error
     with container:

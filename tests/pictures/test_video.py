@@ -44,6 +44,15 @@ def test_times_and_sound_are_kept(tmp_path, name, sound):
     np.testing.assert_allclose(shades, [40 * k for k in range(5)], atol=6)
 
 
+def test_colons_in_names_are_no_protocols(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "12:30.mp4", FRAMES, TIMES, "aac")
+    (tmp_path / "auto:x").mkdir()
+    rewrite("12:30.mp4", "auto:x/out.mp4")
+    ours, theirs = (tmp_path / name for name in ("auto:x/out.mp4", "12:30.mp4"))
+    assert read_sound(ours) == read_sound(theirs)
+
+
 def test_a_video_without_sound_has_none(tmp_path):
     write_clip(tmp_path / "x.mp4", FRAMES)
     rewrite(tmp_path / "x.mp4", tmp_path / "out.mp4")
