@@ -88,8 +88,8 @@ def _cause(error: BaseException) -> str:
     over damage, tell a user nothing."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # Pillow names files, but for those in memory it has only an address.
-    text = re.sub(r" <_io\.BytesIO.*?>", "", str(error))
+    # Pillow names the file once more, or an address in memory.
+    text = re.sub(r"(?<=^cannot identify image file) .*", "", str(error), flags=re.S)
     text = re.sub(r"^b(['\"])(.*)\1$", r"\2", text)
     own = (TypeError, AttributeError, LookupError, ArithmeticError)
     raw = r"values to unpack|could not convert|invalid literal|codec can't"
