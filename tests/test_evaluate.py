@@ -182,7 +182,7 @@ def test_every_evaluator_of_prompts_asks_for_its_ensemble(kind):
     [
         ({"type": "fewshots"}, "evals.heldout.type = 'fewshots' is unknown; did you"),
         ({"episode": 3}, "setting evals.heldout.episode is unknown; did you mean 'ep"),
-        ({"episodes": 0}, "settings of evals.heldout: .*episodes"),
+        ({"episodes": -1}, "settings of evals.heldout: .*episodes"),
         ({"sources": {}}, "evals.heldout.sources = {}: must be one source or more"),
     ],
 )

@@ -138,7 +138,7 @@ def test_images_are_segmented_where_there_is_no_array_record(tmp_path):
     examples = REPOSITORY / "docs/examples"
     (tmp_path / "data/1.0.0").mkdir(parents=True)
     (tmp_path / "data/1.0.0/manifest.json").write_text(
-        '{"layout": {}, "splits": {"train": {}}}'
+        '{"layout": {}, "splits": {"train": {"shards": []}}}'
     )
     said, errors = lacking(
         f"segment --model shapes --out out {examples}/query.png "

@@ -264,7 +264,7 @@ def test_a_row_end_to_end(name, model, data_dir, tmp_path, monkeypatch):
     assert {n: entry["value"] for n, entry in result["scores"].items()} == {
         n: None if math.isnan(value) else value for n, value in scores.items()
     }
-    assert result["about"] and result["seconds"] > 0
+    assert result["about"] and result["seconds"] >= 0
     assert len(result["weights_sha256"]) == 64 and result["hardware"]["devices"]
     if key:
         entry = result["scores"][key]

@@ -296,9 +296,12 @@ def _slip(rng: np.random.Generator, words: list[str]) -> list[str]:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """The sums of the files below a folder; a folder without files counts as one."""
+    """The sums of the files below a folder; a folder without files counts as one.
+    Python's own compiled files do not."""
     found = {}
     for path in folder.rglob("*"):
+        if "__pycache__" in path.parts:
+            continue
         name = str(path.relative_to(folder))
         if path.is_file():
             found[name] = hashlib.sha1(path.read_bytes()).hexdigest()
