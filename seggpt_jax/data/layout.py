@@ -355,6 +355,6 @@ def looked_up_one(mask: bytes, table: np.ndarray, annotation: str) -> Decoded:
     return looked_up(mask, table)._replace(only=int(annotation))
 
 
-def thresholded(mask: bytes) -> Decoded:
-    """Decodes a mask of any mode whose bright pixels are the one class, label 1."""
-    return Decoded((read_grey(io.BytesIO(mask)) > 127).astype(np.int32))
+def thresholded(mask: bytes, label: int = 1) -> Decoded:
+    """Decodes a mask of any mode whose bright pixels are one class."""
+    return Decoded((read_grey(io.BytesIO(mask)) > 127) * np.int32(label))

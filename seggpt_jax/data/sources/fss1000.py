@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -61,7 +59,7 @@ class Fss1000(Layout):
         return owners if split == "test" and not path.exists() else path
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return Decoded(thresholded(mask).segments * np.int32(annotation))
+        return thresholded(mask, int(annotation))
 
 
 def _classes(root: Path) -> Path:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -64,4 +62,4 @@ class Isic2018(Layout):
             yield need(base / name, "ISIC's images and masks")
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return Decoded(thresholded(mask).segments * np.int32(annotation))
+        return thresholded(mask, int(annotation))

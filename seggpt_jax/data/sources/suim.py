@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -62,4 +60,4 @@ class Suim(Layout):
         yield need(base / "masks", "a folder of masks for each class")
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return Decoded(thresholded(mask).segments * np.int32(annotation))
+        return thresholded(mask, int(annotation))

@@ -197,7 +197,7 @@ class TfdsLvis(Tfds):
         return file.getvalue()
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
-        return Decoded(thresholded(mask).segments * np.int32(annotation))
+        return thresholded(mask, int(annotation))
 
 
 @dataclasses.dataclass(frozen=True)
