@@ -1,30 +1,26 @@
 """iSAID-5i: iSAID in three folds of five classes, for few-shot evaluation."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from seggpt_jax.data.layout import (
     Decoded,
-    Entry,
     Layout,
     Listing,
-    Skipped,
-    files_in,
     looked_up_one,
     lookup,
     need,
-    read_lines,
-    relative,
     top,
 )
 from seggpt_jax.data.sample import IGNORE
 from seggpt_jax.data.sources.isaid import COLORS
-from seggpt_jax.data.sources.pascal5i import pair
+from seggpt_jax.data.sources.pascal5i import listed_pairs
 
 NAMES = dict(enumerate(COLORS, 1))
 TABLE = lookup({i: i for i in NAMES} | {IGNORE: IGNORE})
 FOLDS = 3
+_LIST = "the list of a fold"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,27 +44,12 @@ class Isaid5i(Layout):
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks, path = self.watched(root, split)
-        there = files_in(images), files_in(masks)
         names = {k: name for k, name in NAMES.items() if (k - 1) // 5 == self.fold}
-
-        def entries() -> Iterator[Entry | Skipped]:
-            for line in read_lines(path, "the list of a fold"):
-                name, label = pair(path, line, NAMES)
-                if label not in names:
-                    raise ValueError(
-                        f"{path}: {line!r} is of {NAMES[label]}, which is no class of "
-                        f"fold {self.fold}"
-                    )
-                target = f"{name}_instance_color_RGB.png"
-                if f"{name}.png" in there[0] and target in there[1]:
-                    image = relative(images / f"{name}.png", root)
-                    mask = relative(masks / target, root)
-                    yield Entry(line, image, mask, str(label), (label,))
-                else:
-                    why = f"is not in {images} or {masks}"
-                    yield Skipped(line, why, listed=True)
-
-        return Listing(names, entries())
+        folders = (images, ".png"), (masks, "_instance_color_RGB.png")
+        of = f"fold {self.fold}"
+        return Listing(
+            names, listed_pairs(root, [path], folders, NAMES, names, of, _LIST)
+        )
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         base = top(root, "iSAID_patches")
@@ -76,7 +57,7 @@ class Isaid5i(Layout):
         yield need(base / "val/semantic_png", "their masks")
         lists = f"splits/val/fold{self.fold}.txt"
         found = (p for p in (base / lists, root / lists) if p.exists())
-        yield need(next(found, base / lists), "the list of a fold")
+        yield need(next(found, base / lists), _LIST)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return looked_up_one(mask, TABLE, annotation)

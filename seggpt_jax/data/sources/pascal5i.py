@@ -1,7 +1,7 @@
 """PASCAL-5i: VOC 2012 in four folds of five classes, by HSNet's lists."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seggpt_jax.data.layout import (
@@ -18,6 +18,7 @@ from seggpt_jax.data.layout import (
 )
 from seggpt_jax.data.sources import voc
 
+LIST = "HSNet's list of a fold"
 LISTS = {"train": "trn", "val": "val"}
 
 
@@ -41,30 +42,15 @@ class Pascal5i(Layout):
 
     def records(self, root: Path, split: str) -> Listing:
         images, masks, *paths = self.watched(root, split)
-        there = files_in(images), files_in(masks)
         own = {label for label in voc.NAMES if (label - 1) // 5 == self.fold}
         chosen = own if split == "val" else voc.NAMES.keys() - own
 
-        def entries() -> Iterator[Entry | Skipped]:
-            for path in paths:
-                for line in read_lines(path, "HSNet's list of a fold"):
-                    name, label = pair(path, line, voc.NAMES)
-                    if label not in chosen:
-                        raise ValueError(
-                            f"{path}: {line!r} is of {voc.NAMES[label]}, which is no "
-                            f"class of split {split!r} with fold={self.fold}"
-                        )
-                    if f"{name}.jpg" in there[0] and f"{name}.png" in there[1]:
-                        image = relative(images / f"{name}.jpg", root)
-                        mask = relative(masks / f"{name}.png", root)
-                        yield Entry(line, image, mask, str(label), (label,))
-                    else:
-                        shown = f"{name}.jpg" in there[0]
-                        part = f"mask in {masks}" if shown else f"image in {images}"
-                        why = f"is listed in {path.name}, and has no {part}"
-                        yield Skipped(line, why, listed=True)
-
-        return Listing({k: voc.NAMES[k] for k in sorted(chosen)}, entries())
+        names = {k: voc.NAMES[k] for k in sorted(chosen)}
+        of = f"split {split!r} with fold={self.fold}"
+        folders = (images, ".jpg"), (masks, ".png")
+        return Listing(
+            names, listed_pairs(root, paths, folders, voc.NAMES, names, of, LIST)
+        )
 
     def watched(self, root: Path, split: str) -> Iterable[Path]:
         images, masks, _ = voc.parts(root)
@@ -73,17 +59,51 @@ class Pascal5i(Layout):
         for fold in range(4):
             if (fold == self.fold) == (split == "val"):
                 path = root / self.lists / LISTS[split] / f"fold{fold}.txt"
-                yield need(path, "HSNet's list of a fold")
+                yield need(path, LIST)
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return looked_up_one(mask, voc.LOOKUP, annotation)
 
 
-def pair(path: Path, line: str, names: Mapping[int, str]) -> tuple[str, int]:
-    """Name of the image, and class, of a line. path: of the list; names: the classes.
+def listed_pairs(
+    root: Path,
+    paths: Iterable[Path],
+    folders: tuple[tuple[Path, str], tuple[Path, str]],
+    names: Mapping[int, str],
+    chosen: Collection[int],
+    of: str,
+    what: str,
+) -> Iterator[Entry | Skipped]:
+    """A record for each line of lists such as `2007_000033__01`: image and class.
 
-    Raises ValueError for another line.
+    folders: of the images and of the masks, each with what its files have after the
+    image's name. names: all classes. Raises ValueError for a class that is not
+    `chosen`, with the words `of`, and for another line. what: the lists, for errors.
     """
+    (images, image_end), (masks, mask_end) = folders
+    there = files_in(images), files_in(masks)
+    for path in paths:
+        for line in read_lines(path, what):
+            name, label = _pair(path, line, names)
+            if label not in chosen:
+                raise ValueError(
+                    f"{path}: {line!r} is of {names[label]}, which is no class of {of}"
+                )
+            image, mask = f"{name}{image_end}", f"{name}{mask_end}"
+            if image in there[0] and mask in there[1]:
+                shown, mask = (
+                    relative(p, root) for p in (images / image, masks / mask)
+                )
+                yield Entry(line, shown, mask, str(label), (label,))
+            else:
+                here = image in there[0]
+                part = f"mask in {masks}" if here else f"image in {images}"
+                why = f"is listed in {path.name}, and has no {part}"
+                yield Skipped(line, why, listed=True)
+
+
+def _pair(path: Path, line: str, names: Mapping[int, str]) -> tuple[str, int]:
+    """Name of the image, and class, of a line."""
     name, _, number = line.partition("__")
     if not number.isdigit() or int(number) not in names:
         raise ValueError(f"{path}: {line!r} must be such as 2007_000033__01")
