@@ -115,4 +115,5 @@ def _fail(message: str, show_traceback: bool) -> NoReturn:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
     app.run(main, flags_parser=parse_flags)

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
 from configs import vitl
@@ -171,13 +170,6 @@ def test_forms_of_the_papers_run():
     assert [*config.stages] == ["find", "paint"] and config.stages.find.loss == "l2"
     check_start(read_settings(config))
     assert config.stages.paint == vitl.get_config().stages.paint
-
-
-def test_a_command_line_without_a_config():
-    values = flags.FlagValues()
-    holder = config_file.define_flag(values, [])
-    with pytest.raises(ValueError, match=r"^--config is missing: a file such as conf"):
-        config_file.load(values, holder, ["main"])
 
 
 def test_paper_config_lists_the_data_that_is_missing(tmp_path):

@@ -78,8 +78,6 @@ def load(
     """
     try:
         rest = values(argv)
-        if not _given(argv):
-            raise ValueError("--config is missing: a file such as configs/vitl.py")
         config = holder.value
         if config is None or isinstance(config, (int, float, str, tuple, list)):
             raise ValueError(

@@ -206,6 +206,7 @@ def _run(words: list[str], command, main) -> None:
     from absl import app
 
     sys.argv = ["seggpt_jax.main", *words[1:]]
+    main.flags.mark_flag_as_required("config")
     app.run(main.main, flags_parser=main.parse_flags)
 
 
