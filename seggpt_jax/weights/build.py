@@ -97,7 +97,9 @@ def resize_tables(
         length = 2 * grid[table] - 1
         return np.einsum("st,ntk->nsk", linear_matrix(leaf.shape[1], length), leaf)
 
-    return weights._replace(params=map_named(resized, weights.params))
+    params = map_named(resized, weights.params)
+    own = weights.config.replace(canvas=config.canvas)
+    return weights._replace(params=params, config=own)
 
 
 def check_fit(weights: pretrained.Weights, abstract: Any) -> None:
