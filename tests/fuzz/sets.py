@@ -246,15 +246,9 @@ def folders(rng, root: Path) -> Made:
 
 def cities(rng, root: Path) -> Made:
     labels = {7: 7, 33: 33, 0: IGNORE, 26: 26}
-    truth, files = {}, {}
-    for k, name in enumerate(("aachen/a_0", "ulm/u_1")):
-        values = values_of(rng, list(labels), SIZES[k])
-        image = f"leftImg8bit/train/{name}_leftImg8bit.png"
-        mask = f"gtFine/train/{name}_gtFine_labelIds.png"
-        photo(rng, root / image, SIZES[k])
-        save(root / mask, values)
-        truth[name], files[name] = np.vectorize(labels.get)(values), (image, mask)
-    return Made("cityscapes", "train", {}, truth, files)
+    return _folders(rng, root, "cityscapes", "leftImg8bit/train/", "gtFine/train/",
+                    ["aachen/a_0", "ulm/u_1"], labels,
+                    ("_leftImg8bit.png", "_gtFine_labelIds.png"))  # fmt: skip
 
 
 def loveda(rng, root: Path) -> Made:
