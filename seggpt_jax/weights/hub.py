@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from logging import WARNING, getLogger
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import logging
 
@@ -26,6 +26,9 @@ from seggpt_jax.weights.files import (
     read_json,
     shards,
 )
+
+if TYPE_CHECKING:
+    from huggingface_hub import HFCacheInfo
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@(\S+))?", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -79,16 +82,16 @@ def fetch(name: str) -> tuple[Path, str]:
     assert found, name
     repository, revision = found[1], found[2] or _BRANCH
     known = constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision)
-    kept = _kept(repository, revision) if known else None
-    if kept is None:
+    folder = _kept(name, repository, revision) if known else None
+    if folder is None:
         try:
             folder = _download(name, repository, revision)
         except OSError as error:
-            kept = _kept(repository, revision)
-            if kept is None:
+            folder = _kept(name, repository, revision)
+            if folder is None:
                 raise
-            logging.warning("%s. Taking %s from the cache", error, kept.name)
-    folder = kept.folder if kept else folder
+            kept = f"{repository}@{folder.name}"
+            logging.warning("%s. Taking %s from the cache", error, kept)
     _check(folder)
     return folder, f"{repository}@{folder.name}"
 
@@ -119,26 +122,43 @@ def _sha256(path: Path, state: os.stat_result) -> str:
 
 def cached() -> list[Cached]:
     """The whole models in the cache, by name; SegGPT's alone, as far as files tell."""
-    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub import constants
 
     if not Path(constants.HF_HUB_CACHE).is_dir():
         return []
     found = [
         Cached(repo.repo_id, one.commit_hash, one.refs, one.snapshot_path,
                one.size_on_disk)
-        for repo in scan_cache_dir().repos
+        for repo in _scan().repos
         if repo.repo_type == "model"
         for one in repo.revisions
     ]  # fmt: skip
     return sorted(one for one in found if _is_whole(one.folder))
 
 
-def _kept(repository: str, revision: str) -> Cached | None:
-    """The model of a revision in the cache; None if it is not there, or in part."""
-    for one in cached():
-        if one.repository == repository and revision in (one.commit, *one.revisions):
-            return one
-    return None
+def _scan() -> "HFCacheInfo":
+    """The whole cache. The library fails where another process renames a file of it
+    meanwhile, which takes no time: so it is asked again."""
+    from huggingface_hub import scan_cache_dir
+
+    for _ in range(9):
+        try:
+            return scan_cache_dir()
+        except FileNotFoundError:
+            continue
+    return scan_cache_dir()
+
+
+def _kept(name: str, repository: str, revision: str) -> Path | None:
+    """The folder of a model in the cache; None if it is not there, or in part."""
+    from huggingface_hub import snapshot_download
+
+    try:  # No patterns: the files of a model are looked at here.
+        folder = _ask(name, snapshot_download, repository, revision=revision,
+                      local_files_only=True, allow_patterns=[])  # fmt: skip
+    except OSError:
+        return None
+    return Path(folder) if _is_whole(Path(folder)) else None
 
 
 def _is_whole(folder: Path) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import jax
 import numpy as np
 import pytest
@@ -39,6 +40,8 @@ import json, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from absl import logging
 import huggingface_hub.hf_api  # before threads: its lazy imports are not made for them
+# A look at the whole cache would meet the files that the other threads write.
+huggingface_hub.scan_cache_dir = None
 from seggpt_jax.evaluators.report import digest
 from seggpt_jax.weights import pretrained
 
@@ -272,6 +275,24 @@ def test_a_file_is_read_once_for_its_sha256(tmp_path, monkeypatch):
     blob.write_bytes(b"other")
     with pytest.raises(ValueError, match="is damaged: it differs from its sha256"):
         hub._check(folder)
+
+
+def test_models_are_listed_while_others_are_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    scan, calls = huggingface_hub.scan_cache_dir, []
+
+    def busy():
+        calls.append(1)
+        if len(calls) < 3:
+            raise FileNotFoundError("refs/main.719333b7.tmp")
+        return scan(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "scan_cache_dir", busy)
+    folder = tmp_path / "models--me--one/snapshots" / ("0" * 40)
+    folder.parent.mkdir(parents=True)
+    write_release(folder)
+    assert [one.repository for one in hub.cached()] == ["me/one"]
+    assert len(calls) == 3
 
 
 def test_what_was_fetched_is_read_offline(world, tmp_path):
