@@ -1,6 +1,7 @@
 """What `seggpt convert` does: weights in another form."""
 
 import argparse
+import functools
 
 from seggpt_jax.cli import model_args, talk
 from seggpt_jax.weights.convert import FORMS, convert
@@ -22,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, failed: object) -> None:
     """Writes the weights, and says what was found."""
-    talk.say(args.quiet, f"reading {args.input}")
-    for line in convert(args.input, args.output, args.to, args.raw, args.license):
+    say = functools.partial(talk.say, args.quiet)
+    for line in convert(args.input, args.output, args.to, args.raw, args.license, say):
         print(line, flush=True)

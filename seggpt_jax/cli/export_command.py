@@ -3,7 +3,7 @@
 import argparse
 
 from seggpt_jax.cli import model_args, talk
-from seggpt_jax.inference.export import FORMS, export
+from seggpt_jax.inference.export import FORMS, check_new, export
 from seggpt_jax.runs import paths
 from seggpt_jax.weights import pretrained
 
@@ -20,8 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, failed: object) -> None:
     """Writes the file, and says what is in it."""
+    out = paths.locate(args.out)
+    check_new(out)
     talk.say(args.quiet, f"loading {args.model}")
     weights = pretrained.load(args.model)
-    out = paths.locate(args.out)
     export(weights, args.to, args.prompts, out)
     print(f"wrote {out}: {weights.name} as {args.to}, prompts: {args.prompts}")

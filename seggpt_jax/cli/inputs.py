@@ -47,7 +47,7 @@ def find_inputs(
     An output name is the file's path within its folder, or its name, without the
     suffix. Files below `out`, files that an earlier run wrote elsewhere below the
     folders, and `masks` are left out, unless named one by one. Raises ValueError when
-    nothing is found, or two files would have one name.
+    nothing is found, or two files would have one name; FileNotFoundError.
     """
     made, own = out.resolve(), {Path(mask).resolve() for mask in masks}
     found = Found({}, [], [], [])
@@ -98,8 +98,10 @@ def _expand(given: str, found: Found) -> Iterator[tuple[Path, str]]:
             raise ValueError(f"{given} has no picture to segment; it has {there}")
         yield from ((p, str(p.relative_to(path))) for p in inside.pictures
                     if p not in made)  # fmt: skip
-    elif path.exists() or not any(c in given for c in _GLOB):
+    elif path.exists():
         yield path, path.name
+    elif not any(c in given for c in _GLOB):
+        raise FileNotFoundError(f"{given} does not exist")
     else:
         matches = [Path(p) for p in sorted(glob.glob(given, recursive=True))]
         files = [p for p in matches if p.is_file() and not _is_litter(p)]

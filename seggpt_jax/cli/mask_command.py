@@ -6,6 +6,7 @@ from seggpt_jax.cli import inputs
 from seggpt_jax.pictures.images import label_png
 from seggpt_jax.prompts import clicks
 from seggpt_jax.runs import paths, staging
+from seggpt_jax.runs.workdir import check_writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,8 @@ def run(args: argparse.Namespace, failed: object) -> None:
     out = paths.locate(args.out)
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: a mask is a PNG; give a name that ends in .png")
+    clicks.require()
+    check_writable(out.parent)
     inputs.check_apart([out], [args.image, *filter(None, [args.scribble])])
     box = args.box and clicks.read_box(args.box, "--box")
     points = [clicks.read_point(text, "--points") for text in args.points]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,8 +13,10 @@ from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.prompts import search
 from seggpt_jax.prompts.annotations import Annotations
-from seggpt_jax.prompts.classes import ids_of, is_coco
+from seggpt_jax.prompts.classes import by_class, ids_of, is_coco
 from seggpt_jax.prompts.file import SUFFIX
+from seggpt_jax.prompts.read import read_prompts
+from seggpt_jax.runs.paths import locate
 
 HELP = (
     "an example; several go together. FOLDER:MASKS: all of a folder, paired by their "
@@ -31,6 +33,7 @@ OPTION: dict[str, Any] = {
     "help": HELP,
 }
 _AUTO = "auto"
+_SMALL = (16, 16)  # the size of prompts that are only checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +53,13 @@ class Given:
 
 def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
     """Reads all values of `--prompt`. classes: those that images of a COCO file must
-    show, by name. Raises ValueError that names the wrong one."""
+    show, by name. Raises ValueError that names the wrong one, or FileNotFoundError."""
     one = [p for p in prompts if ":" not in p.removeprefix("gs://")]  # no IMAGE:MASK
     tuned = [p for p in one if p.endswith(SUFFIX)]
     if tuned and len(prompts) > 1:
         raise ValueError(f"--prompt {' '.join(prompts)}: a tuned prompt goes alone")
     if tuned:
+        _check_there(tuned)
         return Given(tuned, [])
     searches = [prompt for prompt in prompts if prompt.split(":")[0] == _AUTO]
     pairs = [
@@ -65,6 +69,7 @@ def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
         for p in _pairs(prompt, classes)
     ]
     given = Given([image for image, _ in pairs], [mask for _, mask in pairs])
+    _check_there(given.files)
     if not searches:
         return given
     if len(searches) > 1 or not pairs:
@@ -73,7 +78,26 @@ def read(prompts: Sequence[str], classes: Sequence[str] = ()) -> Given:
             "from, IMAGE:MASK or FOLDER:MASKS"
         )
     count, by = _read_search(searches[0])
+    try:
+        search.check(by, count, len(pairs))
+    except ValueError as error:
+        raise ValueError(f"--prompt {searches[0]}: {error}") from error
     return dataclasses.replace(given, count=count, by=by)
+
+
+def check(
+    given: Given,
+    kind: str,
+    names: Mapping[int, str] = MappingProxyType({}),
+    classes: Sequence[str] = (),
+    bits: int = 16,
+) -> None:
+    """Reads the prompts in full, so that a fault ends a command before its model is
+    read, which takes long. Many prompts to choose from are only read for their use.
+    Arguments: as of `show`. Raises what `Predictor.set_prompts` raises."""
+    if given.masks and not given.count:
+        targets, _ = by_class(given.images, given.masks, kind, names, classes)
+        read_prompts(given.images, targets, kind, _SMALL, bits, log=False)
 
 
 def show(
@@ -129,6 +153,12 @@ def describe(given: Given, choice: search.Choice) -> str:
     """The chosen prompts with their scores, on one line."""
     rows = zip(choice.places, choice.scores, strict=True)
     return ", ".join(f"{given.images[k]} ({score:.3f})" for k, score in rows)
+
+
+def _check_there(files: Iterable[str]) -> None:
+    for file in files:
+        if not locate(file).exists():
+            raise FileNotFoundError(f"{file} does not exist")
 
 
 def _read_search(prompt: str) -> tuple[int, str]:

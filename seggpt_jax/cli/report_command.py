@@ -33,7 +33,8 @@ def run(args: argparse.Namespace, failed: object) -> None:
     found = page.read(folders)
     with staging.new_folder(out) as new:
         page.write(found, new)
-    print(f"{len(found.rows)} rows, {len(found.left_out)} left out: "
+    rows = len(found.rows)
+    print(f"{rows} row{'s' * (rows != 1)}, {len(found.left_out)} left out: "
           f"{out / 'index.html'}, {out / 'report.md'}")  # fmt: skip
 
 

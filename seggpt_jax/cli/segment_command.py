@@ -20,7 +20,7 @@ from seggpt_jax.results.folder import Folder, files
 from seggpt_jax.results.forms import FORMS, NAMING, OF_OBJECTS, Shown, read_forms
 from seggpt_jax.results.objects import find
 from seggpt_jax.runs.paths import locate
-from seggpt_jax.runs.workdir import RESULTS, prepare_workdir
+from seggpt_jax.runs.workdir import RESULTS, check_writable, prepare_workdir
 
 _INPUTS = "image, quoted glob, or folder with the folders in it"
 _FORMS = (
@@ -58,6 +58,8 @@ def run(args, failed: list[inputs.Failed]) -> None:
     named = read_names(args.names) if args.names else {}
     given = prompt_args.read(args.prompt, wanted)
     listed = inputs.find_inputs(args.inputs, out, given.masks)
+    check_writable(out)
+    prompt_args.check(given, args.kind, named, wanted, args.bits)
     for line in listed.left_out():
         print(line, file=sys.stderr)
     found = listed.inputs

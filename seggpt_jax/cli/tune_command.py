@@ -14,6 +14,7 @@ from seggpt_jax.data.prepared import splits_in
 from seggpt_jax.data.sources.indexed import Indexed
 from seggpt_jax.prompts.file import SUFFIX
 from seggpt_jax.runs import paths, staging
+from seggpt_jax.runs.workdir import check_writable
 from seggpt_jax.weights.names import DEFAULT
 
 _HELDOUT = ("val", "test")  # what is scored, where the folder has it
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
         data = Path(os.path.abspath(data))
     if out.suffix != SUFFIX:
         raise ValueError(f"--out {out}: a file that ends in {SUFFIX} is wanted")
+    check_writable(out.parent)
     if not args.quiet:
         logging.set_verbosity(logging.INFO)  # minutes of silence would be long
     workdir = out.with_suffix(".run")

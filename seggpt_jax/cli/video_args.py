@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
+from seggpt_jax.prompts.read import read_prompts
 from seggpt_jax.results.earlier import results_in
 from seggpt_jax.runs.paths import AnyPath
 
@@ -21,6 +22,7 @@ _CAMERA = "a camera, 0 is the first; it ends with Ctrl-C"
 _FPS = f"of frames in a folder or pattern (default: {video.RATE})"
 _AT = "the right labels of a frame, from 0; they stay a prompt (repeatable)"
 _ADD = "new objects, followed from a frame on (repeatable)"
+_SMALL = (16, 16)  # the size of a mask that is only checked
 _WHOLE = ("http", "https", "file")  # addresses of videos that can wait
 
 
@@ -56,6 +58,16 @@ class Source(NamedTuple):
                 f"no frame {max(numbers)} for a mask: the video has frames 0 to "
                 f"{self.info.frames - 1}"
             )
+
+    def check_first(self, mask: str, kind: str, bits: int) -> None:
+        """Raises ValueError, or FileNotFoundError, for a mask that is none of the
+        first frame. A live video is not read: its first frame is a later one."""
+        images.read_mask(mask)
+        if self.live:
+            return
+        for frame in self.read(bits):
+            read_prompts([frame.image], [mask], kind, _SMALL, log=False)
+            break
 
     def check_new(self, places: Iterable[AnyPath]) -> None:
         """Raises ValueError for results that are there already, of a live video: no

@@ -19,7 +19,7 @@ from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.results.categories import read_names
 from seggpt_jax.results.forms import read_forms
 from seggpt_jax.runs import paths, staging
-from seggpt_jax.runs.workdir import RESULTS, prepare_workdir
+from seggpt_jax.runs.workdir import RESULTS, check_writable, prepare_workdir
 
 _FORMS = "overlay (an mp4), segments (a PNG per frame), both (default: %(default)s)"
 _MEMORY = "number of last frames used as prompts too (default: %(default)s)"
@@ -65,6 +65,13 @@ def run(args, failed: list[inputs.Failed]) -> None:
             f"--names is for the legend of an overlay, and --as {args.forms} has none"
         )
     named = read_names(args.names) if args.names else {}
+    if args.memory < 0:
+        raise ValueError(f"--memory {args.memory}: 0 or more is wanted")
+    check_writable(out)
+    if given:
+        prompt_args.check(given, args.kind, named, wanted, args.bits)
+    else:
+        source.check_first(args.first, args.kind, args.bits)
     predictor = model_args.load(args)
     files, chosen = [args.first], {}
     if given:

@@ -26,6 +26,7 @@ from seggpt_jax.models import prompted
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runs import staging
 from seggpt_jax.runs.paths import AnyPath
+from seggpt_jax.runs.workdir import check_writable
 from seggpt_jax.weights.pretrained import Weights
 
 FORMS = ("stablehlo", "onnx")
@@ -46,18 +47,24 @@ class Function(NamedTuple):
     outputs: tuple[str, ...]
 
 
+def check_new(out: AnyPath) -> None:
+    """Raises ValueError or OSError for a file that `export` would not write."""
+    if out.suffix != ".zip":
+        raise ValueError(f"--out {out}: a name that ends in .zip is wanted")
+    if out.exists():
+        raise FileExistsError(f"--out {out} exists: give another name")
+    check_writable(out.parent)
+
+
 def export(weights: Weights, to: str, prompts: int, out: AnyPath) -> None:
     """Writes both functions of a model, for `prompts` prompts, as a new zip file.
 
     to: one of `FORMS`. Raises ValueError for what cannot be exported, also where a
     package is missing, and FileExistsError.
     """
+    check_new(out)
     if to not in FORMS:
         raise ValueError(f"--to {to}: is unknown{suggest(to, FORMS)}")
-    if out.suffix != ".zip":
-        raise ValueError(f"--out {out}: a name that ends in .zip is wanted")
-    if out.exists():
-        raise FileExistsError(f"--out {out} exists: give another name")
     config = weights.config.replace(dtype="float32", attention="xla")
     _check_prompts(config, prompts)
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), weights.params)

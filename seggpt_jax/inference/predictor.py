@@ -93,10 +93,7 @@ class Predictor:
         step: int = 0,
         model_name: str = "",
     ):
-        require(batch_size >= 0, "batch_size", batch_size, "at least 0")
-        require(tile >= 0, "tile", tile, "at least 0")
-        require(0 <= overlap < 1, "overlap", overlap, "in [0, 1)")
-        check_bits(bits)
+        _check(batch_size=batch_size, tile=tile, overlap=overlap, bits=bits)
         self.config = config
         model = SegGPT(config)
         self._engine, self._ensemble = Engine(model), ensemble
@@ -128,6 +125,7 @@ class Predictor:
           attention: one of `models.attention.CHOICES`.
           settings: as of `Predictor`.
         """
+        _check(**settings)  # before a large model is read
         model, weights = load_model(name, dtype=dtype, attention=attention)
         return cls(
             model.config, weights.params, step=weights.step, model_name=weights.name,
@@ -433,6 +431,16 @@ class Predictor:
             yield len(rows), np.stack([*rows, *[rows[-1]] * (size - len(rows))])
         if fault:
             raise fault
+
+
+def _check(
+    *, batch_size: int = 0, tile: int = 0, overlap: float = 0, bits: int = 16, **others
+) -> None:
+    """Raises ValueError for a setting of `Predictor` that is out of range."""
+    require(batch_size >= 0, "batch_size", batch_size, "at least 0")
+    require(tile >= 0, "tile", tile, "at least 0")
+    require(0 <= overlap < 1, "overlap", overlap, "in [0, 1)")
+    check_bits(bits)
 
 
 def _is_picture(pictures: Any) -> TypeGuard[Picture]:

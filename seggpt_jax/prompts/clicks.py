@@ -4,6 +4,7 @@ Colours inside and outside are learned from what was marked, and the border is c
 they differ most (Rother et al., "GrabCut", 2004). Equal marks give equal masks.
 """
 
+import importlib
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from scipy import ndimage
 from seggpt_jax.data.decode import Picture
 from seggpt_jax.pictures import images
 
-_REMEDY = "pip install 'seggpt_jax[serve]'"
+_REMEDY = "pip install 'seggpt_jax[mask]'"
 _SIDE = 640  # longer side that GrabCut works at; models see less
 _ROUNDS = 5  # after which the cut moves no more
 _REACH = 1 / 4  # of the longer side: so far from a mark its object is looked for
@@ -30,6 +31,14 @@ class Example(NamedTuple):
 
     image: np.ndarray
     target: np.ndarray
+
+
+def require() -> None:
+    """Raises ValueError, with the remedy, where OpenCV is not installed."""
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        raise ValueError(f"masks by clicks need OpenCV: {_REMEDY}") from error
 
 
 def example(
@@ -163,10 +172,8 @@ def _strokes(scribble: Picture, image: str, size: tuple[int, int]) -> np.ndarray
 
 def _grown(image: np.ndarray, marks: np.ndarray, name: str, boxed: bool) -> np.ndarray:
     """The object that marks `[h, w]` tell, as bool `[h, w]`."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise ValueError(f"masks by clicks need OpenCV: {_REMEDY}") from error
+    require()
+    import cv2
 
     height, width = marks.shape
     scale = min(1, _SIDE / max(height, width))

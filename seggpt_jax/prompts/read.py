@@ -55,13 +55,14 @@ def read_prompts(
     kind: str,
     size: tuple[int, int],
     bits: int = 16,
+    log: bool = True,
 ) -> Prompts:
     """Prompts at the model's size (h, w), from pictures and targets of any kind.
 
     Label maps share one palette of colours far apart. Paintings are used as they are:
     their colours get the labels 1, 2, ... by frequency. bits: as of
-    `images.read_image`. Remarks about the files go to the log. Raises ValueError that
-    names the prompt.
+    `images.read_image`. log: whether remarks about the files go to the log. Raises
+    ValueError that names the prompt.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
@@ -103,7 +104,8 @@ def read_prompts(
         raise ValueError(
             f"prompt targets are empty: they show no label at all ({shorten(names, 3)})"
         )
-    _log(remarks)
+    if log:
+        _log(remarks)
     rows = [images.resize_image(x, size) for x in shown]
     resized = [images.resize_target(x, size) for x in painted]
     return Prompts(

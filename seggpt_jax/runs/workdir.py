@@ -56,28 +56,33 @@ def check_workdir(
     error. Raises OSError when the folder cannot be written.
     """
     paths.check("workdir", workdir, paths.BUCKET)
-    _check_writable(paths.locate(workdir))
-    path = paths.locate(workdir) / name
+    folder = paths.locate(workdir)
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
     if path.exists():
         _check_same_run(path, json.loads(config), may_change, complete, holds)
 
 
-def _check_writable(workdir: AnyPath) -> None:
+def check_writable(folder: AnyPath) -> None:
+    """Raises OSError where files cannot be written into a folder. A folder that is not
+    there yet is not made: the nearest folder above it must be writable."""
     # Only a write tells: permission bits are no use for root or on a read-only mount.
-    if isinstance(workdir, BucketPath):
+    if isinstance(folder, BucketPath):
         try:
-            (workdir / _TRIAL).write_bytes(b"\0")
-            (workdir / _TRIAL).unlink()
+            (folder / _TRIAL).write_bytes(b"\0")
+            (folder / _TRIAL).unlink()
         except OSError as error:
-            raise OSError(f"{workdir} cannot be written: {error}") from error
+            raise OSError(f"{folder} cannot be written: {error}") from error
         return
+    whole = folder.absolute()
+    there = next(p for p in (whole, *whole.parents) if os.path.exists(p))
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir) as file:
+        with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"\0")
     except OSError as error:
         raise OSError(
-            f"{workdir} cannot be written ({error.strerror}); choose another folder"
+            f"{folder} cannot be written ({error.strerror}); choose another folder"
         ) from error
 
 

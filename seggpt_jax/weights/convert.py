@@ -48,6 +48,9 @@ def convert(
         raise ValueError(f"--license={license} is for a model card: --to={_HUB}")
     paths.check("output", output, paths.BUCKET)
     output = paths.locate(output)
+    release.check_new(output)
+    if to == "official":
+        torch_bridge.require(output)
     say(f"reading {source}")
     weights = pretrained.load(source, raw)
     config, params = weights.config, weights.params
@@ -55,8 +58,6 @@ def convert(
     yield (f"{source}: {config.depth} blocks of width {config.width}, "
            f"{count:,} parameters")  # fmt: skip
     yield from weights.notes
-    if to == "official":
-        torch_bridge.require(output)
     say(f"writing {output}")
     with release.new_folder(output) as folder:
         if to == "ours":

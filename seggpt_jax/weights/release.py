@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from seggpt_jax.runs import checksums, paths, staging
-from seggpt_jax.runs.workdir import CONFIG
+from seggpt_jax.runs.workdir import CONFIG, check_writable
 from seggpt_jax.weights.files import MODEL, read_json, write_json
 
 
@@ -40,6 +40,16 @@ def write_params(
     checksums.write(folder)
 
 
+def check_new(path: paths.AnyPath) -> None:
+    """Raises OSError where `new_folder` cannot write, or would replace anything but a
+    release."""
+    if staging.complete(path) and not is_release(path):
+        raise FileExistsError(
+            f"{path} exists and is not a release; nothing was written"
+        )
+    check_writable(path.parent)
+
+
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A new folder to write into; it becomes `path` if no error was raised.
@@ -47,10 +57,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     A release at `path` is replaced; anything else there raises FileExistsError.
     """
     path = paths.locate(path)
-    if staging.complete(path) and not is_release(path):
-        raise FileExistsError(
-            f"{path} exists and is not a release; nothing was written"
-        )
+    check_new(path)
     with staging.new_folder(path, last=checksums.SUMS) as new:
         try:
             yield new

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -26,7 +27,7 @@ from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import camera, video
 from seggpt_jax.pictures.images import read_image
 from seggpt_jax.results.objects import find
-from seggpt_jax.weights import release
+from seggpt_jax.weights import pretrained, release
 from tests.results.blobs import filled
 from tests.support.models import SMALL, random_params, small
 from tests.support.pictures import label_map, picture
@@ -365,6 +366,55 @@ def test_wrong_arguments_end_in_one_line(here, capsys, argv, said):
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ") and said in lines[-1]
     assert not (here / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["segment", "a.png", "none.png"], "none.png does not exist"),
+        (["segment", "a.png", "--prompt", "a.png:none.png"], "none.png does not exist"),
+        (["segment", "a.png", "--prompt", "auto:2"], "--prompt auto:2: count is 2"),
+        (
+            ["segment", "a.png", "--classes", "cow", "--names", "1=cat,2=dog"],
+            "class 'cow' is not one of the names",
+        ),
+        (["segment", "a.png", "--out", "a.png"], "a.png cannot be written"),
+        (["segment", "a.png", "--prompt", "a.png:wide.png"], "wide.png is 40 x 10"),
+        (["video", "clip", "--prompt", "none.png:mask.png"], "none.png does not exist"),
+        (["video", "clip", "--memory", "-1"], "--memory -1: 0 or more is wanted"),
+        (["video", "clip", "--out", "a.png"], "a.png cannot be written"),
+        (["video", "clip", "--first", "none.png"], "none.png does not exist"),
+        (["video", "clip", "--first", "black.png"], "no label at all"),
+        (["video", "clip", "--first", "wide.png"], "wide.png is 40 x 10, and its im"),
+        (["export", "--out", "x.tar"], "--out x.tar: a name that ends in .zip"),
+        (["export", "--out", "a.png/x.zip"], "a.png cannot be written"),
+        (["convert", "--output", "clip"], "clip exists and is not a release"),
+        (["convert", "--output", "a.png/x"], "a.png cannot be written"),
+        (["tune", "--data", "clip", "--out", "a.png/x.safetensors"], "a.png cannot be"),
+    ],
+)
+def test_faults_are_said_before_a_model_is_read(here, capsys, monkeypatch, argv, said):
+    """A large model takes half a minute to read, and another to be fetched."""
+
+    def load(*args, **settings):
+        raise AssertionError("the model was read")
+
+    monkeypatch.setattr(pretrained, "_load", load)
+    Image.fromarray(picture(40, 30)).save("a.png")
+    Image.fromarray(np.zeros((40, 30), np.uint8)).save("black.png")
+    Image.fromarray(np.full((10, 40), 255, np.uint8)).save("wide.png")
+    (here / "clip").mkdir()
+    Image.fromarray(picture(40, 30)).save("clip/0.png")
+    command_, *rest = argv
+    model = "--input" if command_ == "convert" else "--model"
+    start = {"segment": ["--prompt", "prompt.png:mask.png"], "video": []}
+    if command_ == "video" and not {"--first", "--prompt"} & {*rest}:
+        start["video"] = ["--first", "mask.png"]
+    out = [] if {"--out", "--output"} & {*rest} else ["--out", "out"]
+    assert run(command_, model, "model", *start.get(command_, []), *out, *rest) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and said in lines[-1]
+    assert not (here / "out").exists()
 
 
 def test_a_video_becomes_an_overlay_and_labels(here, capsys):
@@ -803,6 +853,12 @@ def test_marks_out_of_form_end_in_one_line(here, capsys, argv, said):
     assert line.startswith("error: ") and said in line
     assert not (here / "new.png").exists() and not (here / "x.jpg").exists()
     assert (here / "prompt.png").read_bytes() == before
+
+
+def test_a_mask_without_opencv_is_refused_first(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert run("mask", "none.png", "--box", "1,1,9,9", "--out", "new.png") == 2
+    assert "pip install 'seggpt_jax[mask]'" in capsys.readouterr().err
 
 
 def test_weights_are_converted(here, capsys):

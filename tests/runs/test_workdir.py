@@ -89,7 +89,7 @@ def test_unusable_workdir_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     for workdir, reason in [
         (tmp_path / "file" / "run", "Not a directory"),
-        (tmp_path / "file", "File exists"),
+        (tmp_path / "file", "Not a directory"),
         ("/proc/seggpt", "No such file or directory"),
         ("/proc/self", "No such file or directory"),  # exists; nobody can write there
     ]:

@@ -1,6 +1,7 @@
 """The page in a real browser: what is drawn there is what the command line segments."""
 
 import io
+import re
 import shutil
 import threading
 import zipfile
@@ -197,6 +198,8 @@ def test_boxes_and_points_find_objects_and_labels_have_names(page, masks, tmp_pa
     (tmp_path / "coco.json").write_bytes(download(page, "#coco")["coco.json"])
     coco = COCO(tmp_path / "coco.json")
     assert [c["name"] for c in coco.cats.values()] == ["azure lens", "rose lens"]
+    card = page.inner_text("#images p")
+    assert re.match(r".*: azure lens, score 0\.\d\d; rose lens, score 0\.\d\d$", card)
     for image in coco.imgs.values():
         painted = np.zeros((image["height"], image["width"]), np.uint8)
         for note in coco.imgToAnns[image["id"]]:
@@ -226,7 +229,7 @@ def test_a_correction_stays_and_becomes_an_example(page, masks, tmp_path):
     for _ in range(40):
         page.keyboard.press("]")
     page.keyboard.press("Space")
-    page.wait_for_selector("#images p:text-is('query.png (corrected)')")
+    page.wait_for_selector("#images p:text-is('query.png: corrected')")
     after, _ = opened(download(page, "#masks")["query.png"])
     assert after[96, 96] == 1 and (after != before).any()
     assert (after >= before).all()

@@ -30,6 +30,12 @@ function nameOf(label) {
   return labels.get(label)?.value.trim() || String(label);
 }
 
+// As people read it: a label without a name is a bare number.
+function titleOf(label) {
+  const name = nameOf(label);
+  return name === String(label) ? `label ${label}` : name;
+}
+
 function said(text, fault = false) {
   find("status").textContent = text;
   find("status").className = fault ? "fault" : "";
@@ -81,17 +87,17 @@ function makeCard(picture, list, buttons) {
 function show(picture) {
   const [canvas, text] = picture.card.children;
   picture.thumbnail(canvas, colorOf);
-  text.textContent = `${picture.name} ${picture.fault || stateOf(picture)}`;
+  text.textContent = [picture.name, picture.fault || stateOf(picture)].filter(Boolean).join(": ");
   text.className = picture.fault ? "fault" : "";
   canvas.setAttribute("aria-label", text.textContent);
 }
 
 function stateOf(picture) {
-  if (examples.includes(picture)) return picture.empty ? "(draw its mask)" : "";
+  if (examples.includes(picture)) return picture.empty ? "draw its mask" : "";
   if (!picture.done) return running ? "..." : "";
-  if (!picture.annotations) return "(corrected)";
-  if (!picture.annotations.length) return "(nothing found)";
-  return picture.annotations.map((note) => `${nameOf(note.label)} ${note.score.toFixed(2)}`).join(", ");
+  if (!picture.annotations) return "corrected";
+  if (!picture.annotations.length) return "nothing found";
+  return picture.annotations.map((note) => `${titleOf(note.label)}, score ${note.score.toFixed(2)}`).join("; ");
 }
 
 function open(picture, what) {
