@@ -6,7 +6,6 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from seggpt_jax.data.pipeline import make_dataset
 from seggpt_jax.data.queries import Queries, TuneTask, choose
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Source
 from seggpt_jax.data.sources import open_sources
-from seggpt_jax.evaluators import report
+from seggpt_jax.evaluators import common, report
 from seggpt_jax.metrics import (
     fewshot_scores,
     intersection_and_union,
@@ -311,22 +310,22 @@ def score(
     """
     palette = np.concatenate([[colors.BLACK], task.palette])
     counts = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, len(task), batch_size):
-            indices = range(first, min(first + batch_size, len(task)))
-            samples = [*pool.map(lambda i: augment.resize(task[i], size), indices)]
-            images = [sample.image for sample in samples]
-            images += images[-1:] * (batch_size - len(images))
-            paintings = paint(colors.normalize(np.stack(images)))
-            for sample, painting in zip(samples, paintings, strict=False):
-                found = colors.decode(colors.denormalize(painting), palette)
-                ignored = sample.segments == IGNORE
-                counts.append([
-                    intersection_and_union(
-                        found == place, sample.segments == label, ignored
-                    )
-                    for place, label in enumerate(task.labels, start=1)
-                ])  # fmt: skip
+    reading = common.prefetch(
+        lambda index: augment.resize(task[index], size),
+        range(len(task)), _THREADS, 2 * batch_size,
+    )  # fmt: skip
+    for samples in common.batched(reading, batch_size):
+        images = common.filled([sample.image for sample in samples], batch_size)
+        paintings = paint(colors.normalize(np.stack(images)))
+        for sample, painting in zip(samples, paintings, strict=False):
+            found = colors.decode(colors.denormalize(painting), palette)
+            ignored = sample.segments == IGNORE
+            counts.append([
+                intersection_and_union(
+                    found == place, sample.segments == label, ignored
+                )
+                for place, label in enumerate(task.labels, start=1)
+            ])  # fmt: skip
     return np.array(counts)
 
 

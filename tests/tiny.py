@@ -41,6 +41,24 @@ app.run(main.main, flags_parser=main.parse_flags)
 """
 
 
+# The program itself, but that it says which drawn scenes it makes.
+READING = """
+import sys
+from absl import app
+from seggpt_jax import main
+from seggpt_jax.data.sources import shapes
+
+make = shapes.Shapes.__getitem__
+
+def told(self, index):
+    sys.stdout.write(f"scene {index}\\n")  # whole lines, from any thread
+    return make(self, index)
+
+shapes.Shapes.__getitem__ = told
+app.run(main.main, flags_parser=main.parse_flags)
+"""
+
+
 def environment(**more: str) -> dict[str, str]:
     """Of a process that trains."""
     paths = [WITHOUT_TORCH, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -68,10 +68,10 @@ class Evaluator(fixed.Evaluator):
         return [self._row(*answer) for answer in self._paint(params, numbers)]
 
     def _example(self) -> Prompts:
-        prompts, number = self.find_example("a tuned prompt")
+        sample = self.read_example("a tuned prompt", lambda source, n: source[n])
         palette = painter.semantic_palette(len(self.labels), self.base)
         return fixed.by_example(
-            prompts[number], self.engine.size, CATEGORY, self.labels, palette,
+            sample, self.engine.size, CATEGORY, self.labels, palette,
             lambda segments: colors.paint(segments, self.labels, palette)[0],
         )  # fmt: skip
 

@@ -4,9 +4,17 @@ import abc
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -16,6 +24,7 @@ from seggpt_jax.data.sample import require_whole
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.metrics import episode_iou, intersection_and_union
 from seggpt_jax.pictures.sheets import Row
+from seggpt_jax.runs import hosts
 
 GREY = 128  # pixels that are not scored, in pictures
 T = TypeVar("T")
@@ -229,11 +238,22 @@ def check_classes(source: Any, prompts: Any) -> None:
 
 
 def prefetch(
-    function: Callable[[int], Any], indices: Iterable[int], threads: int, ahead: int
-) -> Iterator[Any]:
+    function: Callable[[int], T], indices: Sequence[int], threads: int, ahead: int
+) -> Iterator[T]:
     """`map(function, indices)` in order, computed in `threads` threads. At most `ahead`
-    results wait to be asked for: more would fill the memory."""
-    indices = iter(indices)
+    results wait to be asked for: more would fill the memory.
+
+    Of several processes each computes its share of the results, and all have all of
+    them (`hosts.deal`). So a record is read once, and every process must ask for the
+    same ones."""
+    work = functools.partial(_compute_ahead, function, threads, ahead)
+    return hosts.deal(work, indices)
+
+
+def _compute_ahead(
+    function: Callable[[int], T], threads: int, ahead: int, items: Sequence[int]
+) -> Generator[T, None, None]:
+    indices = iter(items)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         waiting = collections.deque(
             pool.submit(function, i) for i in itertools.islice(indices, ahead)

@@ -169,18 +169,20 @@ class Evaluator(common.Evaluator):
             self._row(
                 number, sample, *self._compared(self._winner[number], sample.segments)
             )
-            for number, sample in zip(numbers, self._read(numbers), strict=True)
+            for number, sample in zip(
+                numbers, self._read(self.source, numbers), strict=True
+            )
         ]
 
-    def _read(self, numbers: Sequence[int]) -> Iterator[Sample]:
+    def _read(self, source: Any, numbers: Sequence[int]) -> Iterator[Sample]:
         ahead = 2 * self.batch_size
-        return common.prefetch(self.source.__getitem__, numbers, self.threads, ahead)
+        return common.prefetch(source.__getitem__, numbers, self.threads, ahead)
 
     def _queries(self) -> _Queries:
         """All images at the model's size, kept: the prompts of every class serve them
         all."""
         queries = _Queries([], [])
-        for sample in self._read(range(self.count)):
+        for sample in self._read(self.source, range(self.count)):
             parts, boxes = self._cut(sample)
             queries.images.append(np.stack([part.image for part in parts]))
             queries.boxes.append(boxes)
@@ -223,10 +225,8 @@ class Evaluator(common.Evaluator):
         """The prompts of a class: its examples, painted white."""
         rng = np.random.default_rng([way.seed, label])
         members = rng.permutation(np.asarray(self._shown.by_class[label]))
-        samples = [
-            self._prompt(self._shown[int(i)], label, rng)
-            for i in members[: way.examples]
-        ]
+        read = self._read(self._shown, members[: way.examples].tolist())
+        samples = [self._prompt(sample, label, rng) for sample in read]
         targets = [colors.paint(s.segments, (label,), palette[1:])[0] for s in samples]
         pictures = np.stack([s.image for s in samples]), np.stack(targets)
         shown = [colors.normalize(stack)[None] for stack in pictures]
@@ -243,7 +243,9 @@ class Evaluator(common.Evaluator):
     def _score(self, cases: Cases, numbers: Sequence[int], winner: np.ndarray) -> None:
         rows = [number % self.count for number in numbers]
         classes = len(self.source.class_names) + 1
-        for number, row, sample in zip(numbers, rows, self._read(rows), strict=True):
+        for number, row, sample in zip(
+            numbers, rows, self._read(self.source, rows), strict=True
+        ):
             pred, truth, ignore = self._compared(winner[row], sample.segments)
             cases.add(number, {"areas": class_areas(pred, truth, classes, ignore)})
 

@@ -25,6 +25,7 @@ from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.prompts.search import Functions, bind
+from seggpt_jax.runs import hosts
 
 _ARMS = ("", "wrong", "copy", "color")  # the right prompts need no name
 _WRONG = _ARMS[1]
@@ -78,8 +79,7 @@ class Evaluator(common.Evaluator, Drawing):
         self.episodes = self.episodes or len(self.source)
         self._episodes = self._make_episodes()
         at_least(len(self._episodes.drawables), episodes=self.episodes)
-        for task in range(len(self._episodes.drawables)):
-            self._episodes.draw(task)  # an impossible draw fails before training
+        hosts.on_first(self._check_draws)
         self.count = self.episodes
         left_out = _WRONG if self._episodes.without_wrong else None
         self._arms = [arm for arm in _ARMS if arm != left_out]
@@ -106,6 +106,11 @@ class Evaluator(common.Evaluator, Drawing):
         return (HsnetEpisodes if self.protocol else Episodes)(
             self.source, self.engine.size, **how
         )
+
+    def _check_draws(self) -> None:
+        """Draws an episode of every task: an impossible draw fails before training."""
+        for task in range(len(self._episodes.drawables)):
+            self._episodes.draw(task)
 
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
         drawn = common.prefetch(self._draw, numbers, self.threads, 2 * self.batch_size)
@@ -154,9 +159,12 @@ class Evaluator(common.Evaluator, Drawing):
         """The episodes with the fewest shots."""
         shots, rows = min(self.shots), []
         functions = bind(self.engine, self.ensemble, params)
-        for batch in common.batched(numbers, self.batch_size):
-            drawn = [self._episodes.draw(number)[0] for number in batch]
-            episodes = [self._sorted(functions, episode) for episode in drawn]
+        drawn = common.prefetch(
+            lambda number: self._episodes.draw(number)[0],
+            numbers, self.threads, 2 * self.batch_size,
+        )  # fmt: skip
+        for batch in common.batched(drawn, self.batch_size):
+            episodes = [self._sorted(functions, episode) for episode in batch]
             painted = self.engine.fetch(self._paint(params, episodes, shots))
             for episode, painting in zip(episodes, painted, strict=False):
                 pred = colors.decode(painting, episode.palette)

@@ -2,6 +2,7 @@
 training image."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -63,8 +64,9 @@ class Evaluator(common.Evaluator):
             )
         return content.prompts
 
-    def find_example(self, tuned: str) -> tuple[Any, int]:
-        """The source `prompts`, and the number of the record `example` in it.
+    def read_example(self, tuned: str, read: Callable[[Any, int], T]) -> T:
+        """What `read(source, number)` gives for the record `example` of the source
+        `prompts`.
 
         Raises ValueError where neither an example nor the `tuned` prompts (in words)
         are given, where there is no such record, or where the classes differ.
@@ -77,7 +79,8 @@ class Evaluator(common.Evaluator):
         common.check_classes(self.source, prompts)
         for index in range(len(prompts)):
             if prompts.record_id(index) == self.example:
-                return prompts, index
+                read_it = functools.partial(read, prompts)
+                return next(common.prefetch(read_it, [index], threads=1, ahead=1))
         raise ValueError(
             f"example is {self.example!r}: source {prompts.name!r} has no such record"
         )

@@ -40,9 +40,9 @@ class Evaluator(common.Evaluator):
         self._predict_fn = self.engine.predict_fn("none")  # there is one prompt
 
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
-        for batch in common.batched(numbers, self.batch_size):
-            for number, answer in zip(batch, self._answers(params, batch), strict=True):
-                cases.add(number, {"iou": _iou(*answer)})
+        answers = self._answers(params, numbers)
+        for number, answer in zip(numbers, answers, strict=True):
+            cases.add(number, {"iou": _iou(*answer)})
 
     def scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         values = np.array([record["iou"] for record in self.records])
@@ -53,18 +53,20 @@ class Evaluator(common.Evaluator):
         return common.best_first(record["iou"] for record in self.records)
 
     def rows(self, params: Any, numbers: Sequence[int]) -> list[Row]:
-        rows = []
-        for batch in common.batched(numbers, self.batch_size):
-            rows += [_row(*answer) for answer in self._answers(params, batch)]
-        return rows
+        return [_row(*answer) for answer in self._answers(params, numbers)]
 
     def _answers(self, params, numbers: Sequence[int]):
         """Episodes, their paintings and what these are decoded to."""
-        episodes = [_episode(self._pairs[number]) for number in numbers]
-        inputs = self.engine.put(common.stack(episodes, 1, self.batch_size))
-        paintings = self.engine.fetch(self._predict_fn(params, *inputs))
-        for episode, painting in zip(episodes, paintings, strict=False):
-            yield episode, painting, colors.decode(painting, episode.palette)
+
+        def read(number: int) -> Episode:
+            return _episode(self._pairs[number])
+
+        reading = common.prefetch(read, numbers, threads=1, ahead=self.batch_size)
+        for episodes in common.batched(reading, self.batch_size):
+            inputs = self.engine.put(common.stack(episodes, 1, self.batch_size))
+            paintings = self.engine.fetch(self._predict_fn(params, *inputs))
+            for episode, painting in zip(episodes, paintings, strict=False):
+                yield episode, painting, colors.decode(painting, episode.palette)
 
 
 def _iou(episode: Episode, _, decoded: np.ndarray) -> float:

@@ -122,9 +122,12 @@ class Evaluator(fixed.Evaluator):
         return rows
 
     def _examples(self) -> tuple[Prompts, Prompts]:
-        prompts, number = self.find_example(_TUNED)
-        _check_segments(prompts)
-        size, truth = self.engine.size, _read(prompts, number)
+
+        def read(source: Any, number: int) -> _Truth:
+            _check_segments(source)
+            return _read(source, number)
+
+        size, truth = self.engine.size, self.read_example(_TUNED, read)
         kept = [segment for segment in truth.segments if not segment["iscrowd"]]
         classes, things = np.zeros((2, *truth.ids.shape), np.int32)
         for number, segment in enumerate(kept, start=1):

@@ -1,19 +1,22 @@
 """Several processes as one run: how they join, agree, stop and fail together."""
 
+import contextlib
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+S = TypeVar("S")
+T = TypeVar("T")
 # Variables of launchers -> whether a value says that there are several processes.
 _LAUNCHED: Mapping[str, Callable[[str], bool]] = {
     "JAX_COORDINATOR_ADDRESS": bool,
@@ -24,6 +27,7 @@ _LAUNCHED: Mapping[str, Callable[[str], bool]] = {
     "MEGASCALE_NUM_SLICES": lambda count: int(count) > 1,
 }
 _ERRORS = (ValueError, OSError)  # errors for the user: raised on every process
+_PIECE = 2**20  # bytes of every exchange: one program, and little memory of a device
 
 
 def join(
@@ -145,7 +149,46 @@ def gather(tree: Any) -> Any:
         return multihost_utils.process_allgather(tree, tiled=True)
 
 
-@contextmanager
+def exchange(value: Any) -> list[Any]:
+    """The values of all processes, in the order of their numbers; they must pickle."""
+    if jax.process_count() == 1:
+        return [value]
+    own = np.frombuffer(pickle.dumps(value), np.uint8)
+    lengths = gather(np.array([len(own)], np.int32)).tolist()
+    padded = np.zeros((-(-max(lengths) // _PIECE), _PIECE), np.uint8)
+    padded.reshape(-1)[: len(own)] = own
+    whole = np.concatenate([gather(piece[None]) for piece in padded], axis=1)
+    pairs = zip(whole, lengths, strict=True)
+    return [pickle.loads(data[:length]) for data, length in pairs]
+
+
+def deal(
+    work: Callable[[Sequence[S]], Generator[T, None, None]], items: Sequence[S]
+) -> Iterator[T]:
+    """The results of `work(items)`, one for each item, in order and on every process.
+
+    Process p of n works on the items p, p + n, p + 2n, ... alone, and the processes
+    exchange the results. An error in an item is raised on all of them in its turn."""
+    count = jax.process_count()
+    with contextlib.closing(work(items[jax.process_index() :: count])) as own:
+        for first in range(0, len(items), count):
+            # The last round may have no item for this process.
+            outcomes = exchange(_attempt(lambda: next(own, None)))
+            for result, error in outcomes[: len(items) - first]:
+                if error:
+                    raise error
+                yield result
+
+
+def _attempt(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """The result of a function, or its error for the user."""
+    try:
+        return function(), None
+    except _ERRORS as error:
+        return None, error
+
+
+@contextlib.contextmanager
 def stop_on_sigterm() -> Iterator[Callable[[int], bool]]:
     """Gives a function of the step that tells whether to save and end; call it at every
     step.

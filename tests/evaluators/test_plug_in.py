@@ -60,7 +60,9 @@ class Evaluator(common.Evaluator):
         ]
 
     def _answers(self, params, numbers):
-        rows = common.filled([self.source[n].image for n in numbers], self.batch_size)
+        size = self.batch_size
+        read = common.prefetch(self.source.__getitem__, numbers, threads=1, ahead=size)
+        rows = common.filled([sample.image for sample in read], size)
         images = colors.normalize(np.stack(rows))
         white = colors.normalize(np.full(images.shape, 255, np.uint8))
         kind = np.zeros(len(images), np.int32)

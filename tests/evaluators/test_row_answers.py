@@ -53,9 +53,9 @@ ANSWERS = {
 assert ANSWERS.keys() == eval_config.ROWS.keys()
 
 
-def scored(row, data, folder, functions):
-    """The scores of each source of a row, without its name, by an engine of these
-    functions; fewer episodes, folds and seeds than the paper's."""
+def build(row, data, functions):
+    """The evaluators of a row, by an engine of these functions; fewer episodes, folds
+    and seeds than the paper's."""
     config = eval_config.get_config(row)
     config.data_dir, config.checkpoint = str(data), "shapes"
     settings = config.evals[row]
@@ -68,7 +68,12 @@ def scored(row, data, folder, functions):
     settings = read_settings(config)
     engine = blocks.engine(SIZE, **functions)
     (group,) = evaluate.build_groups(settings.evals, settings.data_dir, engine)
-    for evaluator in group.evaluators.values():
+    return group
+
+
+def scored(row, data, folder, functions):
+    """The scores of each source of a row, without its name."""
+    for evaluator in build(row, data, functions).evaluators.values():
         with Cases(folder) as cases:
             scores = dict(evaluator.run(None, cases))
         yield {k.removeprefix(f"{evaluator.name}/"): v for k, v in scores.items()}

@@ -6,6 +6,7 @@ rows of two hosts (`test_faults.py`), a stop and what follows (`test_resume.py`)
 """
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from seggpt_jax.data.sources import shapes
 from seggpt_jax.evaluate import evaluate
 from tests import tiny
 from tests.conftest import REPOSITORY
@@ -37,22 +39,24 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def launch(workdir, cache, processes, *arguments, send=None, command=COMMAND):
+def launch(
+    workdir, cache, processes, *arguments, send=None, command=COMMAND, program=None
+):
     """Runs the main command in so many processes; their exit statuses and what they
-    said. send: (process, signal, batch)."""
+    said. send: (process, signal, batch). program: text to run in its place."""
     environment = tiny.environment(JAX_COMPILATION_CACHE_DIR=str(cache))
     port, running = free_port(), []
     for number in range(processes):
-        program = ["-m", "seggpt_jax.main"]
+        started = ["-c", program] if program else ["-m", "seggpt_jax.main"]
         if send and send[0] == number:
-            program = ["-c", tiny.SIGNALLED, *map(str, send[1:])]
+            started = ["-c", tiny.SIGNALLED, *map(str, send[1:])]
         several = [
             f"--coordinator=localhost:{port}", f"--num_processes={processes}",
             f"--process_id={number}", f"--heartbeat_s={HEARTBEAT}",
         ]  # fmt: skip
         running.append(
             subprocess.Popen(
-                [sys.executable, *program, command, f"--workdir={workdir}",
+                [sys.executable, *started, command, f"--workdir={workdir}",
                  f"--config.cpu_devices={DEVICES // processes}",
                  *(several if processes > 1 else []), *arguments],
                 cwd=REPOSITORY, env=environment, text=True,
@@ -201,12 +205,17 @@ def test_a_prompt_is_tuned_as_by_one_process(tmp_path):
 
 @pytest.mark.slow
 def test_evaluation_finds_the_same_and_goes_on(finished, tmp_path, monkeypatch):
-    """In training, and of its checkpoint, where two processes finish what one began."""
+    """In training, and of its checkpoint, where two processes finish what one began.
+    Four processes together make the scenes that one process makes."""
     lines = (finished / "metrics.jsonl").read_text().splitlines()
     in_training = json.loads(lines[-1])
     assert list((finished / "pictures").rglob("*.png"))
 
     tiny.one_device(monkeypatch)
+    made, make = [], shapes.Shapes.__getitem__
+    monkeypatch.setattr(
+        shapes.Shapes, "__getitem__", lambda s, i: made.append(i) or make(s, i)
+    )
     settings = {"mode": "evaluate", "checkpoint": str(finished)}
     scores = evaluate(tiny.config(RUN, **settings), str(tmp_path / "one"))
     assert scores == {name: in_training.get(name) for name in scores}
@@ -225,8 +234,16 @@ def test_evaluation_finds_the_same_and_goes_on(finished, tmp_path, monkeypatch):
     )  # fmt: skip
     assert status == [0, 0], said
     assert cases[1].read_text().splitlines(True)[:4] == done[:4]  # not done again
+    status, said = launch(
+        tmp_path / "four", finished.parent / "cache", 4, "--config.mode=evaluate",
+        f"--config.checkpoint={finished}", program=tiny.READING,
+    )  # fmt: skip
+    assert status == [0] * 4, said
+    scenes = [re.findall(r"^scene (\d+)$", text, re.MULTILINE) for text in said]
+    assert all(scenes)
+    assert sorted(int(index) for own in scenes for index in own) == sorted(made)
     results = [
         json.loads((tmp_path / run / "results/heldout.json").read_text())
-        for run in ("one", "two")
+        for run in ("one", "two", "four")
     ]
-    assert results[0]["scores"] == results[1]["scores"]
+    assert results[0]["scores"] == results[1]["scores"] == results[2]["scores"]
