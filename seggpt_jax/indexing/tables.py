@@ -117,6 +117,8 @@ def _older_rows(root: Path, split: str) -> list[list[str]]:
 
 def _names(root: Path, found: Found, named: Mapping[int, str]) -> dict[int, str]:
     """Id -> name of every class: as given, else of the table, else of the masks."""
+    if [*found.names] == [IGNORE] and [*named] == [1]:
+        named = {IGNORE: named[1]}  # of masks of 0 and 255, whose inside prompts call 1
     if unknown := named.keys() - found.names.keys():
         raise ValueError(
             f"--names {shorten(sorted(unknown))}: no mask has it; the classes are "

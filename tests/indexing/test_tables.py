@@ -74,6 +74,10 @@ def test_black_and_white_masks_are_one_class(tmp_path, form):
         assert ((found == "object") == (mask > 0)).mean() > (0.95, 1)[
             form == "PNG"
         ] - 0.01
+    for number in (1, 255):  # the label of its inside in a prompt, and its value
+        for file in tmp_path.glob("*.tsv"):
+            file.unlink()
+        assert index(tmp_path, named={number: "cat"}).classes == [(255, "cat", 6)]
 
 
 def test_labels_are_classes_and_255_beside_them_is_ignored(tmp_path):
