@@ -241,9 +241,7 @@ def score_group(
     for index, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
         about_cases = {**about, "settings": settings}
-        with Cases(
-            folder / name, about_cases, show=f"{name} case", active=first
-        ) as cases:
+        with Cases(folder / name, about_cases, show=name, active=first) as cases:
             scores |= evaluator.run(params, cases)
             seconds += cases.seconds
         # All arms of a source are drawn alike, so they can be compared pair by pair.

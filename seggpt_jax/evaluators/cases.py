@@ -77,8 +77,9 @@ class Cases:
         left = [n for n in range(count) if n not in self._records]
         if self._show:
             self._progress = Progress(
-                count, count - len(left), active=self.active, unit=self._show
-            )
+                count, count - len(left), active=self.active, unit="case",
+                name=self._show,
+            )  # fmt: skip
         self._began = time.monotonic()
         return left
 

@@ -183,7 +183,7 @@ class Progress:
     """A bar on a terminal; elsewhere one plain line every `every_s` seconds.
 
     total_steps, start: the last step, and the step resumed from. active: as in
-    `Writer`. unit: the word for a step.
+    `Writer`. unit: the word for a step. name: stands before the numbers.
     """
 
     def __init__(
@@ -193,17 +193,18 @@ class Progress:
         active: bool = True,
         every_s: float = 30.0,
         unit: str = "step",
+        name: str = "",
     ):
         self._total, self._start, self._step = total_steps, start, start
         self._values: dict[str, Any] = {}
-        self._unit = unit
+        self._unit, self._name = unit, name
         active = active and log.progress()
         self._plain, self._every_s = active and not log.bars(), every_s
         self._printed = time.monotonic()
         self._began: float | None = None
         self._bar = tqdm(
             total=total_steps, initial=start, disable=not (active and log.bars()),
-            mininterval=0.5, dynamic_ncols=True, unit=unit,
+            mininterval=0.5, dynamic_ncols=True, unit=unit, desc=name,
         )  # fmt: skip
 
     def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
@@ -251,4 +252,4 @@ class Progress:
         done = f"{self._unit} {self._step}/{self._total}"
         speed = f"{rate:.3g} {self._unit}s/s" if rate else ""
         parts = [done, speed, f"ETA {eta}", self._described()]
-        return ", ".join(filter(None, parts))
+        return f"{self._name}: " * bool(self._name) + ", ".join(filter(None, parts))

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -144,6 +145,16 @@ def test_progress_without_a_terminal_prints_few_plain_lines(capsys, monkeypatch)
         "step 301/1000, 4 steps/s, ETA 02:54, loss 0.25, 64 images/s, data wait 12%",
         "step 1000/1000, 4 steps/s, ETA 00:00, loss 0.25, 64 images/s, data wait 12%",
     ]
+
+
+def test_progress_says_what_it_is_of(capsys):
+    with Progress(3, unit="case", name="heldout", every_s=0.0) as progress:
+        progress.update(2)
+        progress.update(3)
+    assert re.fullmatch(
+        r"heldout: case 2/3, ETA \?\nheldout: case 3/3, \S+ cases/s, ETA 00:00\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):
