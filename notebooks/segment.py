@@ -108,6 +108,7 @@ from IPython.display import display
 from PIL import Image, ImageOps
 
 from seggpt_jax.pictures.sheets import Row, contact_sheet
+from seggpt_jax.runs.runtime import cache_compiled
 
 on_colab, on_tpu = "google.colab" in sys.modules, os.environ.get("COLAB_TPU_1VM") == "1"
 machine = "tpu" if on_tpu else "gpu" if Path("/dev/nvidia0").exists() else "cpu"
@@ -121,6 +122,7 @@ here = Path.cwd()
 places = [here, *here.parents, here / "seggpt-files"]
 FILES = next(p for p in places if (p / "docs/examples/clip.mp4").exists())
 sys.path.append(str(FILES))  # of the configs
+cache_compiled()  # so that no program is compiled twice, here or by a command
 
 
 def show(headings, rows, side=192):
@@ -353,14 +355,18 @@ seggpt(
 candidates = [read_image(WORK / f"examples/{i}.png").pixels for i in range(6)]
 targets = [np.uint8(read_mask(WORK / f"masks/{i}.png").values) for i in range(6)]
 ranked = predictor.search_prompts(candidates, targets, count=6)
-pairs = [(candidates[k], targets[k]) for k in ranked.places]
-captions = ["  ".join(f"{s:.2f}" for s in ranked.scores[i : i + 3]) for i in (0, 3)]
-rows = [(captions[i // 3], *sum(pairs[i : i + 3], ())) for i in (0, 3)]
-show(["candidate", "its mask"] * 3, rows, side=128)
+show(
+    [f"mean IoU {score:.2f}" for score in ranked.scores],
+    [
+        ("candidates, the best first", *(candidates[k] for k in ranked.places)),
+        ("their masks", *(targets[k] for k in ranked.places)),
+    ],
+    side=128,
+)
 
 # %% [markdown]
-# Best first; the caption is the mean IoU of the other candidates, by each as the only
-# example. Measured on the photos, which the choice has not seen:
+# Above each candidate is the mean IoU of the other candidates, with this one as the only
+# example. Now the photos, which the choice has not seen:
 
 # %%
 rows, scores = [], {}

@@ -110,6 +110,7 @@ from IPython.display import display
 from PIL import Image, ImageOps
 
 from seggpt_jax.pictures.sheets import Row, contact_sheet
+from seggpt_jax.runs.runtime import cache_compiled
 
 on_colab, on_tpu = "google.colab" in sys.modules, os.environ.get("COLAB_TPU_1VM") == "1"
 machine = "tpu" if on_tpu else "gpu" if Path("/dev/nvidia0").exists() else "cpu"
@@ -123,6 +124,7 @@ here = Path.cwd()
 places = [here, *here.parents, here / "seggpt-files"]
 FILES = next(p for p in places if (p / "docs/examples/clip.mp4").exists())
 sys.path.append(str(FILES))  # of the configs
+cache_compiled()  # so that no program is compiled twice, here or by a command
 
 
 def show(headings, rows, side=192):
