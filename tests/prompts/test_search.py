@@ -18,10 +18,12 @@ from seggpt_jax.inference import Predictor
 from seggpt_jax.predict import make_features_fn
 from seggpt_jax.prompts import search
 from seggpt_jax.prompts.read import Prompts
+from seggpt_jax.runs.paths import locate
 from tests.support.models import SMALL, random_params, small
 from tests.support.pictures import label_map, picture
 
 PARAMS = jax.device_get(random_params(small()))
+FEATURES = make_features_fn(small())
 PALETTE = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
 SIDE = 8
 KIND = np.zeros(1, np.int32)
@@ -110,12 +112,11 @@ def test_impossible_searches_are_refused(by, count, candidates, said):
 
 
 def test_features_tell_images_apart_and_do_not_see_the_batch():
-    features = make_features_fn(small())
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(3, 16, 16, 3)).astype(np.float32)
-    found = np.asarray(features(PARAMS, images, np.zeros(3, np.int32)))
-    assert found.shape == (3, 9 * SMALL.width) and np.isfinite(found).all()
-    alone = np.asarray(features(PARAMS, images[1:2], KIND))
+    images = rng.normal(size=(2, 16, 16, 3)).astype(np.float32)
+    found = np.asarray(FEATURES(PARAMS, images, np.zeros(2, np.int32)))
+    assert found.shape == (2, 9 * SMALL.width) and np.isfinite(found).all()
+    alone = np.asarray(FEATURES(PARAMS, images[1:2], KIND))
     np.testing.assert_allclose(found[1:2], alone, atol=1e-5)
     for i, own in enumerate(found):
         assert search.similar(own, found, 1).places == (i,)
@@ -126,7 +127,7 @@ def test_features_are_means_of_the_first_tap_over_a_prompt():
     of 4 x 4 patches the first two rows and columns are one cell."""
     rng = np.random.default_rng(0)
     images, kind = rng.normal(size=(2, 16, 16, 3)).astype(np.float32), np.arange(2)
-    found = make_features_fn(small())(PARAMS, images, kind.astype(np.int32))
+    found = FEATURES(PARAMS, images, kind.astype(np.int32))
     black = colors.normalize(np.zeros((2, *SMALL.canvas, 3), np.uint8))
     hidden = np.broadcast_to(query_half(SMALL.grid), (2, *SMALL.grid))
     shown = stitch(images, images), black, hidden, kind.astype(np.int32)
@@ -300,9 +301,11 @@ def test_what_is_wrong_with_a_prompt_is_said(here, prompts, said):
         prompt_args.read(prompts)
 
 
-def test_a_tuned_prompt_in_a_bucket_is_one():
-    given = prompt_args.read(["gs://bucket/tuned.safetensors"])
-    assert given.images == ["gs://bucket/tuned.safetensors"] and not given.masks
+def test_a_tuned_prompt_in_a_bucket_is_one(bucket):
+    path = f"{bucket}/tuned.safetensors"
+    locate(path).write_bytes(b"")
+    given = prompt_args.read([path])
+    assert given.images == [path] and not given.masks
 
 
 def test_names_with_colons(tmp_path, monkeypatch):
@@ -327,4 +330,4 @@ def test_images_and_masks_without_partner_or_of_one_name_are_named(here):
 
 def test_more_than_the_pool_is_one_line(here, capsys):
     assert run("--prompt", "images:masks", "--prompt", "auto:9") == 2
-    assert "error: count is 9, must be 1 to 4" in capsys.readouterr().err
+    assert "auto:9: count is 9, must be 1 to 4" in capsys.readouterr().err
