@@ -291,9 +291,10 @@ class Loop:
             query_only=self.trained.query_only, paint=self.trained.paint,
         )  # fmt: skip
         if index and self.step == start:
-            tx = stage.optimizer(self.config.optim)
-            enter = functools.partial(enter_stage, tx=tx)
-            self.state = jax.jit(enter, out_shardings=self.places)(self.state)
+            enter = jax.jit(
+                enter_stage, static_argnames="tx", out_shardings=self.places
+            )
+            self.state = enter(self.state, tx=stage.optimizer(self.config.optim))
         return jax.jit(step, out_shardings=(self.places, None), donate_argnums=0)
 
     def run(

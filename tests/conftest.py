@@ -76,8 +76,9 @@ def bucket(monkeypatch) -> Iterator[str]:
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_once():
-    """Train steps and engines of equal arguments are one object in a process: jax then
-    traces and compiles them once, and not in every test. Both are pure functions.
+    """Train steps, optimizers, first states and engines of equal arguments are one
+    object in a process: jax then traces and compiles them once, and not in every test.
+    All are pure functions.
 
     A test that patches a function of the step or the model finds the unpatched program
     where another test asked for the same one: its settings must be its own.
@@ -86,18 +87,33 @@ def compiled_once():
     from seggpt_jax.inference import predictor
     from seggpt_jax.training import train_step
 
-    steps = {}
+    def once(function):
+        made = {}
 
-    def make_train_step(*given, **settings):
-        key = repr((given, settings))
-        if key not in steps:  # with its arguments: an address in a key stays theirs
-            step = train_step.make_train_step(*given, **settings)
-            steps[key] = step, given, settings
-        return steps[key][0]
+        @functools.wraps(function)
+        def find(*given, **settings):
+            key = repr((given, settings))
+            if key not in made:  # with its arguments: an address in a key stays theirs
+                made[key] = function(*given, **settings), given, settings
+            return made[key][0]
+
+        return find
+
+    init, inits = train.Loop.init, {}
+
+    def first_state(loop):
+        made = functools.partial(init, loop)
+        if not isinstance(loop.trained, train.Whole):
+            return made
+        key = repr((loop.trained.model, loop.stages[0], loop.config.optim))
+        return inits.setdefault((key, loop.config.ema > 0), made)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (evaluate, predictor, train):
             patch.setattr(module, "Engine", functools.cache(predict.Engine))
         patch.setattr(train, "paint_model", functools.cache(train_step.paint_model))
-        patch.setattr(train, "make_train_step", make_train_step)
+        patch.setattr(train, "make_train_step", once(train_step.make_train_step))
+        optimizer = once(train_step.Stage.optimizer)
+        patch.setattr(train_step.Stage, "optimizer", optimizer)
+        patch.setattr(train.Loop, "init", property(first_state))
         yield
