@@ -17,7 +17,7 @@ from seggpt_jax.evaluators import report
 from seggpt_jax.evaluators.common import Evaluator, stack
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.pictures.sheets import Row
-from seggpt_jax.predict import Engine, make_predict_fn
+from seggpt_jax.predict import Engine
 from seggpt_jax.runs import sharding
 from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.runs.writer import Writer
@@ -98,8 +98,10 @@ def test_summary_holds_prompted_against_the_other_arms():
 
 
 @pytest.mark.parametrize(
-    "how", ["none", pytest.param("similarity", marks=pytest.mark.slow), "score"]
-)
+    "how",
+    [*(pytest.param(how, marks=pytest.mark.slow) for how in ("none", "similarity")),
+     "score"],
+)  # fmt: skip
 def test_no_score_depends_on_batches_and_devices(tmp_path, how):
     """10 episodes in batches of 4, and of 8 on 8 devices; searched for, 4 episodes."""
     config = tiny.config("evals,batch=8")
@@ -122,7 +124,7 @@ def test_no_score_depends_on_batches_and_devices(tmp_path, how):
 
 
 def test_the_ensemble_of_the_settings_paints():
-    """Four prompts in a grid, as `predict.make_predict_fn` paints them."""
+    """Four prompts, as the engine's function for this ensemble paints them."""
     model = build.build_model(tiny.config().model)
     params = random_params(model)  # initial ones would paint much the same
     engine = Engine(model, sharding.make_mesh(devices=jax.devices()[:1]))
@@ -134,8 +136,8 @@ def test_the_ensemble_of_the_settings_paints():
         (evaluator,) = group.evaluators.values()
         paintings[ensemble] = evaluator.rows(params, [0])[0].cells[4]
         episodes = Episodes(evaluator.source, engine.size, shots=4)
-        shown = stack([episodes.draw(0)[0]], 4, 4)
-        plain = engine.fetch(make_predict_fn(model, ensemble)(params, *shown))
+        shown = engine.put(stack([episodes.draw(0)[0]], 4, 4))
+        plain = engine.fetch(engine.predict_fn(ensemble)(params, *shown))
         np.testing.assert_allclose(paintings[ensemble], plain[0], atol=1e-3)
     assert np.abs(paintings["feature"] - paintings["spatial"]).max() > 1
     # Compiled once for all that ask for the same.
@@ -213,7 +215,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         tiny.one_device(patch)
-        config = tiny.config("evals,steps=2,first=2")
+        config = tiny.config("evals")  # as other files train it: compiled once
         yield folder / "run", train(config, str(folder / "run"))
 
 
@@ -222,7 +224,7 @@ def test_checkpoints_and_releases_score_as_in_the_loop(trained, tmp_path):
     saved = run / "checkpoints"
     params, _ = checkpoint.restore_params(saved, which="ema")
     release.export_params(tmp_path / "release", params, tiny.config().model.to_dict())
-    for source, step in [(saved, 2), (tmp_path / "release", 0)]:
+    for source, step in [(saved, 6), (tmp_path / "release", 0)]:
         config = tiny.config("evals", mode="evaluate", checkpoint=str(source))
         workdir = tmp_path / f"scores_{step}"
         assert evaluate.evaluate(config, str(workdir)) == scores

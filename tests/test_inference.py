@@ -110,7 +110,7 @@ def test_a_painting_keeps_to_the_range_of_colours():
     ours = Predictor(SMALL, bright)
     ours.set_prompts(picture(seed=1), label_map())
     frames = [picture(seed=2), picture(seed=3)]
-    for result in (ours(frames[0]), *ours.track(frames, memory=1)):
+    for result in (ours(frames[0]), *ours.track(frames, memory=2)):
         assert result.painting.max() == 255 and result.painting.min() >= 0
 
 
@@ -242,8 +242,8 @@ def tracked(frames, first, memory):
     return paintings
 
 
-@pytest.mark.parametrize("memory", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_tracking_remembers_the_first_and_the_last_frames(memory):
+def test_tracking_remembers_the_first_and_the_last_frames():
+    memory = 2
     frames, first = [picture(seed=i) for i in range(6)], label_map(range(1, 6))
     results = list(Predictor(SMALL, PARAMS).track(iter(frames), first, memory=memory))
     assert len(results) == 6

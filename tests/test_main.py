@@ -56,7 +56,7 @@ def test_a_config_may_leave_settings_out(tmp_path):
 
 
 def test_training_without_sections(tmp_path, monkeypatch):
-    config = tiny.config("evals,steps=2,first=2")
+    config = tiny.config("evals")
     del config.masking, config.context, config.recolor, config.mesh, config.tune
     del config.mode, config.view.flip
     config.optim = {"layer_decay": 1.0}

@@ -12,7 +12,6 @@ import pytest
 from seggpt_jax import canvas, evaluate
 from seggpt_jax import train as module
 from seggpt_jax.config import plain
-from seggpt_jax.predict import Engine
 from seggpt_jax.runs import sharding
 from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.runs.writer import Clock, Progress, Writer
@@ -20,6 +19,7 @@ from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training.settings import read_settings
 from seggpt_jax.weights import build, checkpoint, pretrained, release
 from tests import tiny
+from tests.support import blocks
 from tests.support.models import random_params
 from tests.training.test_settings import leaves
 
@@ -94,11 +94,15 @@ def test_hidden_patches_of_the_prompt_are_learned_too(tmp_path, prob):
 
 @pytest.mark.parametrize("place", ["batch", "episodes"])
 def test_implicit_transfers_are_errors(tmp_path, monkeypatch, place):
+    """By a step and by a model that compile at once."""
     if place == "batch":
         monkeypatch.setattr(sharding, "put_batch", lambda mesh, batch, size: batch)
+        step = jax.jit(lambda state, *given: (state, {}), keep_unused=True)
+        monkeypatch.setattr(module.Loop, "begin_stage", lambda loop, index: step)
     else:
-        monkeypatch.setattr(sharding, "put_rows", lambda mesh, batch: batch)
-        monkeypatch.setattr("seggpt_jax.train.Engine", Engine)  # a new one
+        paint = jax.jit(lambda params, images, *given: images[:, 0], keep_unused=True)
+        engine = blocks.engine((32, 32), predict=paint, put=lambda rows: rows)
+        monkeypatch.setattr(module, "Engine", lambda model, mesh: engine)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train(tiny.config("evals", eval_every=1), str(tmp_path))
 

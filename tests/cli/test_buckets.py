@@ -60,7 +60,7 @@ def test_images(bucket, here, capsys, monkeypatch):  # noqa: F811
 def test_a_video_and_a_mask(bucket, here):  # noqa: F811
     write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(3)])
     for out in ("out", f"{bucket}/out"):
-        options = ["--as", "overlay,segments", "--memory", "1", "--out", out]
+        options = ["--as", "overlay,segments", "--memory", "2", "--out", out]
         command = ["video", "--model", "model", "--first", "mask.png", "clip.mp4"]
         assert run(*command, *options) == 0
     same_files("out", f"{bucket}/out", but=("clip.mp4",))

@@ -74,17 +74,25 @@ def stop(monkeypatch, at, how):
     monkeypatch.setattr(sharding, "put_batch", put)
 
 
-def test_preempted_and_killed_runs_go_on_bit_exactly(finished, tmp_path, monkeypatch):
-    """As above, in this process: SIGTERM, then the death of a process of its own."""
+def crash():
+    raise RuntimeError("crashed")
+
+
+def test_preempted_and_broken_runs_go_on_bit_exactly(
+    finished, tmp_path, monkeypatch, caplog
+):
+    """As above, in this process: SIGTERM, then an error."""
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         # Saves where the stages meet, which is no multiple of save_every.
         stop(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train(tiny.config(), str(run)) is None
     assert sorted(os.listdir(run / "checkpoints")) == ["2", "3"]
-    killed = start(run, send=(signal.SIGKILL, 2))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert "resumed at step 3" in killed.stderr
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        stop(patch, 2, crash)
+        with pytest.raises(RuntimeError, match="crashed"):
+            train(tiny.config(), str(run))
+    assert "resumed at step 3" in caplog.text
     assert not (run / "checkpoints" / "6").exists()
     train(tiny.config(), str(run))
     tiny.assert_same_run(finished, run)

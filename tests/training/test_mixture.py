@@ -187,22 +187,11 @@ def test_the_papers_run_trains_on_miniatures(data, tmp_path, monkeypatch):
     parameters, and the split of its episodes. It has the score that `best` names."""
     c = vitl.get_config()
     c.data_dir = str(data)
-    c.model = {
-        "size": "ti16",
-        "width": 32,
-        "heads": 2,
-        "depth": 2,
-        "taps": (1,),
-        "scan": False,
-        "decoder_width": 4,
-        "canvas": (128, 64),
-        "merge_after": 1,
-        "remat": "none",
-    }
+    c.model = tiny.config().model
     c.loader = {"batch_size": 8, "threads": 2, "workers": 0, "prefetch": 2}
     c.stages.paint.steps, c.stages.paint.warmup, c.log_every = 3, 1, 1
     c.optim.layer_decay = 1.0
-    c.evals.heldout.episodes, c.evals.heldout.batch_size = 2, 2
+    c.evals.heldout.episodes, c.evals.heldout.batch_size = 2, 4
     for spec in c.evals.heldout.sources.values():
         spec.split = "train"
     tiny.one_device(monkeypatch)
