@@ -45,12 +45,13 @@ def test_denormalize_undoes_normalize(rgb):
     np.testing.assert_allclose(
         colors.denormalize(colors.normalize(rgb)), rgb, atol=1e-3
     )
+    same = np.resize(rgb, (4, 4, 3))  # every shape would be compiled
     np.testing.assert_allclose(
-        colors.normalize(jnp.asarray(rgb)), colors.normalize(rgb), atol=1e-5
+        colors.normalize(jnp.asarray(same)), colors.normalize(same), atol=1e-5
     )
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 8]))
 @settings(max_examples=30, deadline=None)
 def test_decode_undoes_paint(seed, count):
     rng = np.random.default_rng(seed)
@@ -83,7 +84,7 @@ def test_palettes_keep_their_distance(seed, count):
 
 
 def test_colours_are_uniform_over_rgb():
-    drawn = colors.random_palette(np.random.default_rng(1), 1000, 0.0, ())
+    drawn = colors.random_palette(np.random.default_rng(1), 500, 0.0, ())
     shares = np.quantile(drawn, [0.1, 0.5, 0.9], axis=0) / 255
     np.testing.assert_allclose(shares.T, [[0.1, 0.5, 0.9]] * 3, atol=0.05)
     assert abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 0.1

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from seggpt_jax import predict
 from seggpt_jax.canvas import query_half, stitch
@@ -46,14 +44,10 @@ def definition(model, params, images, targets, queries, kind):
 
 @pytest.mark.parametrize(
     ("b", "p", "size"),
-    [
-        (4, 3, (28, 36)),
-        *(pytest.param(*shape, marks=pytest.mark.slow)
-          for shape in [(1, 1, (20, 12)), (1, 2, (28, 36)), (1, 3, (16, 16)),
-                        (1, 8, (20, 12)), (4, 1, (16, 16)), (4, 2, (20, 12)),
-                        (4, 8, (16, 16))]),
-    ],
+    [(1, 1, (4, 24)), (1, 2, (28, 36)), (1, 8, (20, 12)), (3, 1, (24, 4)),
+     (4, 8, (16, 16))],
 )  # fmt: skip
+@pytest.mark.slow
 def test_equals_the_plain_model(b, p, size):
     """Both kinds, and canvases that the tables must be interpolated for."""
     model = small()
@@ -72,14 +66,13 @@ def test_equals_the_plain_model(b, p, size):
         *(pytest.param(geometry, marks=pytest.mark.slow) for geometry in [
             {"depth": 4, "merge_after": 0, "taps": (1,)},
             {"depth": 2, "merge_after": 0, "taps": (0, 1)},
-            {"depth": 4, "merge_after": 1, "taps": (1,)},
-            {"depth": 4, "merge_after": 0, "taps": (2, 3)},
         ]),
     ],
 )  # fmt: skip
 def test_equals_the_plain_model_wherever_it_merges_and_taps(geometry):
+    """Both kinds, on a canvas that the tables must be interpolated for."""
     model = small(**geometry)
-    params, args = random_params(model), episode(2, 2)
+    params, args = random_params(model), episode(4, 3, (28, 36))
     np.testing.assert_allclose(
         make_predict_fn(model)(params, *args),
         definition(model, params, *args), **EXACT,
@@ -92,22 +85,6 @@ def test_attention_head_by_head_changes_nothing():
     np.testing.assert_allclose(
         make_predict_fn(small(attention="heads"))(params, *args),
         make_predict_fn(small(attention="xla"))(params, *args), **EXACT,
-    )  # fmt: skip
-
-
-@pytest.mark.slow
-@settings(max_examples=10, deadline=None)
-@given(
-    b=st.integers(1, 3), p=st.integers(1, 4), rows=st.integers(1, 6),
-    cols=st.integers(1, 6), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_equals_the_plain_model_at_any_size(b, p, rows, cols, seed):
-    model = small()
-    params = random_params(model, seed=seed)
-    args = episode(b, p, (4 * rows, 4 * cols), seed)
-    np.testing.assert_allclose(
-        make_predict_fn(model)(params, *args),
-        definition(model, params, *args), **EXACT,
     )  # fmt: skip
 
 
@@ -130,16 +107,16 @@ def test_encoding_never_sees_a_query_and_painting_no_prompt():
     images, targets, queries, kind = episode(1, 2)
     encode, predict = make_predict_fns(model)
     params = random_params(model)
-    prompts = encode(params, images, targets, kind)
+    prompts = jax.eval_shape(encode, params, images, targets, kind)
     assert prompts.target.shape == (1, 3, 4, 4, 24)  # two prompts, and a hidden target
-    assert predict(params, prompts, queries).shape == (1, 16, 16, 3)
+    assert jax.eval_shape(predict, params, prompts, queries).shape == (1, 16, 16, 3)
 
 
 def test_copies_of_a_prompt_are_that_prompt():
     model = small()
     params, (images, targets, queries, kind) = random_params(model), episode(1, 1)
     paint = make_predict_fn(model)
-    copies = (np.repeat(x, 5, axis=1) for x in (images, targets))
+    copies = (np.repeat(x, 3, axis=1) for x in (images, targets))
     np.testing.assert_allclose(
         paint(params, *copies, queries, kind),
         paint(params, images, targets, queries, kind), **EXACT,
@@ -170,10 +147,12 @@ def test_a_grid_shows_every_prompt_in_its_cell():
         )
 
 
-@pytest.mark.parametrize(("ensemble", "p", "side"), [("spatial", 5, 3), ("both", 5, 2)])
-def test_spatial_ensembles_are_prompts_of_tiles(ensemble, p, side):
+@pytest.mark.parametrize(
+    ("ensemble", "b", "p", "side"), [("spatial", 1, 5, 3), ("both", 2, 5, 2)]
+)
+def test_spatial_ensembles_are_prompts_of_tiles(ensemble, b, p, side):
     model = small()
-    params, (images, targets, queries, kind) = random_params(model), episode(2, p)
+    params, (images, targets, queries, kind) = random_params(model), episode(b, p)
     tiles = tile(images, side, "linear"), tile(targets, side, "nearest")
     assert tiles[0].shape[1] == (1 if ensemble == "spatial" else 2)
     np.testing.assert_allclose(

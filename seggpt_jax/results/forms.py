@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ class Shown:
     objects: Sequence[Object]
     categories: Categories
     known: Listed | None = None
-    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    names: Mapping[int, str] = MappingProxyType({})
 
     @property
     def size(self) -> tuple[int, int]:

@@ -171,6 +171,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_coco_sized_catalogs_open_at_once(tmp_path):
     """118,000 records of the size of COCO's: opened, and a thousand partners read."""
     count, rng = 118_000, np.random.default_rng(0)

@@ -340,6 +340,7 @@ def test_what_cannot_be_followed(davis, tmp_path):
         Evaluator(blocks.engine(SIZE), name="v", source=davis, memories=(3, 3))
 
 
+@pytest.mark.slow  # test_rows.py scores videos on eight devices
 def test_the_jitted_model_on_any_devices(davis):
     """The real tracking functions, parameters on one device and on eight."""
     model, params = small_of(SIZE)

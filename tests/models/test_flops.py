@@ -25,7 +25,7 @@ def shape(*sizes, dtype="float32"):
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-@pytest.mark.parametrize("prompts", [1, 3])
+@pytest.mark.parametrize("prompts", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_painting(prompts):
     model = SegGPT(CONFIG)
     params, shown = abstract_params(model), shape(1, prompts, 32, 32, 3)

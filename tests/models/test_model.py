@@ -56,7 +56,7 @@ def test_hidden_target_pixels_have_no_influence():
 
 
 def test_gradient_reaches_every_parameter():
-    _, grads = loss_and_grads(scan=True, remat="none")
+    _, grads = loss_and_grads(scan=False, remat="none")
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         assert np.abs(leaf).max() > 0, path
 
@@ -73,9 +73,9 @@ def loss_and_grads(**settings):
 @pytest.mark.parametrize(
     ("scan", "remat"),
     [
-        (True, "none"), (True, "dots"),
+        (True, "dots"),
         *(pytest.param(*how, marks=pytest.mark.slow)
-          for how in [(True, "full"), (False, "dots"), (False, "full")]),
+          for how in [(True, "full"), (False, "dots")]),
     ],
 )  # fmt: skip
 def test_scan_and_remat_change_nothing(scan, remat):
@@ -87,7 +87,10 @@ def test_scan_and_remat_change_nothing(scan, remat):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("canvas", [(64, 32), (16, 8), (40, 12)])
+@pytest.mark.parametrize(
+    "canvas",
+    [(40, 12), pytest.param((16, 8), marks=pytest.mark.slow)],
+)
 def test_any_canvas_of_patches_runs(canvas):
     """Position tables are interpolated; the parameters do not depend on the canvas."""
     model = small()
@@ -116,7 +119,7 @@ def test_kind_changes_the_painting():
 
 def test_rows_of_a_batch_do_not_mix():
     model = small()
-    args, params = inputs(batch=3), random_params(small())
+    args, params = inputs(), random_params(small())
     together = paint(model, params, *args)[0]
     alone = paint(model, params, *(x[1:2] for x in args))[0]
     # Other matrix shapes, other order of sums.
@@ -139,7 +142,8 @@ def test_drop_path_rises_linearly_over_the_depth():
     """Branches that only add a constant, 1 for attention and 10 for the MLP: what a
     block adds to a row tells which of them were kept, and by how much they are scaled
     up for it."""
-    model, rows = small(drop_path=0.6, merge_after=0, scan=False, canvas=(8, 4)), 500
+    how = {"depth": 3, "merge_after": 0, "taps": (2,), "scan": False, "canvas": (8, 4)}
+    model, rows = small(drop_path=0.6, **how), 500
     params = jax.tree.map(np.zeros_like, random_params(model))
     for layer, value in (("attn", "proj"), 1.0), (("mlp", "fc2"), 10.0):
         biases = params["blocks"][layer[0]][layer[1]]
@@ -148,7 +152,7 @@ def test_drop_path_rises_linearly_over_the_depth():
     rngs = {"dropout": jax.random.key(0)}
     out = jax.device_get(paint(model, params, *args, train=True, rngs=rngs)[1])
     x = out["merged"]
-    for i, rate in enumerate([0.0, 0.2, 0.4, 0.6]):
+    for i, rate in enumerate([0.0, 0.3, 0.6]):
         before = out["embedded"] if i == 0 else x
         x = out[f"block_{i}"]
         added = (x - before)[:, 0, 0, 0] * (1 - rate)
@@ -173,7 +177,10 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32():
 
 
 def test_intermediates_are_named():
-    _, out = paint(small(scan=False), random_params(small()), *inputs())
+    model = small(scan=False)
+    _, out = jax.eval_shape(
+        functools.partial(paint, model), random_params(model), *inputs()
+    )
     assert {"embedded", "merged", "tapped", *(f"block_{i}" for i in range(4))} <= set(
         out
     )

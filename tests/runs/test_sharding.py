@@ -1,5 +1,7 @@
 """The mesh, the placement table, and that placing arrays changes no result."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,11 +41,12 @@ def one_step(mesh_sizes, accumulate=1, devices=None, **settings):
 
 
 def run_step(model, mesh, accumulate):
-    key = jax.random.key(0)
-    tx = STAGE.optimizer(OPTIM)
-    init = lambda key: new_state(init_params(model, key), tx, ema=True)  # noqa: E731
-    places = sharding.place(jax.eval_shape(init, key), mesh)
-    state = jax.device_put(jax.jit(init)(key), places)
+    params, tx = random_params(model), STAGE.optimizer(OPTIM)
+    state = jax.eval_shape(lambda params: new_state(params, tx, ema=True), params)
+    places = sharding.place(state, mesh)
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    state = dataclasses.replace(state, params=params, ema=params)
+    state = jax.device_put(state, places)
     step = make_train_step(model, STAGE, OPTIM, start=0, accumulate=accumulate, ema=0.9)
     step = jax.jit(step, out_shardings=(places, None))
     batch = sharding.put_batch(mesh, make_batch(), 8)
@@ -62,7 +65,7 @@ def alone():
 @pytest.mark.parametrize(
     "sizes",
     [(2, 2, 2), *(pytest.param(sizes, marks=pytest.mark.slow)
-                  for sizes in [(8, 1, 1), (1, 8, 1), (2, 4, 1)])],
+                  for sizes in [(8, 1, 1), (1, 8, 1)])],
 )  # fmt: skip
 def test_any_mesh_computes_the_same_step(alone, sizes):
     state, metrics = one_step(sizes)
@@ -76,15 +79,8 @@ def test_accumulation_with_remat_of_a_part_computes_the_same_step(alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remat", [("full", "none"), "dots", "full"])
-def test_remat_computes_the_same_step(alone, remat):
-    _same(alone, *one_step(None, devices=_mesh_of_two(), remat=remat))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulation_computes_the_same_step(alone, accumulate):
-    _same(alone, *one_step(None, accumulate, devices=_mesh_of_two()))
+def test_remat_computes_the_same_step(alone):
+    _same(alone, *one_step(None, devices=_mesh_of_two(), remat="dots"))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +88,9 @@ def test_accumulation_computes_the_same_step(alone, accumulate):
 )
 def test_no_device_holds_all_pixels_over_tensor(query_only):
     """The query half and its halo are 5 rows of patches, which 4 devices cannot cut."""
-    model, (images, targets, hidden, kind) = small(heads=4, decoder_width=32), inputs()
+    # One kind of block: the test is of the decoder.
+    model = small(depth=2, taps=(1,), heads=4, decoder_width=32)
+    images, targets, hidden, kind = inputs()
     params, rows = random_params(model), {"images": images, "targets": targets}
 
     def loss(params, rows):

@@ -11,7 +11,9 @@ from seggpt_jax.training.train_step import Stage, make_train_step, new_state
 from seggpt_jax.trees import named_leaves
 from tests.support.models import random_params, small
 
-PARAMS = jax.device_get(random_params(small()))
+# One kind of block, which compiles in half the time.
+MODEL = small(depth=2, taps=(1,))
+PARAMS = jax.device_get(random_params(MODEL))
 
 
 def batch(model):
@@ -32,19 +34,18 @@ def batch(model):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["decoder/.*", ".*(bias|scale)",
-     pytest.param("mask_token", marks=pytest.mark.slow)],
-)  # fmt: skip
+    [".*(bias|scale)", pytest.param("decoder/.*", marks=pytest.mark.slow)],
+)
 def test_only_what_is_trainable_changes(pattern):
     settings = OptimSettings(trainable=pattern)
     stage, free = Stage(steps=4, lr=1e-2), 0
     tx = stage.optimizer(settings)
     state = new_state(jax.tree.map(jnp.asarray, PARAMS), tx, ema=True)
     step = jax.jit(
-        make_train_step(small(), stage, settings, start=0, accumulate=2, ema=0.5)
+        make_train_step(MODEL, stage, settings, start=0, accumulate=2, ema=0.5)
     )
     for _ in range(2):
-        state, _ = step(state, batch(small()), jax.random.key(0))
+        state, _ = step(state, batch(MODEL), jax.random.key(0))
     before, after, ema = map(named_leaves, (PARAMS, state.params, state.ema))
     table = describe(PARAMS, settings).splitlines()[1:]
     for (name, leaf), row in zip(before.items(), table, strict=True):
