@@ -103,7 +103,10 @@ def test_a_sheet_a_page_and_a_tuned_prompt(bucket, here):  # noqa: F811
 def test_no_model_and_no_bucket_are_one_line(bucket, here, capsys):  # noqa: F811
     convert = ["convert", "--input", "model", "--output"]
     assert run(*convert, "gs://nobucket/m") == 2
-    said = "error: gs://nobucket/m/.part: there is no bucket 'nobucket'\n"
+    said = (
+        "error: gs://nobucket cannot be written: gs://nobucket/.trial: there is no "
+        "bucket 'nobucket'\n"
+    )
     assert capsys.readouterr().err == said
     assert run("convert", "--input", f"{bucket}/none", "--output", "x") == 2
     assert capsys.readouterr().err == (
