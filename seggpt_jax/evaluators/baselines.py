@@ -6,7 +6,6 @@ does well on centred objects, and nearest colours solve many easy scenes
 """
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from seggpt_jax import colors
 from seggpt_jax.evaluators.common import Episode
@@ -40,6 +39,8 @@ def color(episode: Episode, shots: int, rng: np.random.Generator) -> np.ndarray:
     seen = episode.images[:shots].reshape(-1, 3)
     labels = prompt_labels(episode, shots).reshape(-1)
     kept = rng.permutation(len(seen))[:_SAMPLES]
+    from scipy.spatial import cKDTree  # late: a third of a second
+
     tree = cKDTree(seen[kept].astype(np.float64))
     # Photographs repeat colours: each colour is looked up once.
     asked, inverse, _ = colors.unique_colors(episode.query)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from seggpt_jax.metrics.masks import check_masks, mean, mean_known, ratios
 from seggpt_jax.metrics.mergeable import Mergeable, floats
@@ -59,6 +58,8 @@ def contour(mask: np.ndarray) -> np.ndarray:
 
 def _near(contour: np.ndarray, radius: float | int) -> np.ndarray:
     """Pixels within a disc's radius of a contour."""
+    from scipy.ndimage import distance_transform_edt  # late: a third of a second
+
     return distance_transform_edt(~contour) <= radius
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from seggpt_jax.data.decode import Picture
 from seggpt_jax.pictures import images
@@ -201,6 +200,8 @@ def _grown(image: np.ndarray, marks: np.ndarray, name: str, boxed: bool) -> np.n
         ) from error
     found = (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
     if not boxed:
+        from scipy import ndimage  # late: a third of a second
+
         parts, _ = ndimage.label(found, np.ones((3, 3)))
         found &= np.isin(parts, parts[seeds == _OBJECT])
     share = cv2.resize(found.astype(np.float32), (width, height))
@@ -211,6 +212,8 @@ def _grown(image: np.ndarray, marks: np.ndarray, name: str, boxed: bool) -> np.n
 
 def _near(seeds: np.ndarray) -> np.ndarray:
     """Where the object of marks is looked for: nearer to it than to background."""
+    from scipy import ndimage
+
     to_object = ndimage.distance_transform_edt(seeds != _OBJECT)
     near = to_object < _REACH * max(seeds.shape)
     if (seeds == _BACKGROUND).any():

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 
 from seggpt_jax.inference import Result
 from seggpt_jax.results import outlines
@@ -72,6 +71,8 @@ def find(result: Result, split: bool = False) -> list[Object]:
     """The objects of a result, by label: one for each label; with `split`, one for each
     connected part of a label (pixels that touch at a corner are connected), from the
     top."""
+    from scipy import ndimage  # late: a third of a second, and results may need none
+
     found = []
     for label, place in enumerate(ndimage.find_objects(result.segments), 1):
         if place is None:

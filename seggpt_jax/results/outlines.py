@@ -2,12 +2,13 @@
 
 The pixel of row y and column x covers x..x + 1 and y..y + 1. So a polygon is filled
 with the pixels whose centres are in it, by the even-odd rule.
+
+SciPy is imported late: it takes a third of a second, and few results have outlines.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage, spatial
 
 TOUCHING = np.ones((3, 3), bool)  # pixels that touch at a corner are connected
 _STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # right, down, left, up; (x, y)
@@ -16,6 +17,8 @@ _STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # right, down, left, up; 
 def polygons(mask: np.ndarray) -> list[np.ndarray]:
     """A polygon int `[n, 2]` of points (x, y) for each connected part of a mask bool
     `[h, w]`, from the top. The outline of a hole is joined to that of its part."""
+    from scipy import ndimage
+
     parts, _ = ndimage.label(mask, TOUCHING)
     found = []
     for number, place in enumerate(ndimage.find_objects(parts), 1):
@@ -30,6 +33,8 @@ def join(base: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     all of them are."""
     if not others:
         return base
+    from scipy import spatial
+
     nearest = spatial.cKDTree(base)
     detours: dict[int, list[np.ndarray]] = {}
     for ring in others:

@@ -1,6 +1,7 @@
 """The records of a run: metrics, pictures, progress and timings."""
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -40,22 +41,27 @@ class Writer:
         self._active = active
         if not active:
             return
-        # Only now: it imports PyTorch where it is installed, which takes seconds.
-        from tensorboardX import SummaryWriter
-
         self._workdir = locate(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._growing = Growing(self._workdir, (METRICS,))
         metrics = self._growing.here / METRICS
-        purge = None if start is None else start + 1 if start else 0
-        if purge is not None:
-            _drop_lines_from(metrics, purge)
+        self._start = start
+        self._purge = None if start is None else start + 1 if start else 0
+        if self._purge is not None:
+            _drop_lines_from(metrics, self._purge)
         self._metrics = metrics.open("a", encoding="utf-8")
+
+    @functools.cached_property
+    def _board(self):
+        """Made for the first value: tensorboardX imports PyTorch where it is installed,
+        and the first step need not wait for it."""
+        from tensorboardX import SummaryWriter
+
         # TensorBoard hides steps >= purge_step of earlier event files. The suffix
         # keeps a resume within the same second off the file it continues.
-        self._board = SummaryWriter(
-            str(self._growing.here / "tensorboard"), purge_step=purge, flush_secs=30,
-            filename_suffix=f".{start or 0}.{os.getpid()}",
+        return SummaryWriter(
+            str(self._growing.here / "tensorboard"), purge_step=self._purge,
+            flush_secs=30, filename_suffix=f".{self._start or 0}.{os.getpid()}",
         )  # fmt: skip
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
@@ -95,13 +101,15 @@ class Writer:
     def store(self) -> None:
         """Returns when all that was written can be read in the workdir."""
         if self._active:
-            self._board.flush()
+            if "_board" in vars(self):
+                self._board.flush()
             self._growing.store()
 
     def close(self) -> None:
         if self._active:
             self._metrics.close()
-            self._board.close()
+            if "_board" in vars(self):
+                self._board.close()
             self._growing.close()
 
     def __enter__(self) -> "Writer":

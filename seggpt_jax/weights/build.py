@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from seggpt_jax.config import plain
 from seggpt_jax.models.resample import linear_matrix
-from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig, init_params
+from seggpt_jax.models.seggpt import INITIALIZERS, SegGPT, SegGPTConfig
 from seggpt_jax.runs import sharding
 from seggpt_jax.trees import lines, map_named, named_leaves
 from seggpt_jax.weights import pretrained
@@ -33,8 +33,14 @@ def build_model(settings: Any, weights: pretrained.Weights | None = None) -> Seg
 
 
 def abstract_params(model: SegGPT) -> Any:
-    """Shapes and types of a model's parameters."""
-    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
+    """Shapes and types of the parameters that `init_params` gives. The forward pass is
+    not traced: it would take most of the time of loading."""
+
+    def draw():
+        key = jax.random.key(0)
+        return {name: init(key, model.config) for name, init in INITIALIZERS.items()}
+
+    return jax.eval_shape(draw)
 
 
 def load_model(

@@ -17,7 +17,7 @@ from seggpt_jax.runs.buckets import BucketPath
 from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.workdir import CONFIG
 from seggpt_jax.trees import named_leaves
-from seggpt_jax.weights import checkpoint, release, torch_bridge
+from seggpt_jax.weights import release, torch_bridge
 from seggpt_jax.weights.files import (
     INDEX,
     SUFFIXES,
@@ -121,6 +121,8 @@ def _load_run(path: AnyPath, raw: bool, step: int | None = None) -> Weights:
 
     Takes the moving average of the parameters if the run kept one, unless `raw`.
     """
+    from seggpt_jax.weights import checkpoint  # late: orbax takes half a second
+
     workdir = path if (path / CONFIG).is_file() else path.parent
     if not (workdir / CONFIG).is_file():
         raise FileNotFoundError(f"{path} has no {CONFIG} beside its checkpoints")

@@ -189,7 +189,23 @@ def test_inactive_progress_prints_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_commands_that_write_no_events_start_without_pytorch():
-    """tensorboardX imports it where it is installed, which takes seconds."""
-    code = "import sys, seggpt_jax.cli.command; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    ("module", "late"),
+    [
+        ("seggpt_jax.cli.command", ("jax",)),
+        ("seggpt_jax.cli.segment_command", ("scipy", "orbax", "optax", "grain")),
+        ("seggpt_jax.main", ("scipy", "tensorboardX", "torch")),
+    ],
+)
+def test_what_a_start_does_not_need_is_imported_late(module, late):
+    """tensorboardX imports PyTorch where it is installed, which takes seconds."""
+    code = f"import sys, {module}; assert not {{*{late}}} & {{*sys.modules}}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_events_wait_for_the_first_value(tmp_path):
+    with Writer(tmp_path, start=0) as writer:
+        writer.store()
+        assert not (tmp_path / "tensorboard").exists()
+        writer.scalars(1, {"loss": 1.0})
+        assert list((tmp_path / "tensorboard").iterdir())

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from seggpt_jax.models.seggpt import init_params
 from seggpt_jax.trees import named_leaves
 from seggpt_jax.weights import build, release
 from seggpt_jax.weights.pretrained import Weights
@@ -26,6 +27,12 @@ def test_weights_give_the_geometry_that_settings_leave_out():
         build.build_model({})
     with pytest.raises(ValueError, match="model.dtyp is unknown; did you mean 'dtype'"):
         build.build_model({"dtyp": "float32"}, weights)
+
+
+def test_shapes_are_those_of_initial_parameters():
+    model = small()
+    initial = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    assert build.abstract_params(model) == initial
 
 
 def test_geometry_is_every_setting_but_how_it_is_computed():
