@@ -202,12 +202,16 @@ def measure(config, count: int, batch: int, repeats: int) -> dict[str, Any]:
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    config = SegGPTConfig.of(args.size, attention=args.attention, dtype=args.dtype)
+    settings = {"size": args.size, "attention": args.attention, "dtype": args.dtype}
+    if args.canvas:
+        settings["canvas"] = tuple(args.canvas)
+    config = SegGPTConfig.read(settings)
     for batch in args.batch:
         for count in args.prompts:
             yield {
                 "benchmark": "inference", "model": args.size, "prompts": count,
-                "batch": batch, "dtype": args.dtype, "attention": args.attention,
+                "canvas": list(config.canvas), "batch": batch, "dtype": args.dtype,
+                "attention": args.attention,
                 "device": jax.devices()[0].device_kind, "repeats": args.repeats,
                 **measure(config, count, batch, args.repeats),
             }  # fmt: skip
@@ -216,6 +220,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="l16", help="of the model")
+    parser.add_argument("--canvas", nargs=2, type=int, help="the size's own by default")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--attention", default="auto", help="of this project")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 8])

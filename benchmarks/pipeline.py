@@ -33,11 +33,11 @@ from seggpt_jax.training.settings import read_settings
 from tests.support import miniatures
 
 
-def write_data(raw: Path, prepared: Path, images: int) -> None:
+def write_data(raw: Path, prepared: Path, images: int, size: tuple[int, int]) -> None:
     """All sets, raw and prepared, with photographs' textures instead of noise."""
-    miniatures.write_all(raw, (480, 640), images)
+    miniatures.write_all(raw, size, images)
     rng = np.random.default_rng(0)
-    scenes = [texture((480, 640), rng) for _ in range(8)]
+    scenes = [texture(size, rng) for _ in range(8)]
     for name in miniatures.SETS:
         layout = make_layout(name, {})
         source = open_sources({name: {"type": name, "split": "train"}}, raw)[name]
@@ -132,7 +132,7 @@ def make_mixture(data: Path, size: int) -> tuple[dict[str, Source], Mapping, Map
 def rows(args: argparse.Namespace) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as root:
         forms = {"raw": Path(root) / "raw", "prepared": Path(root) / "prepared"}
-        write_data(forms["raw"], forms["prepared"], args.images)
+        write_data(*forms.values(), args.images, tuple(args.photo))
         for form, data in forms.items():
             where = {"benchmark": "pipeline", "size": args.size, "form": form}
             sources, shares, contexts = make_mixture(data, args.size)
@@ -157,6 +157,8 @@ def rows(args: argparse.Namespace) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=448, help="pixels of one image")
+    parser.add_argument("--photo", type=int, nargs=2, default=(480, 640),
+                        help="rows and columns of a picture on disk")  # fmt: skip
     parser.add_argument("--images", type=int, default=12, help="of each data set")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--batches", type=int, default=20, help="counted per source")
