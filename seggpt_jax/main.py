@@ -8,6 +8,12 @@ The same command resumes a run that was stopped. Exit status: 0 when the run is 
 error in the input, which one `error:` line names (--verbosity=1 adds the traceback).
 """
 
+# ruff: noqa: E402
+from seggpt_jax.runs.runtime import cache_compiled, cut_cpu, take_huge_pages
+
+if __name__ == "__main__":  # before JAX is imported, which takes seconds
+    take_huge_pages()
+
 import logging as py_logging
 import sys
 import traceback
@@ -19,7 +25,6 @@ from absl import app, flags, logging
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runs import hosts, log, paths
-from seggpt_jax.runs.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training import config_file
 from seggpt_jax.training.settings import read_settings
