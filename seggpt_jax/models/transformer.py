@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seggpt_jax.models.attention import attend, relative_positions
-from seggpt_jax.runs.partition import constrain
+from seggpt_jax.runs.partition import constrain, draw_rows
 
 # Remat policies: which values of a block the backward pass computes again. `none`:
 # nothing. `dots`: all but the products of linear layers. `full`: all, from the input.
@@ -151,8 +151,11 @@ def drop_path(x, rate, key):
     """
     if key is None:
         return x
-    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-    keep = jax.random.bernoulli(key, 1 - rate, shape)
+
+    def draw(rows):
+        return jax.random.bernoulli(key, 1 - rate, (rows,) + (1,) * (x.ndim - 1))
+
+    keep = draw_rows(draw, x.shape[0])
     return jnp.where(keep, x / (1 - rate).astype(x.dtype), 0)
 
 

@@ -1,14 +1,17 @@
 """The axes of a mesh, and one ordered table: which axes cut which array."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import PartitionSpec as P
 
 from seggpt_jax.trees import first_match
 
+S = TypeVar("S")
+T = TypeVar("T")
+U = TypeVar("U")
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # the axes that cut the rows of a batch
 
@@ -54,12 +57,38 @@ def ways(mesh_shape: Mapping[str, int], names: Any) -> int:
 
 def fitting(name: str, shape: tuple[int, ...]) -> P:
     """`spec` on the current mesh (`jax.set_mesh`), without mesh axes that do not divide
-    the shape: for example every device then holds a whole batch of one row."""
-    sizes = jax.sharding.get_abstract_mesh().shape
-    return P(*(
-        names if length % ways(sizes, names) == 0 else None
-        for names, length in zip(spec(name, len(shape)), shape, strict=False)
-    ))  # fmt: skip
+    the shape: for example every device then holds a whole batch of one row. Inside
+    `sum_over_data` the rows are cut over `data` already."""
+    mesh = jax.sharding.get_abstract_mesh()
+
+    def kept(names, length):
+        names = (names,) if isinstance(names, str) else names or ()
+        names = tuple(name for name in names if name not in mesh.manual_axes)
+        return names if length % ways(mesh.shape, names) == 0 else None
+
+    return P(*map(kept, spec(name, len(shape)), shape))
+
+
+def sum_over_data(function: Callable[[S, T], U]) -> Callable[[S, T], U]:
+    """`function(rows, whole)` by every part of the mesh axis `data` for its own rows,
+    and the sum of the results: one exchange, after all that the function does. Without
+    `data` the function itself. Arrays that it reads must be its arguments."""
+    if jax.sharding.get_abstract_mesh().shape.get("data", 1) == 1:
+        return function
+    return jax.shard_map(
+        lambda rows, whole: jax.lax.psum(function(rows, whole), "data"),
+        in_specs=(P("data"), P()), out_specs=P(), axis_names={"data"}, check_vma=False,
+    )  # fmt: skip
+
+
+def draw_rows(draw: Callable[[int], jax.Array], count: int) -> jax.Array:
+    """`draw(n)`, random numbers for n rows of a batch. Inside `sum_over_data` all rows
+    are drawn, and the own `count` of them kept: so every mesh draws the same."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if "data" not in mesh.manual_axes:
+        return draw(count)
+    first = jax.lax.axis_index("data") * count
+    return jax.lax.dynamic_slice_in_dim(draw(count * mesh.shape["data"]), first, count)
 
 
 def axis_ways(name: str, axis: int) -> int:

@@ -13,6 +13,7 @@ from seggpt_jax import colors
 from seggpt_jax.config import require
 from seggpt_jax.losses import LOSSES, counted_pixels, foreground_weights, painting_loss
 from seggpt_jax.models.seggpt import SegGPT
+from seggpt_jax.runs.partition import sum_over_data
 from seggpt_jax.training.optim import (
     OptimSettings,
     hold_frozen,
@@ -170,7 +171,7 @@ def make_train_step(
             )
         total = weights.sum()
 
-        def loss_fn(params, rows, key):
+        def loss_fn(params, rows, key, frozen, total):
             # Colours are sent to the devices as uint8, a quarter of the bytes.
             canvases = {n: colors.normalize(rows[n]) for n in ("images", "targets")}
             free = hold_frozen(params, optim)
@@ -185,7 +186,8 @@ def make_train_step(
 
         rows = {n: batch[n] for n in ("images", "hidden", "kind")}
         rows |= {"targets": targets, "weights": weights}
-        loss, grads = _accumulated(loss_fn, state.params, rows, k_drop, accumulate)
+        whole = state.params, k_drop, frozen, total
+        loss, grads = _accumulated(loss_fn, rows, whole, accumulate)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = _average(state.ema, params, state.step, ema)
@@ -200,22 +202,32 @@ def make_train_step(
     return step
 
 
-def _accumulated(loss_fn, params, rows, key, count: int):
+def _accumulated(loss_fn, rows, whole, count: int):
+    """Loss and gradients of `loss_fn(params, rows, *rest)`, in `count` micro-batches.
+    whole: parameters, key, and what else `loss_fn` takes."""
+    value_and_grad = jax.value_and_grad(loss_fn)
     if count == 1:
-        return jax.value_and_grad(loss_fn)(params, rows, key)
+        params, *rest = whole
+        return value_and_grad(params, rows, *rest)
 
     # A device holds consecutive rows. The rows of one micro-batch are `count` apart, so
     # that every device has rows of each, and no row moves to another device.
     def cut(x):
         return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
 
-    def add(carry, micro):
-        part = jax.value_and_grad(loss_fn)(params, *micro)
-        return jax.tree.map(jnp.add, carry, part), None
+    def run(rows, whole):
+        params, key, *rest = whole
 
-    zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-    micros = jax.tree.map(cut, rows), jax.random.split(key, count)
-    return jax.lax.scan(add, zero, micros)[0]
+        def add(carry, micro):
+            part = value_and_grad(params, *micro, *rest)
+            return jax.tree.map(jnp.add, carry, part), None
+
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        micros = jax.tree.map(cut, rows), jax.random.split(key, count)
+        return jax.lax.scan(add, zero, micros)[0]
+
+    # Gradients are summed over `data` once, not in every micro-batch.
+    return sum_over_data(run)(rows, whole)
 
 
 def _average(ema, params, step, decay: float):

@@ -1,6 +1,7 @@
 """The mesh, the placement table, and that placing arrays changes no result."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +35,18 @@ def make_batch(batch: int = 8, seed: int = 0):
 
 
 def one_step(mesh_sizes, accumulate=1, devices=None, **settings):
-    """Loss, gradient norm and state after a step on a mesh."""
+    """State, loss and gradient norm after a step on a mesh."""
     mesh = sharding.make_mesh(*mesh_sizes) if devices is None else devices
+    return run_step(small(**settings), mesh, accumulate)[:2]
+
+
+def run_step(model, mesh, accumulate, batch=8):
+    """`one_step` of so many rows, and the compiled step."""
     with jax.set_mesh(mesh):
-        return run_step(small(**settings), mesh, accumulate)
+        return _run_step(model, mesh, accumulate, batch)
 
 
-def run_step(model, mesh, accumulate):
+def _run_step(model, mesh, accumulate, batch):
     params, tx = random_params(model), STAGE.optimizer(OPTIM)
     state = jax.eval_shape(lambda params: new_state(params, tx, ema=True), params)
     places = sharding.place(state, mesh)
@@ -49,17 +55,16 @@ def run_step(model, mesh, accumulate):
     state = jax.device_put(state, places)
     step = make_train_step(model, STAGE, OPTIM, start=0, accumulate=accumulate, ema=0.9)
     step = jax.jit(step, out_shardings=(places, None))
-    batch = sharding.put_batch(mesh, make_batch(), 8)
-    state, metrics = step(state, batch, sharding.put_key(mesh, 0))
-    return state, jax.device_get(metrics)
+    rows = sharding.put_batch(mesh, make_batch(batch), batch)
+    given = state, rows, sharding.put_key(mesh, 0)
+    step = step.trace(*given).lower().compile()
+    state, metrics = step(*given)
+    return state, jax.device_get(metrics), step
 
 
 @pytest.fixture(scope="module")
 def alone():
-    mesh = jax.sharding.Mesh(
-        np.array(jax.devices()[:1]).reshape(1, 1, 1), sharding.AXES
-    )
-    return one_step(None, devices=mesh)
+    return one_step(None, devices=_mesh_of_one())
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,29 @@ def test_no_device_holds_all_pixels_over_tensor(query_only):
     found = collectives(step.as_text())
     gathered = [one.size for one in found if one.kind == "all-gather"]
     assert max(gathered, default=0) < pixels / 2
+
+
+def test_accumulated_gradients_are_summed_over_data_once():
+    """After the last micro-batch; and rows are dropped alike on every mesh."""
+    model = small(depth=2, merge_after=0, taps=(1,), drop_path=0.5, scan=False)
+    wanted = run_step(model, _mesh_of_one(), 2, batch=16)[:2]
+    mesh = sharding.make_mesh(4, 2, 1)  # groups of 4 over `data`
+    state, metrics, step = run_step(model, mesh, 2, batch=16)
+    _same(wanted, state, metrics)
+    found = collectives(step.as_text())
+    assert any(one.times > 1 for one in found)  # of `fsdp`
+    over_data = [one for one in found if one.group > 2]
+    assert {one.times for one in over_data} == {1}
+    own = [math.prod(leaf.sharding.shard_shape(leaf.shape)) * 4
+           for leaf in jax.tree.leaves(state.params)]  # fmt: skip
+    scalars = 2 * 4  # the loss, and the count of pixels
+    assert sum(one.size for one in over_data) == sum(own) + scalars
+
+
+def _mesh_of_one():
+    return jax.sharding.Mesh(
+        np.array(jax.devices()[:1]).reshape(1, 1, 1), sharding.AXES
+    )
 
 
 def _mesh_of_two():
