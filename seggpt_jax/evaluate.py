@@ -213,9 +213,11 @@ def run_groups(
     """Runs every evaluator; writes scores, means over a group's sources and sheets of
     the first cases, which are the same ones every time."""
     scores: dict[str, float] = {}
+    first = hosts.is_first()
     for group in groups:
         for key, evaluator in group.evaluators.items():
-            scores |= evaluator.run(params)
+            with Cases(show=group.file(key), brief=True, active=first) as cases:
+                scores |= evaluator.run(params, cases)
             numbers = range(min(_PICTURES, evaluator.count))
             if rows := evaluator.rows(params, numbers):
                 sheet = contact_sheet(rows, evaluator.headings)

@@ -331,6 +331,7 @@ class Loop:
                 index = config.stage_at(self.step)
                 compiles = index != stage  # each stage has its own loss and program
                 if compiles:
+                    logging.info("compiling the stage %s", [*config.stages][index])
                     stage, step_fn = index, self.begin_stage(index)
                 with clock.waiting():
                     batch = next(batches)

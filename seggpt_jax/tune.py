@@ -114,6 +114,9 @@ def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> N
         logging.info("mIoU %.4f -> %.4f (%+.4f, 95 %% interval %+.4f .. %+.4f)",
                      compared["initial"]["miou"], compared["tuned"]["miou"],
                      compared["difference"], *compared["interval"])  # fmt: skip
+        if compared["difference"] <= 0:
+            logging.warning("the tuned prompt does no better than the example that it "
+                            "began with: try more steps, or more images")  # fmt: skip
     if hosts.is_first():
         save_prompts(path, content)
         if "scores" in about:

@@ -18,7 +18,7 @@ from seggpt_jax.evaluators.common import Evaluator, stack
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.predict import Engine
-from seggpt_jax.runs import sharding
+from seggpt_jax.runs import log, sharding
 from seggpt_jax.runs.workdir import check_workdir
 from seggpt_jax.runs.writer import Writer
 from seggpt_jax.train import Loop, Whole, train
@@ -62,13 +62,16 @@ def group(name, **sources):
     )
 
 
-def test_means_are_over_a_groups_sources(tmp_path):
+def test_means_are_over_a_groups_sources(tmp_path, monkeypatch, capsys):
     groups = [
         group("a", x={"miou": 0.2, "biou": np.nan}, y={"miou": 0.4, "biou": 0.5}),
         group("b", z={"miou": 1.0}),
     ]
+    monkeypatch.setattr(log, "bars", lambda: True)
     with Writer(tmp_path) as writer:
         scores = evaluate.run_groups(groups, None, 7, writer)
+    shown = capsys.readouterr().err
+    assert all(f"{name}:" in shown for name in ("a-x", "a-y", "b-z"))
     means = {name: value for name, value in scores.items() if "/mean/" in name}
     assert means == pytest.approx({"a/mean/miou": 0.3, "a/mean/biou": 0.5})
     assert (tmp_path / "pictures/0000007/a-x.png").exists()

@@ -107,9 +107,12 @@ def test_implicit_transfers_are_errors(tmp_path, monkeypatch, place):
         train(tiny.config("evals", eval_every=1), str(tmp_path))
 
 
-def test_evaluations_are_done_once_and_made_up_for(tmp_path, monkeypatch):
+def test_evaluations_are_done_once_and_made_up_for(tmp_path, monkeypatch, caplog):
     config = tiny.config("evals", eval_every=3)
-    scores = train(config, str(tmp_path))
+    with caplog.at_level("INFO", logger="absl"):
+        scores = train(config, str(tmp_path))
+    said = [line for line in caplog.messages if line.startswith("compiling")]
+    assert said == [f"compiling the stage {name}" for name in config.stages]
     text = (tmp_path / "metrics.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [x["step"] for x in lines if "loss" not in x] == [3, 6]

@@ -222,6 +222,16 @@ def test_a_stopped_run_goes_on_exactly(finished, model, tmp_path):
         tune.tune(config(model, tune__prompts=1), str(run))
 
 
+def test_a_prompt_that_lost_is_said(finished, model, tmp_path, monkeypatch, caplog):
+    run = shutil.copytree(finished, tmp_path / "run")
+    for gain in (0.1, -0.1):
+        scores = {"initial": {"miou": 0.5}, "tuned": {"miou": 0.5 + gain}}
+        scores |= {"difference": gain, "interval": [gain, gain]}
+        monkeypatch.setattr(tune, "compare", lambda *args, scores=scores: scores)
+        tune.tune(config(model), str(run))
+        assert ("does no better than the example" in caplog.text) == (gain < 0)
+
+
 def test_a_run_is_of_one_commit(finished, model, tmp_path, monkeypatch):
     """A branch of the hub moves, and frozen weights must not."""
     commit = "me/model@" + 40 * "a"

@@ -21,8 +21,8 @@ class Cases:
     A record is plain data for JSON. With a `folder` every record is a line of its file
     `cases.jsonl`. The first line says what the records are `about`; a folder with
     another first line is emptied. Without a folder records are kept in memory only.
-    show: a name to report progress under; "": in silence. active: as of
-    `writer.Writer`.
+    show: a name to report progress under; "": in silence. brief: as of
+    `writer.Progress`. active: as of `writer.Writer`.
     """
 
     def __init__(
@@ -31,9 +31,11 @@ class Cases:
         about: Mapping[str, Any] | None = None,
         *,
         show: str = "",
+        brief: bool = False,
         active: bool = True,
     ):
         self.folder, self._show, self.active = folder, show, active
+        self._brief = brief
         self._records: dict[int, Any] = {}
         self._file: TextIO | None = None
         self._growing: Growing | None = None
@@ -78,7 +80,7 @@ class Cases:
         if self._show:
             self._progress = Progress(
                 count, count - len(left), active=self.active, unit="case",
-                name=self._show,
+                name=self._show, brief=self._brief,
             )  # fmt: skip
         self._began = time.monotonic()
         return left

@@ -191,7 +191,8 @@ class Progress:
     """A bar on a terminal; elsewhere one plain line every `every_s` seconds.
 
     total_steps, start: the last step, and the step resumed from. active: as in
-    `Writer`. unit: the word for a step. name: stands before the numbers.
+    `Writer`. unit: the word for a step. name: stands before the numbers. brief: the
+    bar goes when it is full, and plain lines come only after `every_s` seconds.
     """
 
     def __init__(
@@ -202,10 +203,11 @@ class Progress:
         every_s: float = 30.0,
         unit: str = "step",
         name: str = "",
+        brief: bool = False,
     ):
         self._total, self._start, self._step = total_steps, start, start
         self._values: dict[str, Any] = {}
-        self._unit, self._name = unit, name
+        self._unit, self._name, self._brief = unit, name, brief
         active = active and log.progress()
         self._plain, self._every_s = active and not log.bars(), every_s
         self._printed = time.monotonic()
@@ -213,6 +215,7 @@ class Progress:
         self._bar = tqdm(
             total=total_steps, initial=start, disable=not (active and log.bars()),
             mininterval=0.5, dynamic_ncols=True, unit=unit, desc=name,
+            leave=not brief,
         )  # fmt: skip
 
     def update(self, step: int, values: Mapping[str, Any] | None = None) -> None:
@@ -229,7 +232,8 @@ class Progress:
         self._bar.update(step - self._step)
         self._step = step
         due = time.monotonic() - self._printed >= self._every_s
-        if self._plain and (due or step == self._total):
+        last = step == self._total and not self._brief
+        if self._plain and (due or last):
             self._printed = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 

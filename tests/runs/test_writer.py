@@ -157,6 +157,21 @@ def test_progress_says_what_it_is_of(capsys):
     )
 
 
+def test_brief_progress_leaves_nothing_behind(capsys, monkeypatch):
+    for every, lines in ((30.0, 0), (0.0, 2)):
+        with Progress(2, brief=True, every_s=every) as progress:
+            progress.update(1)
+            progress.update(2)
+        assert len(capsys.readouterr().err.splitlines()) == lines
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(2, brief=True, name="heldout") as progress:
+        progress.update(2)
+    *_, bar, after = terminal.getvalue().rsplit("\r", 2)
+    assert "heldout" in terminal.getvalue() and not (bar + after).strip()
+
+
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
