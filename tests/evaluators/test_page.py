@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import types
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def test_rows_without_data_are_left_out_and_named(workdir):
     assert {*left_out} == {*eval_config.ROWS} - {"lvis92i", "mose", "indexed"}
     folder = workdir.parent / "data/pascal5i"
     assert left_out["pascal5i"] == f"no folder {folder}"
+
+
+def test_one_row_is_no_rows(tmp_path, monkeypatch, capsys):
+    found = types.SimpleNamespace(rows=[None], left_out={})
+    monkeypatch.setattr(page, "read", lambda folders: found)
+    monkeypatch.setattr(page, "write", lambda found, new: None)
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report")])
+    assert capsys.readouterr().out.startswith("1 row, 0 left out: ")
 
 
 def test_nothing_to_score_is_an_error(tmp_path):
