@@ -24,5 +24,6 @@ def run(args: argparse.Namespace, failed: object) -> None:
     check_new(out)
     talk.say(args.quiet, f"loading {args.model}")
     weights = pretrained.load(args.model)
+    talk.say(args.quiet, f"writing {out}")
     export(weights, args.to, args.prompts, out)
     print(f"wrote {out}: {weights.name} as {args.to}, prompts: {args.prompts}")

@@ -137,8 +137,9 @@ def _read_all(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(read, range(len(source)))
         yield from tqdm(
-            found, source.name, total=len(source), leave=False, disable=quiet or None
-        )
+            found, source.name, total=len(source), leave=False, disable=quiet or None,
+            unit="record",
+        )  # fmt: skip
 
 
 def open_named(kind: str, root: str, splits: list[str], settings: Mapping[str, Any]):

@@ -27,7 +27,7 @@ from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures import camera, video
 from seggpt_jax.pictures.images import read_image
 from seggpt_jax.results.objects import find
-from seggpt_jax.weights import pretrained, release
+from seggpt_jax.weights import pretrained, release, torch_bridge
 from tests.results.blobs import filled
 from tests.support.models import SMALL, random_params, small
 from tests.support.pictures import label_map, picture
@@ -853,6 +853,19 @@ def test_marks_out_of_form_end_in_one_line(here, capsys, argv, said):
     assert line.startswith("error: ") and said in line
     assert not (here / "new.png").exists() and not (here / "x.jpg").exists()
     assert (here / "prompt.png").read_bytes() == before
+
+
+def test_what_takes_long_is_said_on_a_terminal(here, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(torch_bridge, "installed", lambda *names: False)
+    for argv, said in (
+        (["convert", "--input", "model", "--output", "new"],
+         ["reading model", "writing new", "reading it back"]),
+        (["export", "--model", "model", "--out", "new.zip"],
+         ["loading model", "writing new.zip"]),
+    ):  # fmt: skip
+        assert run(*argv) == 0
+        assert capsys.readouterr().err.splitlines() == said
 
 
 def test_a_mask_without_opencv_is_refused_first(here, capsys, monkeypatch):
