@@ -53,6 +53,7 @@ BENCHMARKS = {
     "aot": Quick("--config=tests/tiny.py:first=6,batch=4 --topology=v5e:2x2 --nofit "
                  "--painted=0", ("libtpu",)),
     "attention": Quick("--shapes shapes --passes forward --repeats 1"),
+    "carry": Quick("--data {data} --out {work} --side 64"),
     "catalog": Quick("--images 100 --objects 300"),
     "cost": Quick(),
     "evaluators": Quick("--kinds fewshot --size ti16 --canvas 64 32 --prompts 1 "
@@ -77,24 +78,24 @@ BENCHMARKS = {
 
 def write_sets(root: Path) -> None:
     """Indexed sets with the names that configs/mini.py looks for, of which `discs` has
-    all splits; an image shows one of two classes."""
+    all splits; an image shows one of four classes."""
     names = (*THIN, *NOT_EPISODES, "discs")
+    classes = ("one", "other", *UNSEEN_CLASSES)
     for name in names:
         folder, rows = root / name, []
         folder.mkdir(parents=True)
         splits = ("train", "val", "test") if name == "discs" else ("train",)
-        for number, split in enumerate(6 * splits):
+        for number, split in enumerate(12 * splits):
             image, labels = scene(number, (96, 96))
-            value = 1 + number // len(splits) % 2
-            mask = np.where(labels == value, labels, 0).astype(np.uint8)
+            value = 1 + number // len(splits) % len(classes)
+            mask = np.where(labels > 0, value, 0).astype(np.uint8)
             Image.fromarray(image).save(folder / f"{number}-image.png")
             Image.fromarray(mask).save(folder / f"{number}-mask.png")
             files = f"{number}-image.png\t{number}-mask.png"
             rows.append(f"{split}\t{files}\t96\t96\t{value}\n")
         head = "split\timage\tmask\twidth\theight\tclasses\n"
         (folder / "index.tsv").write_text(head + "".join(rows))
-        classes = enumerate(("one", "other", *UNSEEN_CLASSES), start=1)
-        listed = "".join(f"{value}\t{name}\t9\n" for value, name in classes)
+        listed = "".join(f"{n}\t{c}\t9\n" for n, c in enumerate(classes, 1))
         (folder / "classes.tsv").write_text("id\tname\timages\n" + listed)
     table = "".join(f"{name}\tsemantic\n" for name in names)
     (root / "sets.tsv").write_text("set\tkind\n" + table)

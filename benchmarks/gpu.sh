@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every measurement that waits for a GPU, in one call of under ten minutes.
+# Inference on a GPU, beside the port, and attention: six minutes at most.
 #
 #   benchmarks/gpu.sh OUT          rows as OUT/*.jsonl, what failed in OUT/failed.txt
 #   SIZE=ti16 DTYPE=float32 benchmarks/gpu.sh OUT    smaller, as the tests run it
@@ -17,24 +17,26 @@ batches=${BATCHES:-"1 32"}
 prompts=${PROMPTS:-"1 8"}
 repeats=${REPEATS:-10}
 mkdir -p "$out"
+rm -f "$out/failed.txt"
 
-# One that fails must not take the others' time on the machine with it.
+# Rows are printed as they come. One that fails, or takes longer than its limit in
+# seconds, must not take the others' time on the machine with it.
 try() {
     local limit=$1
     shift
-    timeout "$((limit * ${PATIENCE:-1}))" "$@" || echo "$?: $*" >>"$out/failed.txt"
+    echo "== ${limit} s at most: $*"
+    timeout "$((limit * ${PATIENCE:-1}))" python -m "$@" || echo "$?: $*" >>"$out/failed.txt"
 }
 
-try 120 python -m benchmarks.attention --shapes $shapes --dtype "$dtype" \
-    --repeats "$repeats" --out "$out/attention.jsonl"
+for batch in $batches; do
+    try 100 benchmarks.inference --size "$size" --dtype "$dtype" --prompts $prompts \
+        --batch "$batch" --repeats "$repeats" --out "$out/inference.jsonl"
+done
+try 70 benchmarks.attention --shapes $shapes --dtype "$dtype" --repeats "$repeats" \
+    --out "$out/attention.jsonl"
 for implementation in ${ATTENTION:-xla cudnn cudnn_bias}; do
-    try 60 python -m benchmarks.inference --size "$size" --dtype "$dtype" \
+    try 30 benchmarks.inference --size "$size" --dtype "$dtype" --alone \
         --attention "$implementation" --prompts 1 --batch ${batches##* } \
         --repeats "$repeats" --out "$out/inference.jsonl"
-done
-for batch in $batches; do
-    try 120 python -m benchmarks.inference --size "$size" --dtype "$dtype" \
-        --prompts $prompts --batch "$batch" --repeats "$repeats" \
-        --out "$out/inference.jsonl"
 done
 test ! -s "$out/failed.txt"

@@ -165,17 +165,20 @@ def _peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def measure(config, count: int, batch: int, repeats: int) -> dict[str, Any]:
+def measure(
+    config, count: int, batch: int, repeats: int, alone: bool
+) -> dict[str, Any]:
+    """A row: medians, and beside the port the ratios to it. alone: without the port."""
     context = multiprocessing.get_context("spawn")
     lines, outputs, processes, rate = {}, {}, [], None
-    for side in SIDES:
+    for side in ("ours",) if alone else SIDES:
         lines[side], theirs = context.Pipe()
         args = side, config, count, batch, theirs
         processes.append(context.Process(target=serve, args=args))
         processes[-1].start()
         outputs[side], measured = lines[side].recv()
         rate = rate or measured
-    runs = [("ours", "cached"), ("ours", "whole"), ("port", "whole")]
+    runs = [("ours", "cached"), ("ours", "whole"), ("port", "whole")][: 3 - alone]
     seconds: dict[tuple[str, str], list[float]] = {run: [] for run in runs}
     for _ in range(repeats):
         for side, name in runs:
@@ -185,7 +188,7 @@ def measure(config, count: int, batch: int, repeats: int) -> dict[str, Any]:
     medians = {run: statistics.median(each) for run, each in seconds.items()}
     for (side, name), median in medians.items():
         row[f"{side}_{name}_s"] = round(median, 4)
-    for name in ("cached", "whole"):
+    for name in () if alone else ("cached", "whole"):
         # Every round's own ratio: what slows the machine slows both sides of it.
         pairs = zip(seconds["port", "whole"], seconds["ours", name], strict=True)
         row[f"ratio_{name}"] = round(statistics.median(p / o for p, o in pairs), 2)
@@ -197,8 +200,10 @@ def measure(config, count: int, batch: int, repeats: int) -> dict[str, Any]:
         row[f"{side}_peak_mib"] = round(line.recv())
     for process in processes:
         process.join()
-    apart = np.abs(outputs["ours"] - outputs["port"]).max()
-    return row | {"max_difference": float(apart)}
+    if not alone:
+        apart = np.abs(outputs["ours"] - outputs["port"]).max()
+        row["max_difference"] = float(apart)
+    return row
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -213,7 +218,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "canvas": list(config.canvas), "batch": batch, "dtype": args.dtype,
                 "attention": args.attention,
                 "device": jax.devices()[0].device_kind, "repeats": args.repeats,
-                **measure(config, count, batch, args.repeats),
+                **measure(config, count, batch, args.repeats, args.alone),
             }  # fmt: skip
 
 
@@ -226,6 +231,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="queries")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of all sides")
+    parser.add_argument("--alone", action="store_true", help="without the port")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parse(parser)
     report("benchmarks.inference", rows(args), args.out)
