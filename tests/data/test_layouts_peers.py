@@ -50,6 +50,7 @@ def test_isic2018(tmp_path):
         photo(images / f"{kind}/ISIC_{name}.jpg")
         if name != "e":
             mask(masks / f"ISIC_{name}_segmentation.png", (0, 127, 128, 255))
+    mask(masks / "ISIC_f_segmentation.png", (0, 255))
     (images / "ATTRIBUTION.txt").write_text("")
     source = raw("isic2018", tmp_path, "all")
     agrees(source)
@@ -58,7 +59,7 @@ def test_isic2018(tmp_path):
         "3/ISIC_d": ["lesion 3"],
     }  # fmt: skip
     assert labels(source[3], 4) == [0, 0, 3, 3]
-    assert faults(source) == {"3/ISIC_e": "has no mask"}
+    assert faults(source) == {"3/ISIC_e": "has no mask", "ISIC_f": "has no image"}
     (images / "2").rename(images / "rest")
     with pytest.raises(ValueError, match=r"Input/2: no such .* ISIC_Split.py"):
         raw("isic2018", tmp_path, "all")

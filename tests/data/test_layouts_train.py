@@ -302,6 +302,9 @@ def test_isaid_of_other_sizes(data, tmp_path):
     agrees(small)
     assert shown(small) == {"P0001_0_0": ["plane"]}
     assert labels(small[0], 2) == [14, 0] and small[0].image.shape == (30, 40, 3)
+    colors[:, :20] = (0, 0, 63)  # the mask is drawn anew, in the same process
+    save(root / "Semantic_masks/P0001_instance_color_RGB.png", Image.fromarray(colors))
+    assert labels(raw("isaid", tmp_path, "train")[0], 2) == [1, 0]
 
 
 def test_isaid_as_its_devkit_wants_it(tmp_path):

@@ -253,6 +253,7 @@ _READERS = {
     "coco_panoptic_segments": _panoptic,
     "voc": _listed(lambda name: name),
     "pascal5i": _listed(lambda name: name),
+    "isaid5i": _listed(lambda name: name),
     "davis2016": _davis,
     "davis2017": _davis,
     "fss1000": _fss,

@@ -95,8 +95,7 @@ def read_lists(path: Path) -> dict[int, list[str]]:
             lists = _Plain(file).load()
         return {int(k): [str(name) for name in names] for k, names in lists.items()}
     except Exception as error:  # the bytes of a pickle may raise any error
-        told = isinstance(error, (pickle.UnpicklingError, EOFError)) and str(error)
-        why = told or "it is damaged"
+        why = str(error) if isinstance(error, _Foreign) else "it is damaged"
         raise ValueError(f"{path}: not HSNet's lists of a fold ({why})") from error
 
 
@@ -104,8 +103,12 @@ def read_lists(path: Path) -> dict[int, list[str]]:
 _NUMBERS = {("numpy.core.multiarray", "scalar"), ("numpy", "dtype")}
 
 
+class _Foreign(pickle.UnpicklingError):
+    """More than plain data."""
+
+
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("numpy._core", "numpy.core"), name) in _NUMBERS:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds a {module}.{name}, not plain data")
+        raise _Foreign(f"it holds a {module}.{name}, not plain data")

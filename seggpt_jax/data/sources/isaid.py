@@ -125,7 +125,9 @@ def starts(length: int, tile: int, stride: int) -> list[int]:
 
 def _cut(path: Path, box: str) -> bytes:
     """A tile as PNG, cut off at the end of a small image."""
-    picture = _open(path)
+    with naming_errors(str(path)):
+        changed = path.stat().st_mtime_ns
+    picture = _open(path, changed)
     left, top, right, bottom = json.loads(box)
     tile = picture.crop(
         (left, top, min(right, picture.width), min(bottom, picture.height))
@@ -142,5 +144,5 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=2)  # an image and its mask: 60 million pixels each
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, changed: int) -> Image.Image:
     return Image.fromarray(read_rgb(path).pixels)

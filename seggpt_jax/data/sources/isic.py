@@ -38,17 +38,21 @@ class Isic2018(Layout):
         targets = by_name(masks, "_segmentation.png")
 
         def entries() -> Iterator[Entry | Skipped]:
+            unused = set(targets)
             for label, name in KINDS.items():
                 folder = need(
                     images / name, "one of the three folders of ISIC_Split.py"
                 )
                 for stem, path in by_name(folder, ".jpg").items():
                     record = f"{name}/{stem}"
+                    unused.discard(stem)
                     if stem in targets:
                         image, mask = (relative(p, root) for p in (path, targets[stem]))
                         yield Entry(record, image, mask, str(label), (label,))
                     else:
                         yield Skipped(record, "has no mask")
+            for stem in sorted(unused):
+                yield Skipped(stem, "has no image")
 
         names = {label: f"lesion {name}" for label, name in KINDS.items()}
         return Listing(names, entries())
