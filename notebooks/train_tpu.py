@@ -25,7 +25,7 @@
 # | runtime | models | time | memory |
 # |---|---|---|---|
 # | Colab: v5e-1 or v6e-1 TPU | Ti/16 and B/16 at 896 x 448 | 40 minutes, estimated | 12 GB, estimated |
-# | any CPU: the small form, without a network | 0.3 M parameters | 4 minutes | 1.8 GB |
+# | any CPU: the small form, without a network | 0.3 M parameters | 4 minutes | 1.9 GB |
 #
 # In Colab choose the runtime in *Runtime > Change runtime type*: v5e-1 TPU or v6e-1
 # TPU. Then press Shift-Enter in every cell, from the first to the last. Nothing here

@@ -25,7 +25,7 @@
 # | runtime | model | time | memory |
 # |---|---|---|---|
 # | Colab: T4 GPU or v5e-1 TPU | the released weights, your data | 40 minutes, estimated | 12 GB, estimated |
-# | any CPU: the small form, without a network | `mini`, drawn data | 2 minutes | 1.9 GB |
+# | any CPU: the small form, without a network | `mini`, drawn data | 2 minutes | 1.8 GB |
 #
 # In Colab choose the runtime in *Runtime > Change runtime type*. Then press Shift-Enter
 # in every cell, from the first to the last.
