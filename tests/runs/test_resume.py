@@ -88,7 +88,7 @@ def test_preempted_and_broken_runs_go_on_bit_exactly(
         stop(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train(tiny.config(), str(run)) is None
     assert sorted(os.listdir(run / "checkpoints")) == ["2", "3"]
-    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+    with monkeypatch.context() as patch, caplog.at_level("INFO", logger="absl"):
         stop(patch, 2, crash)
         with pytest.raises(RuntimeError, match="crashed"):
             train(tiny.config(), str(run))

@@ -77,11 +77,14 @@ class Step:
         )
         self.paint, self.notes = paint_model(MODEL, query_only), []
         self.again = jax.jit(lambda *args: self.paint(args[0], None, *args[1:]))
-        tx = stage.optimizer(OPTIM)
-        begin = jax.jit(lambda params: new_state(params, tx, ema=True))
-        self.state = begin(random_params(MODEL, scale=0.5))
-        average = jax.tree.map(lambda x: np.asarray(x) + 1, self.state.params)
-        self.state = dataclasses.replace(self.state, step=jnp.int32(START), ema=average)
+        params, tx = random_params(MODEL, scale=0.5), stage.optimizer(OPTIM)
+        state = jax.eval_shape(lambda params: new_state(params, tx, ema=True), params)
+        state = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)),
+                             state)  # fmt: skip
+        average = jax.tree.map(lambda x: np.asarray(x) + 1, params)
+        self.state = dataclasses.replace(
+            state, step=jnp.int32(START), params=params, ema=average
+        )
         self.run = jax.jit(
             make_train_step(
                 MODEL, stage, OPTIM, start=START, accumulate=MICRO, ema=EMA,
