@@ -9,10 +9,10 @@ error in the input, which one `error:` line names (--verbosity=1 adds the traceb
 """
 
 # ruff: noqa: E402
-from seggpt_jax.runs.runtime import cache_compiled, cut_cpu, take_huge_pages
+from seggpt_jax.runs import huge_pages
 
 if __name__ == "__main__":  # before JAX is imported, which takes seconds
-    take_huge_pages()
+    huge_pages.take()
 
 import logging as py_logging
 import sys
@@ -25,6 +25,7 @@ from absl import app, flags, logging
 from seggpt_jax.config import suggest
 from seggpt_jax.evaluate import evaluate
 from seggpt_jax.runs import hosts, log, paths
+from seggpt_jax.runs.runtime import cache_compiled, cut_cpu
 from seggpt_jax.train import NonFinite, train
 from seggpt_jax.training import config_file
 from seggpt_jax.training.settings import read_settings

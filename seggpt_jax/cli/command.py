@@ -10,7 +10,7 @@ from absl import logging
 import seggpt_jax
 from seggpt_jax.cli import talk
 from seggpt_jax.runs import log, paths
-from seggpt_jax.runs.runtime import cache_compiled, take_huge_pages
+from seggpt_jax.runs.runtime import cache_compiled
 
 # Name, module, help. A module has `add_arguments(parser)` and `run(args, failed)`: it
 # adds the files that it leaves out to `failed`, and may return an exit status. Only the
@@ -109,8 +109,6 @@ _DEFAULTED = (
 def main(argv: list[str] | None = None) -> None:
     """Runs a command. Exit status: 0 done; 1 done, except for the files listed, or
     faults were found; 2 stopped, with one `error:` line; 130 interrupted."""
-    if argv is None:  # a process of its own
-        take_huge_pages()
     args = _read(argv)
     log.show(logging.INFO if args.verbose else logging.WARNING, args.quiet)
     failed: list[tuple[Path, str]] = []

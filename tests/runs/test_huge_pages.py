@@ -6,17 +6,16 @@ import sys
 import pytest
 
 from seggpt_jax import cli
-from seggpt_jax.cli import command
-from seggpt_jax.runs import runtime
+from seggpt_jax.runs import huge_pages
 
 ASK, ALWAYS, NEVER = (
     "always [madvise] never", "[always] madvise never", "always madvise [never]",
 )  # fmt: skip
 SHOW = """
 import os, pathlib, sys
-from seggpt_jax.runs import runtime
-runtime._HUGE_PAGES = pathlib.Path(sys.argv[1])
-runtime.take_huge_pages()
+from seggpt_jax.runs import huge_pages
+huge_pages._ENABLED = pathlib.Path(sys.argv[1])
+huge_pages.take()
 print(os.getpid(), os.environ["GLIBC_TUNABLES"], *sys.argv[2:])
 """
 
@@ -49,16 +48,16 @@ def test_nothing_starts_anew_for_nothing(
     path = tmp_path / "enabled"
     if enabled:
         path.write_text(enabled)
-    monkeypatch.setattr(runtime, "_HUGE_PAGES", path)
-    monkeypatch.setattr(runtime.os, "execv", lambda *given: 1 / 0)
-    monkeypatch.setattr(runtime.sys, "platform", platform)
+    monkeypatch.setattr(huge_pages, "_ENABLED", path)
+    monkeypatch.setattr(huge_pages.os, "execv", lambda *given: 1 / 0)
+    monkeypatch.setattr(huge_pages.sys, "platform", platform)
     monkeypatch.setenv("GLIBC_TUNABLES", given)
-    runtime.take_huge_pages()
+    huge_pages.take()
 
 
 def test_only_a_process_of_its_own_starts_anew(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(command, "take_huge_pages", lambda: asked.append(1))
+    monkeypatch.setattr(huge_pages, "take", lambda: asked.append(1))
     monkeypatch.setattr(sys, "argv", ["seggpt", "--help"])
     for words, wanted in ((["--help"], []), (None, [1])):
         with pytest.raises(SystemExit):
