@@ -5,6 +5,7 @@ implementation is tested against it, forward and backward.
 """
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -29,10 +30,17 @@ IMPLEMENTATIONS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({
 CHOICES = ("auto", *IMPLEMENTATIONS)
 # The choice of `auto` on each platform, and why (measured: benchmarks/results). Other
 # platforms get the definition.
+_NO_LOGITS = "the one that keeps no logits; not measured"
 _AUTO = {
     "cpu": ("heads", "the fastest measured"),
-    "tpu": ("splash", "the one that keeps no logits; not measured"),
+    "tpu": ("splash", _NO_LOGITS),
+    "hopper": ("cudnn", _NO_LOGITS),
 }
+# NVIDIA's Hopper: H100, H200, H800, H20, GH200. Of all GPUs only these have a backward
+# pass of cuDNN for heads wider than 128, up to 256 (support matrix of cuDNN 9.18.1,
+# "Attention"); a widened head of ViT-L has 152 features.
+_HOPPER = re.compile(r"NVIDIA G?H\d")
+_WIDEST = 256
 _NEEDS = {"cudnn": "gpu", "cudnn_bias": "gpu", "splash": "tpu"}
 _WHERE = {"gpu": "bfloat16 on NVIDIA GPUs", "tpu": "TPUs"}
 
@@ -70,11 +78,14 @@ def attend(
     """
     if impl not in CHOICES:
         raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
-    where = platform()
+    where, kind = device()
     if impl == "auto":
-        impl = choose(where)
-    needed = _NEEDS.get(impl, where)
-    if needed != where or (needed == "gpu" and q.dtype == jnp.float32):
+        fused = q.dtype == jnp.bfloat16 and (
+            kernels.widened(q.shape[-1], rel_h.shape[1], rel_w.shape[1]) <= _WIDEST
+        )
+        impl = choose("hopper" if fused and _HOPPER.match(kind) else where)
+    needed = _NEEDS.get(impl)
+    if needed and (needed != where or (needed == "gpu" and q.dtype == jnp.float32)):
         raise ValueError(
             f"attention {impl!r} is for {_WHERE[needed]}, and this is {q.dtype} on "
             f"{where}: choose auto, xla or heads"
@@ -90,19 +101,24 @@ def attend(
     return function(q, k, v, rel_h, rel_w)
 
 
-def platform() -> str:
-    """The platform to compile for: "cpu", "gpu" or "tpu".
+def device() -> tuple[str, str]:
+    """Platform, "cpu", "gpu" or "tpu", and kind of the devices to compile for.
 
-    It is the platform of the current mesh, whose devices may be of absent hardware;
-    without a mesh, jax's default platform.
+    They are the devices of the current mesh, perhaps of absent hardware; without a
+    mesh, jax's default devices.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device else jax.default_backend()
+    if device:
+        return device.platform, device.device_kind
+    return jax.default_backend(), jax.devices()[0].device_kind
 
 
 @functools.cache
 def choose(platform: str) -> str:
-    """The implementation that `auto` takes on a platform; logged once."""
+    """The implementation that `auto` takes on a platform; logged once.
+
+    platform: as of `device`, or "hopper": bfloat16 on NVIDIA's Hopper GPUs.
+    """
     impl, why = _AUTO.get(platform, ("xla", "none measured yet"))
     logging.info("attention on %s: %s (%s)", platform, impl, why)
     return impl

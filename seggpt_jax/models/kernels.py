@@ -52,8 +52,8 @@ def attend_cudnn(q, k, v, rel_h, rel_w, implementation="cudnn"):
     q has 64 + 56 + 28 = 148 features.
     """
     width = v.shape[-1]
+    most = widened(width, rel_h.shape[1], rel_w.shape[1])
     q, k = widen(q, k, rel_h, rel_w)
-    most = q.shape[-1] + -q.shape[-1] % 8
     q, k, v = (_pad(x, -1, most).swapaxes(1, 2) for x in (q, k, v))
     y = jax.nn.dot_product_attention(q, k, v, scale=1.0, implementation=implementation)
     return y.swapaxes(1, 2)[..., :width]
@@ -102,6 +102,11 @@ def attend_splash(q, k, v, rel_h, rel_w, interpret=False):
         head_shards=1, q_seq_shards=1, interpret=interpret,
     )  # fmt: skip
     return jax.vmap(kernel)(q, k, _pad(v, 2, keys))[:, :, :queries]
+
+
+def widened(width: int, h: int, w: int) -> int:
+    """Features of a head as cuDNN gets it in `attend_cudnn`, on a grid of h by w."""
+    return width + h + w + -(width + h + w) % 8
 
 
 def widen(q, k, rel_h, rel_w):

@@ -143,6 +143,41 @@ def test_auto_takes_the_fastest_of_the_backend_and_says_so_once(caplog):
     assert attention.choose("unheard of") == "xla"
 
 
+@pytest.mark.parametrize(
+    "kind, dtype, width, impl",
+    [
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 64, "cudnn"),
+        ("NVIDIA GH200 480GB", "bfloat16", 64, "cudnn"),
+        ("NVIDIA H100 80GB HBM3", "float32", 64, "xla"),
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 248, "cudnn"),  # 248 + 6 + 2 = 256
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 249, "xla"),
+        # No backward pass of cuDNN for the widened heads of ViT-L.
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", 64, "xla"),
+        ("NVIDIA B200", "bfloat16", 64, "xla"),
+    ],
+)
+def test_auto_takes_cudnn_where_it_can_go_backward(
+    kind, dtype, width, impl, monkeypatch
+):
+    attention.choose.cache_clear()
+    monkeypatch.setattr(attention, "device", lambda: ("gpu", kind))
+    called = []
+
+    def implementation(name):
+        return lambda q, *_: called.append(name) or q
+
+    monkeypatch.setattr(
+        attention, "IMPLEMENTATIONS",
+        {name: implementation(name) for name in attention.IMPLEMENTATIONS},
+    )  # fmt: skip
+    x, rel_h, rel_w = (
+        jnp.zeros(shape, dtype)
+        for shape in ((1, 1, 12, width), (6, 6, width), (2, 2, width))
+    )
+    attention.attend(x, x, x, rel_h, rel_w)
+    assert called == [impl]
+
+
 @pytest.mark.parametrize("impl", ["xla", "heads", "splash"])
 @pytest.mark.parametrize(
     "sizes", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)]
