@@ -71,6 +71,7 @@ def base() -> ConfigDict:
             "drop_path": 0.1,
             "dtype": "bfloat16",
             "remat": "full",
+            "attention": "auto",
         }
     )
     c.sources = ordered()

@@ -59,6 +59,7 @@ ROWS = {
     "model.drop_path": (0.4, "model"),
     "model.dtype": ("bfloat16", "model"),
     "model.remat": ("full", "model"),
+    "model.attention": ("xla", "model"),
     "sources": ({"a": {"weight": 9.0}, "both": {"weight": 1.0}}, "pairs"),
     "skip_missing": (True, "opened"),
     "group_power": (0.0, "pairs"),
