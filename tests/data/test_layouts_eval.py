@@ -354,6 +354,11 @@ def test_davis(tmp_path):
     assert labels(source[1], 4) == [0, 1, 1, 1] and source[1].classes == (1,)
     with pytest.raises(ValueError, match="'test' must be one of train, val"):
         raw("davis2016", tmp_path, "test")
+    torn = lines[0].partition("/480p/dogs/00000.png")[0]
+    for last in (torn, torn.split()[0], f"{lines[0].split()[0]} {lines[1].split()[1]}"):
+        write_lines(root / "ImageSets/480p/val.txt", *lines, last)
+        with pytest.raises(ValueError, match=f"val.txt: '{last}' is no frame with its"):
+            raw("davis2016", tmp_path, "val")
 
 
 @pytest.mark.parametrize("split", ["test-dev", "test-challenge"])

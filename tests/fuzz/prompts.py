@@ -20,6 +20,7 @@ from seggpt_jax.prompts.annotations import Annotations
 from seggpt_jax.prompts.file import PromptFile, load_prompts, save_prompts
 from seggpt_jax.prompts.read import Prompts, read_prompts
 from seggpt_jax.results.categories import read_names
+from seggpt_jax.runs import paths
 from tests.fuzz import nasty
 from tests.fuzz.outcomes import Wrong, check_equal, damaged, refusing
 
@@ -224,6 +225,8 @@ def _texts(rng: np.random.Generator, folder: Path, _: Prompts) -> None:
     if form == 0:
         words = [word, *(nasty.word(rng) for _ in range(rng.integers(0, 3)))]
         with refusing("--prompt", "coco.json", *filter(None, words)):
+            for text in words:
+                paths.check("--prompt", text, paths.PROMPT)
             given = prompt_args.read(words)
             if len(given.images) != len(given.masks) and given.masks:
                 raise Wrong(f"{words} were read as {given}")

@@ -43,10 +43,13 @@ class Davis2017(Videos):
         videos: dict[str, dict[str, bool]] = {}
         for line in lines:
             # Of DAVIS 2016 itself: `/JPEGImages/480p/bear/00000.jpg /Annotations/...`.
-            frame = Path(line.split()[0])
+            frame, *more = map(Path, line.split())
             video = folder_name(path, frame.parent.name or line)
             listed = videos.setdefault(video, {})
             if frame.parent.name:
+                masks_of = [(m.parent.name, m.stem) for m in more[:1]]
+                if masks_of != [(video, frame.stem)]:
+                    raise ValueError(f"{path}: {line!r} is no frame with its mask")
                 listed[frame.stem] = True
         whole = split not in self.starts_only
         return Listing(OBJECT, frames(images, masks, videos, root, complete=whole))
