@@ -370,7 +370,7 @@ def test_a_frame_of_training_without_its_mask_is_named(tmp_path):
     "line, message",
     [
         ("..", r"val.txt: '\.\.' is no name of a folder"),
-        ("../x/00000.jpg", None),
+        ("../x/00000.jpg ../y/x/00000.png", None),
         (r"a\b", r"val.txt: 'a\\\\b' is no name of a folder"),
         ("a\x00b", "val.txt line 2: has a zero byte"),
     ],
