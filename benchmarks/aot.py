@@ -1,14 +1,15 @@
-"""Compiles a config's train step and its prediction for TPUs that are not here.
+"""Compiles a config's train step and its prediction for chips that are not here.
 
-    pip install -e '.[tpu]'
+    pip install -e '.[tpu]'         # for GPUs '.[cuda]': neither GPU nor driver needed
     python -m benchmarks.aot --config=configs/vitl.py --topology=v5e:4x4
+    python -m benchmarks.aot --config=configs/vitl.py --topology=h100:8
     python -m benchmarks.aot --config=configs/vitl.py --config.mesh.fsdp=16 --out=FILE
 
 Prints, for one chip: its memory, the bytes that it exchanges with others, the time of
 this exchange and of the counted operations at the chip's stated rates, and the most
 rows of a batch that fit. The programs are the same as `seggpt_jax.main` runs on such a
 slice: the first stage's step from `train.Loop`, and prediction with one prompt, rows
-cut over the mesh. docs/notes/tpu-slices.md has a table of results.
+cut over the mesh. docs/notes/tpu-slices.md and docs/scaling.md have tables of results.
 """
 
 import collections
@@ -21,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 # Before libtpu is loaded: there is no TPU to ask, and no other process to keep out.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -30,8 +32,9 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 import jax
 import numpy as np
 from absl import app, flags, logging
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.experimental import topologies
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.cost import encoding_flops
@@ -47,7 +50,8 @@ from seggpt_jax.training.settings import read_settings
 from seggpt_jax.trees import table
 
 GIB = 2**30
-_KERNEL = 'custom_call_target="tpu_custom_call"'
+# Calls of fused kernels: of Pallas on TPUs, of cuDNN's attention on GPUs.
+_KERNEL = re.compile(r'custom_call_target="(tpu_custom_call|__cudnn\$fmha\w*)"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,19 +59,23 @@ class Chip:
     """hbm: GiB that a program may use, as the compiler says. ici: GB/s that the chip
     sends over all its links, from Google Cloud's pages on the TPU versions: half of the
     stated rate for both directions. (A pod's stated rate of all-reduce, divided by its
-    chips, is the same.) options: of the topology."""
+    chips, is the same.) options: of the topology. For an H100: what jax takes of its
+    memory by default, 75 %, and NVLink within a host, as NVIDIA's page states it."""
 
     hbm: float
     ici: int
     options: tuple[tuple[str, str], ...] = ()
 
 
+# What XLA knows of an H100 SXM: its GpuTargetConfigProto.
+_H100 = pathlib.Path(__file__).with_name("h100.txtpb")
 # A v4's two cores are one device, as they are on Cloud TPUs, only when asked for.
 CHIPS = {
     "v4": Chip(30.75, 269, (("chip_config_name", "megacore"),)),
     "v5e": Chip(15.75, 200),
     "v5p": Chip(95.74, 600),
     "v6e": Chip(31.25, 400),
+    "h100": Chip(59.32, 450, (("target_config", _H100.read_text()),)),
 }
 
 
@@ -89,7 +97,7 @@ class TooLarge(Exception):
 
 class Compiled(NamedTuple):
     """A program for a chip: seconds to make it, bytes while it runs, collectives, and
-    how many kernels of Pallas there are in it."""
+    how many calls of fused kernels there are in it."""
 
     seconds: dict[str, float]
     bytes: dict[str, int]
@@ -98,15 +106,20 @@ class Compiled(NamedTuple):
 
 
 def find(topology: str) -> Target:
-    """The chips of a name such as `v5e:4x4`. ValueError where there are none."""
+    """The chips of a name such as `v5e:4x4`, or `h100:8`: GPUs of one host. ValueError
+    where there are none."""
     version, _, shape = topology.partition(":")
     if version not in CHIPS:
         raise ValueError(f"--topology={topology}: {version!r}{suggest(version, CHIPS)}")
-    if not re.fullmatch(r"\d+(x\d+){1,2}", shape):
-        raise ValueError(f"--topology={topology}: must be such as {version}:4x4")
+    gpu, options = version == "h100", dict(CHIPS[version].options)
+    form, example = ("[1-8]", "8") if gpu else (r"\d+(x\d+){1,2}", "4x4")
+    if not re.fullmatch(form, shape):
+        raise ValueError(f"--topology={topology}: must be such as {version}:{example}")
+    if gpu:  # partitions, hosts of each, GPUs of a host
+        options["topology"] = f"1x1x{shape}"
     try:
         described = topologies.get_topology_desc(
-            platform="tpu", topology_name=topology, **dict(CHIPS[version].options)
+            platform="cuda" if gpu else "tpu", topology_name=topology, **options
         )
     except Exception as error:  # of many types, each in its own words
         reason = str(error).strip().splitlines()[0][:200]
@@ -114,8 +127,9 @@ def find(topology: str) -> Target:
     return Target(topology, CHIPS[version], list(described.devices))
 
 
-def compile_for_tpu(function, *args) -> Compiled:
+def compile_for(mesh: Mesh, function, *args) -> Compiled:
     """Traces, lowers and compiles a jitted function of abstract arrays."""
+    platform = mesh.devices.flat[0].platform
     marks = [time.perf_counter()]
 
     def done(value):
@@ -123,7 +137,8 @@ def compile_for_tpu(function, *args) -> Compiled:
         return value
 
     traced = done(function.trace(*args))
-    lowered = done(traced.lower(lowering_platforms=("tpu",)))
+    platforms = ("cuda" if platform == "gpu" else platform,)
+    lowered = done(traced.lower(lowering_platforms=platforms))
     try:
         program = done(lowered.compile())
     except jax.errors.JaxRuntimeError as error:
@@ -138,7 +153,12 @@ def compile_for_tpu(function, *args) -> Compiled:
         "code": memory.generated_code_size_in_bytes,
     }
     text = program.as_text()
-    return Compiled(seconds, held, collectives(text), text.count(_KERNEL))
+    return Compiled(seconds, held, collectives(text), len(_KERNEL.findall(text)))
+
+
+def _as_hopper(capability: str) -> bool:
+    """jax asks a GPU that is present for its compute capability; an H100 has 9.0."""
+    return tuple(map(int, capability.split("."))) <= (9, 0)
 
 
 def _too_large(error: Exception) -> TooLarge | None:
@@ -186,7 +206,9 @@ def compile_step(loop: Loop) -> Compiled:
     key = sharding.abstract(key, NamedSharding(loop.mesh, P()))
     with jax.set_mesh(loop.mesh):
         step = loop.begin_stage(0)
-        return compile_for_tpu(step, loop.abstract, abstract_batch(loop), key, None)
+        return compile_for(
+            loop.mesh, step, loop.abstract, abstract_batch(loop), key, None
+        )
 
 
 def compile_prediction(loop: Loop, rows: int) -> Compiled:
@@ -198,8 +220,8 @@ def compile_prediction(loop: Loop, rows: int) -> Compiled:
     kind = jax.ShapeDtypeStruct((rows,), np.int32)
     cut = NamedSharding(mesh, sharding.BATCH)
     with jax.set_mesh(mesh):
-        return compile_for_tpu(
-            make_predict_fn(model), loop.abstract.params,
+        return compile_for(
+            mesh, make_predict_fn(model), loop.abstract.params,
             *sharding.abstract((shown, shown, queries, kind), cut),
         )  # fmt: skip
 
@@ -297,20 +319,21 @@ def _at_once(row: Mapping[str, Any]) -> str:
 def measure(config, target: Target, fit: bool, painted: int) -> Iterator[dict]:
     """Rows of the train step and of prediction; see `main`. fit: with as little
     `accumulate` as lets the config's batch fit."""
-    loop, more = make_loop(config, target), {}
-    model, parts = loop.trained.model, ways(loop.mesh.shape, ROWS)
-    if fit:
-        loop, made, more = fitting(config, loop, target)
-    else:
-        made = compile_step(loop)
-    rows = loop.config.loader.batch_size // parts
-    more |= {"accumulate": loop.config.accumulate}
-    flops = training_flops(model.config, loop.trained.query_only)
-    yield describe("train", loop, rows, flops, target, made) | more
-    if painted:
-        made = compile_prediction(loop, painted)
-        flops = painting_flops(model.config, 1) + encoding_flops(model.config, 1)
-        yield describe("predict", loop, painted, flops, target, made)
+    with mock.patch.object(cudnn, "check_compute_capability", _as_hopper):
+        loop, more = make_loop(config, target), {}
+        model, parts = loop.trained.model, ways(loop.mesh.shape, ROWS)
+        if fit:
+            loop, made, more = fitting(config, loop, target)
+        else:
+            made = compile_step(loop)
+        rows = loop.config.loader.batch_size // parts
+        more |= {"accumulate": loop.config.accumulate}
+        flops = training_flops(model.config, loop.trained.query_only)
+        yield describe("train", loop, rows, flops, target, made) | more
+        if painted:
+            made = compile_prediction(loop, painted)
+            flops = painting_flops(model.config, 1) + encoding_flops(model.config, 1)
+            yield describe("predict", loop, painted, flops, target, made)
 
 
 def fitting(config, loop: Loop, target: Target) -> tuple[Loop, Compiled, dict]:

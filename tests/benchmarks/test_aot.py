@@ -18,6 +18,10 @@ from tests import tiny
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs pip install -e '.[tpu]'"
 )
+needs_cuda = pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda13_plugin") is None,
+    reason="needs pip install -e '.[cuda]'",
+)
 
 # As XLA writes them, for 8 chips: three forms of groups, loops whose length is said and
 # is not, a pair of start and done, and a TPU's fusion for a scattered sum.
@@ -158,6 +162,7 @@ def test_the_abstract_batch_is_that_of_the_data():
         ("v5x:4x4", "'v5x'; did you mean 'v5"),
         ("v5e", "must be such as v5e:4x4"),
         ("v5e:4y4", "must be such as v5e:4x4"),
+        ("h100:4x4", "must be such as h100:8"),
         pytest.param("v5e:3x5", "v5e:3x5: ", marks=needs_libtpu),
     ],
 )
@@ -190,3 +195,18 @@ def test_a_train_step_and_a_prediction_for_a_tpu():
     assert step["flop_per_chip"] > 0 and step["sent_bytes"] > 0
     for row in (step, painting):
         assert row["topology"] in aot.show(row)
+
+
+@needs_cuda
+@pytest.mark.slow
+@pytest.mark.parametrize("attention, kernels", [("auto", 4), ("xla", 0)])
+def test_a_train_step_for_gpus(attention, kernels):
+    """cuDNN's attention goes forward and backward in two blocks, where asked for."""
+    config = tiny.config(
+        "batch=8", model__dtype="bfloat16", model__attention=attention
+    )  # fmt: skip
+    (row,) = aot.measure(config, aot.find("h100:4"), fit=False, painted=0)
+    assert row["mesh"] == {"data": 4, "fsdp": 1, "tensor": 1}
+    assert row["kernels"] == kernels
+    assert row["bytes"]["total"] > row["bytes"]["arguments"] > 0
+    assert row["sent_bytes"] > 0 and "h100:4" in aot.show(row)
