@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from seggpt_jax.models.attention import choose
+from seggpt_jax.models.attention import automatic
 from seggpt_jax.runs.runtime import cache_compiled
 from seggpt_jax.weights.names import bundled
 
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace, failed: object) -> None:
     kind, platform = devices[0].device_kind, jax.default_backend()
     print(f"devices      {len(devices)} x {kind}{f' ({platform})' * (kind != platform)}"
           f", {os.cpu_count()} CPU cores")  # fmt: skip
-    print(f"attention    {choose(jax.default_backend())}")
+    plain, half = map(automatic, ("float32", "bfloat16"))
+    print(f"attention    {plain}{f' (bfloat16: {half})' * (half != plain)}")
     print(f"cache        {cache_compiled()}")
     print(f"models       {', '.join(bundled()) or 'none bundled'}")
     print(_verdict())

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from seggpt_jax.models import kernels
@@ -78,12 +79,10 @@ def attend(
     """
     if impl not in CHOICES:
         raise ValueError(f"attention {impl!r} is not one of {', '.join(CHOICES)}")
-    where, kind = device()
+    where, _ = device()
     if impl == "auto":
-        fused = q.dtype == jnp.bfloat16 and (
-            kernels.widened(q.shape[-1], rel_h.shape[1], rel_w.shape[1]) <= _WIDEST
-        )
-        impl = choose("hopper" if fused and _HOPPER.match(kind) else where)
+        wide = kernels.widened(q.shape[-1], rel_h.shape[1], rel_w.shape[1])
+        impl = automatic(q.dtype, wide)
     needed = _NEEDS.get(impl)
     if needed and (needed != where or (needed == "gpu" and q.dtype == jnp.float32)):
         raise ValueError(
@@ -111,6 +110,13 @@ def device() -> tuple[str, str]:
     if device:
         return device.platform, device.device_kind
     return jax.default_backend(), jax.devices()[0].device_kind
+
+
+def automatic(dtype: DTypeLike, widened: int = 0) -> str:
+    """The implementation that `auto` takes here, for heads of `widened` features."""
+    where, kind = device()
+    hopper = where == "gpu" and _HOPPER.match(kind) and jnp.dtype(dtype) == jnp.bfloat16
+    return choose("hopper" if hopper and widened <= _WIDEST else where)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from seggpt_jax.cli import (
     video_args,
 )
 from seggpt_jax.inference import Predictor
+from seggpt_jax.models import attention
 from seggpt_jax.pictures import camera, video
 from seggpt_jax.pictures.images import read_image
 from seggpt_jax.results.objects import find
@@ -887,5 +888,11 @@ def test_doctor_names_what_is_there(here, capsys, monkeypatch):
     monkeypatch.setattr(doctor_command, "cache_compiled", lambda: "elsewhere")
     assert run("doctor") == 0
     said = capsys.readouterr().out
-    for word in ("jax ", "devices ", "8 x cpu, ", "attention    heads", "elsewhere"):
+    for word in ("jax ", "devices ", "8 x cpu, ", "attention    heads\n", "elsewhere"):
         assert word in said
+
+
+def test_doctor_names_the_attention_of_each_dtype(here, capsys, monkeypatch):
+    monkeypatch.setattr(attention, "device", lambda: ("gpu", "NVIDIA H200"))
+    assert run("doctor") == 0
+    assert "attention    xla (bfloat16: cudnn)\n" in capsys.readouterr().out
