@@ -15,7 +15,7 @@ from seggpt_jax.prompts import search
 from seggpt_jax.prompts.annotations import Annotations
 from seggpt_jax.prompts.classes import by_class, ids_of, is_coco
 from seggpt_jax.prompts.file import SUFFIX
-from seggpt_jax.prompts.read import read_prompts
+from seggpt_jax.prompts.read import check_prompts
 from seggpt_jax.runs.paths import locate
 
 HELP = (
@@ -33,7 +33,6 @@ OPTION: dict[str, Any] = {
     "help": HELP,
 }
 _AUTO = "auto"
-_SMALL = (16, 16)  # the size of prompts that are only checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,7 @@ def check(
     Arguments: as of `show`. Raises what `Predictor.set_prompts` raises."""
     if given.masks and not given.count:
         targets, _ = by_class(given.images, given.masks, kind, names, classes)
-        read_prompts(given.images, targets, kind, _SMALL, bits, log=False)
+        check_prompts(given.images, targets, kind, bits)
 
 
 def show(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
-from seggpt_jax.prompts.read import read_prompts
+from seggpt_jax.prompts.read import check_prompts
 from seggpt_jax.results.earlier import results_in
 from seggpt_jax.runs.paths import AnyPath
 
@@ -22,7 +22,6 @@ _CAMERA = "a camera, 0 is the first; it ends with Ctrl-C"
 _FPS = f"of frames in a folder or pattern (default: {video.RATE})"
 _AT = "the right labels of a frame, from 0; they stay a prompt (repeatable)"
 _ADD = "new objects, followed from a frame on (repeatable)"
-_SMALL = (16, 16)  # the size of a mask that is only checked
 _WHOLE = ("http", "https", "file")  # addresses of videos that can wait
 
 
@@ -66,7 +65,7 @@ class Source(NamedTuple):
         if self.live:
             return
         for frame in self.read(bits):
-            read_prompts([frame.image], [mask], kind, _SMALL, log=False)
+            check_prompts([frame.image], [mask], kind)
             break
 
     def check_new(self, places: Iterable[AnyPath]) -> None:

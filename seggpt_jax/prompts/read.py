@@ -117,6 +117,13 @@ def read_prompts(
     )
 
 
+def check_prompts(
+    pictures: Sequence[Picture], targets: Sequence[Picture], kind: str, bits: int = 16
+) -> None:
+    """Raises what `read_prompts` raises for such prompts; logs nothing."""
+    read_prompts(pictures, targets, kind, (16, 16), bits, log=False)
+
+
 def read_labels(
     target: Picture,
     labels: np.ndarray,
