@@ -11,7 +11,6 @@ its own command, in benchmarks/README.md.
 import argparse
 import importlib.util
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from benchmarks.rows import parse
+from benchmarks.rows import cpu_seconds, parse
 from benchmarks.serve import scene
 from configs.mini import NOT_EPISODES, THIN, UNSEEN_CLASSES
 
@@ -133,12 +132,6 @@ def run_all(names: list[str]) -> Iterator[str]:
             if wrong:
                 print(wrong, flush=True)
                 yield name
-
-
-def cpu_seconds() -> float:
-    """Of all processes that ended."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
 
 
 def main() -> None:

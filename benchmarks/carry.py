@@ -27,6 +27,23 @@ _SPLIT = "train"
 _QUALITY = 90  # of JPEG
 
 
+Table = list[dict[str, Any]]
+
+
+def read_table(path: Path) -> tuple[list[str], Table]:
+    """Columns and rows of a file with tabs between its values."""
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def write_table(path: Path, columns: list[str], rows: Table) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def shrink(path: Path, new: Path, side: int) -> None:
     """Writes a picture of at most that side; a mask keeps its values and colours."""
     with Image.open(path) as picture:
@@ -44,9 +61,7 @@ def shrink(path: Path, new: Path, side: int) -> None:
 
 def shrink_set(folder: Path, new: Path, side: int) -> int:
     """The training records of an indexed set as another one; how many there are."""
-    with (folder / INDEX).open(newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        names, rows = list(reader.fieldnames or ()), list(reader)
+    names, rows = read_table(folder / INDEX)
     rows = [row for row in rows if row["split"] == _SPLIT]
     for part in {row[part] for row in rows for part in ("image", "mask")} - {""}:
         (new / part).parent.mkdir(parents=True, exist_ok=True)
@@ -56,17 +71,12 @@ def shrink_set(folder: Path, new: Path, side: int) -> int:
             row["width"], row["height"] = picture.size
     if rows:
         shutil.copyfile(folder / CLASSES, new / CLASSES)
-        with (new / INDEX).open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, delimiter="\t", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(new / INDEX, names, rows)
     return len(rows)
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    with (args.data / SETS).open(newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        names, listed = list(reader.fieldnames or ()), list(reader)
+    names, listed = read_table(args.data / SETS)
     carried, total = [], 0
     with tempfile.TemporaryDirectory() as root:
         # Beside the sets, so that each knows its kind.
@@ -88,10 +98,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     # What configs/mini.py excludes must be listed, to be no misspelt name.
     excluded = mini.get_config().sources.photos.exclude
     carried += [e for e in listed if e["set"] in excluded and e not in carried]
-    with (args.out / SETS).open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(carried)
+    write_table(args.out / SETS, names, carried)
     yield {"benchmark": "carry", "set": "all", "mib": round(total / 2**20, 2)}
 
 

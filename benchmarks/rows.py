@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import platform
+import resource
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,12 @@ def cpu_model() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if "model name" in line]
     return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def cpu_seconds() -> float:
+    """CPU time of all processes that this one began and that ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

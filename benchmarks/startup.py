@@ -12,7 +12,6 @@ and `compile` are jax's own, of wall time, and lie within the others.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.rows import parse, report
+from benchmarks.rows import cpu_seconds, parse, report
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
 PROMPT = [str(EXAMPLES / name) for name in ("prompt.png", "prompt-mask.png")]
@@ -123,24 +122,18 @@ def command(name: str, args: argparse.Namespace, folder: str) -> list[str]:
 def run(name: str, args: argparse.Namespace, cache: str) -> dict[str, Any]:
     """The times of one command in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        before, begin = _cpu_seconds(), time.perf_counter()
+        before, begin = cpu_seconds(), time.perf_counter()
         done = subprocess.run(
             command(name, args, folder), capture_output=True, text=True,
             env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
         )  # fmt: skip
-        wall, cpu = time.perf_counter() - begin, _cpu_seconds() - before
+        wall, cpu = time.perf_counter() - begin, cpu_seconds() - before
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
     row = {"cpu_s": round(cpu, 3), "wall_s": round(wall, 3)}
     if name in ("mask", "train"):
         row["parts"] = json.loads(done.stdout.splitlines()[-1])
     return row
-
-
-def _cpu_seconds() -> float:
-    """Of all processes that ended."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
