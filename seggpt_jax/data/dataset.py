@@ -219,6 +219,15 @@ class Dataset:
         """The name of a record, unique in the split."""
         return self.store.catalog[index][0]
 
+    @functools.cached_property
+    def origins(self) -> np.ndarray | None:
+        """The number of each record's origin (`Layout.origin`), int `[records]`; None
+        where every record has its own."""
+        if type(self.layout).origin is Layout.origin:
+            return None
+        names = [self.layout.origin(self.record_id(i)) for i in range(len(self))]
+        return np.unique(names, return_inverse=True)[1]
+
     def object_names(self, index: int) -> dict[int, str]:
         """Label of each object of a record -> name of its class; empty where the labels
         are classes."""

@@ -149,6 +149,11 @@ class Layout:
         video. Raises what Pillow raises, or `BadRecord` without the file's name."""
         raise NotImplementedError
 
+    def origin(self, name: str) -> str:
+        """What other records show too, by the name of a record: its image, where a
+        record is one of the image's classes or objects."""
+        return name
+
     def read_image(self, root: Path, entry: Entry) -> bytes:
         return read_file(root / entry.image)
 

@@ -22,7 +22,8 @@ _CROP = 3 / 4  # of each side, in further views of one image
 @dataclasses.dataclass(frozen=True)
 class _Drawable:
     """A pool of related views: images that share one of `classes`, or, without classes,
-    views of one image among `records`. No view shows a `forbidden` label.
+    views of one image among `records`. No view is of an image that shows a `forbidden`
+    label, and no two are of the same image.
 
     repeat: where a class has too few such images, show these images again.
     """
@@ -34,7 +35,7 @@ class _Drawable:
     repeat: bool = False
 
     def __len__(self) -> int:
-        return len(self.classes) or len(self.records)
+        return len(self.classes) or image_count(self.source, self.records)
 
     def draw(
         self, rng: np.random.Generator, count: int, size: tuple[int, int], pixels: int
@@ -54,9 +55,11 @@ class _Drawable:
         by_class = self.source.by_class
         candidates = np.asarray(by_class[label], np.int64)
         for other in by_class.keys() & set(self.forbidden):
-            candidates = candidates[~np.isin(candidates, by_class[other])]
+            candidates = without(self.source, candidates, by_class[other])
         records, samples = [], []
         for record in rng.permutation(candidates)[:_LOOKS].tolist():
+            if not len(without(self.source, [record], records)):
+                continue
             sample = self.source[record]
             # by_class need not list every class of a record.
             if set(self.forbidden).intersection(sample.beside):
@@ -73,6 +76,29 @@ class _Drawable:
             return None
         again = [i % len(records) for i in range(count)]
         return [records[i] for i in again], [samples[i] for i in again], label
+
+
+def origins(source: Source, records: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The numbers of the images that records are of: their own, where no two are of the
+    same image."""
+    numbers = getattr(source, "origins", None)
+    indices = np.asarray(records, np.int64)
+    return indices if numbers is None else numbers[indices]
+
+
+def image_count(source: Source, records: Sequence[int] | np.ndarray) -> int:
+    """How many images records are of."""
+    return len(np.unique(origins(source, records)))
+
+
+def without(
+    source: Source,
+    records: Sequence[int] | np.ndarray,
+    others: Sequence[int] | np.ndarray,
+) -> np.ndarray:
+    """The records that are of no image that the others are of."""
+    apart = ~np.isin(origins(source, records), origins(source, others))
+    return np.asarray(records, np.int64)[apart]
 
 
 def _views(sample: Sample, rng: np.random.Generator) -> Iterator[Sample]:
@@ -157,13 +183,13 @@ class Episodes(Drawing):
             if len(drawable) <= asked:
                 what = "class" if drawable.classes else "image"
                 return f"{self.describe(task)} has no other {what}"
-            images = {c: self.source.by_class[c] for c in drawable.classes}
-            most = max((len(own) for own in images.values()), default=0)
-            for label, own in images.items():
-                if len(own) < most:
+            members = {c: self.source.by_class[c] for c in drawable.classes}
+            counts = {c: image_count(self.source, own) for c, own in members.items()}
+            for label, own in members.items():
+                if counts[label] < max(counts.values()):
                     continue  # some image of the class with the most is without it
-                others = (images[c] for c in images if c != label)
-                if not any(len(np.setdiff1d(other, own)) for other in others):
+                others = (members[c] for c in members if c != label)
+                if not any(len(without(self.source, other, own)) for other in others):
                     return (
                         f"{self.describe(task)} shows {self.class_name(label)!r} in "
                         "every image"
@@ -246,8 +272,8 @@ class Episodes(Drawing):
                     own, classes=rest, forbidden=asked, repeat=True
                 )
                 yield drawable, _DRAWS
-        elif len(own.records) > 1:
-            others = own.records[own.records != right.records[0]]
+        elif len(own) > 1:
+            others = without(self.source, own.records, right.records[:1])
             yield dataclasses.replace(own, records=others), _DRAWS
         names = {self.class_name(c).casefold() for c in asked if own.classes}
         for i in rng.permutation(len(self.wrong_sources)).tolist():
@@ -313,14 +339,14 @@ class Episodes(Drawing):
             if not len(records):
                 raise ValueError(f"{self.describe(task)} has no records")
             return _Drawable(source, (), records)
-        images = {c: len(source.by_class.get(c, ())) for c in labels}
-        classes = tuple(c for c in labels if images[c] >= count)
+        counts = {c: image_count(source, source.by_class.get(c, ())) for c in labels}
+        classes = tuple(c for c in labels if counts[c] >= count)
         if not classes:
-            most = max(labels, key=lambda c: images[c])
+            most = max(labels, key=lambda c: counts[c])
             raise ValueError(
                 f"{self.describe(task)} has no class with the {count} images that an "
                 f"episode with shots={self.shots} needs; the most has "
-                f"{self.class_name(most)!r}, {images[most]}"
+                f"{self.class_name(most)!r}, {counts[most]}"
             )
         if len(classes) < len(labels):
             few = [self.class_name(c) for c in labels if c not in classes]

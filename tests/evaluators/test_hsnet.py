@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes
 from tests.data.test_layouts_eval import write_pickle
@@ -121,6 +122,34 @@ def test_wrong_prompts_do_not_show_the_class_unpainted(pascal):
             image = int(source.record_id(record).partition("__")[0])
             assert not {*right.class_ids} & {*STRIPES[image % 3]}
     assert asked == {1, 2, 3}
+
+
+@pytest.mark.parametrize("protocol", ["insid3", ""])
+def test_wrong_prompts_are_of_other_images(tmp_path, protocol):
+    """A record is one class of an image, and its mask shows no other: what the image
+    shows is told by its other records."""
+    names = ("FV", "HD", "PF", "RI", "RO", "SR", "WR")
+    shown = {f"d_{k}": {names[k % 7], names[k % 2], names[(k + 3) % 7]} for k in range(14)}
+    for k, (image, own) in enumerate(shown.items()):
+        photo(tmp_path / f"images/{image}.jpg", k)
+        for name in names:
+            values = (0, 255) if name in own else (0,)
+            mask(tmp_path / f"masks/{name}/{image}.bmp", values)
+    source = raw("suim", tmp_path, "all")
+    settings = {"protocol": protocol, "count": 40} if protocol else {}
+    kind = HsnetEpisodes if protocol else Episodes
+    episodes, alone = kind(source, SIZE, shots=2, min_pixels=1, **settings), set()
+    for number in range(40):
+        right, wrong = episodes.draw(number)
+        asked = names[right.class_ids[0] - 1]
+        views = [source.record_id(record).split("/") for record in right.records]
+        assert {label for label, _ in views} == {asked}
+        assert protocol or len({image for _, image in views}) == 3
+        for record in wrong.records[1:]:
+            label, image = source.record_id(record).split("/")
+            assert label != asked and asked not in shown[image]
+            alone.add(image)
+    assert len(alone) > 7
 
 
 @pytest.mark.parametrize("shots", [1, 5])

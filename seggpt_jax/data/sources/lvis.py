@@ -25,6 +25,9 @@ class Lvis(CocoJson):
     def group(self, category: str) -> str:
         return f"#{category}"
 
+    def origin(self, name: str) -> str:
+        return name.rpartition("#")[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class Lvis92i(Lvis):

@@ -20,3 +20,6 @@ class Paco(CocoJson):
 
     def group(self, category: str) -> str:
         return "#parts" if ":" in category else "#objects"
+
+    def origin(self, name: str) -> str:
+        return name.rpartition("#")[0]

@@ -59,5 +59,8 @@ class Suim(Layout):
         yield need(base / "images", "SUIM's images")
         yield need(base / "masks", "a folder of masks for each class")
 
+    def origin(self, name: str) -> str:
+        return name.partition("/")[2]
+
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         return thresholded(mask, int(annotation))

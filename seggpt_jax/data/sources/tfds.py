@@ -183,6 +183,9 @@ class TfdsLvis(Tfds):
                 classes=(label,),
             )
 
+    def origin(self, name: str) -> str:
+        return name.rpartition("#")[0]
+
     def read_mask(self, root: Path, entry: Entry) -> bytes:
         objects = self.example(root, entry)["objects"]
         union = np.maximum.reduce([
