@@ -56,7 +56,8 @@ class _Drawable:
         candidates = np.asarray(by_class[label], np.int64)
         for other in by_class.keys() & set(self.forbidden):
             candidates = without(self.source, candidates, by_class[other])
-        records, samples = [], []
+        records: list[int] = []
+        samples = []
         for record in rng.permutation(candidates)[:_LOOKS].tolist():
             if not len(without(self.source, [record], records)):
                 continue

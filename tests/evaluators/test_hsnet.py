@@ -129,7 +129,9 @@ def test_wrong_prompts_are_of_other_images(tmp_path, protocol):
     """A record is one class of an image, and its mask shows no other: what the image
     shows is told by its other records."""
     names = ("FV", "HD", "PF", "RI", "RO", "SR", "WR")
-    shown = {f"d_{k}": {names[k % 7], names[k % 2], names[(k + 3) % 7]} for k in range(14)}
+    shown = {
+        f"d_{k}": {names[place % 7] for place in (k, k % 2, k + 3)} for k in range(14)
+    }
     for k, (image, own) in enumerate(shown.items()):
         photo(tmp_path / f"images/{image}.jpg", k)
         for name in names:
