@@ -71,7 +71,8 @@ BENCHMARKS = {
     "startup": Quick("--model shapes --config tests/tiny.py:first=6"),
     "strokes": Quick("--model shapes --data {data}/discs --images 1"),
     "tables": Quick(),
-    "train": Quick("--size ti16 --canvas 64 32 --dtype float32 --batch 1 --steps 1"),
+    "train": Quick("--size ti16 --canvas 64 32 --dtype float32 --batch 1 --steps 1 "
+                   "--profile"),
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 # Inference on a GPU, beside the port, and attention: six minutes at most.
 #
 #   benchmarks/gpu.sh OUT          rows as OUT/*.jsonl, what failed in OUT/failed.txt
-#   SIZE=ti16 DTYPE=float32 benchmarks/gpu.sh OUT    smaller, as the tests run it
+#   SIZE=ti16 DTYPE=float32 benchmarks/gpu.sh OUT    smaller, for a CPU
 #
 # Needs jax with CUDA and, to compare, torch with CUDA and transformers. Copy the rows to
 # benchmarks/results/, and put what is fastest into models/attention.py.

@@ -2,7 +2,7 @@
 # Train steps on a GPU, beside the port: six minutes at most.
 #
 #   benchmarks/gpu_train.sh OUT          rows in OUT/train.jsonl, failures in OUT/failed.txt
-#   SIZE=ti16 DTYPE=float32 benchmarks/gpu_train.sh OUT    smaller, as the tests run it
+#   SIZE=ti16 DTYPE=float32 benchmarks/gpu_train.sh OUT    smaller, for a CPU
 #
 # Needs jax with CUDA and, to compare, torch with CUDA and transformers. Copy the rows to
 # benchmarks/results/ and a table of docs/results.md.
@@ -29,7 +29,7 @@ train() {
 }
 
 # The port at its largest batch, ours beside it.
-train 110 --port-batch ${PORT_BATCHES:-"4 8 16"} --batch ${batches%% *} --profile
+train 110 --port-batch ${PORT_BATCHES:-4 8 16} --batch ${batches%% *} --profile
 train 110 --batch $batches --remat ${REMAT:-none dots full}
 train 70 --batch ${batches%% *} --attention ${ATTENTION:-xla cudnn cudnn_bias} \
     --remat none

@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,10 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import all as every
 from benchmarks import carry, cost, evaluators, kernels, run_cost, soak
 from configs import vitl
-from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -94,78 +90,6 @@ def test_time_is_told_apart_by_kinds_of_kernels():
         "collectives": 0.15,
         "optimizer and elementwise": 0.1,
     }
-
-
-@pytest.mark.slow
-def test_the_call_for_training_on_a_gpu_runs(tmp_path):
-    """All of `gpu_train.sh`, but small and on the CPU."""
-    small = {"SIZE": "ti16", "DTYPE": "float32", "CANVAS": "64 32", "BATCHES": "1",
-             "PORT_BATCHES": "1", "STEPS": "1", "ATTENTION": "heads", "REMAT": "full",
-             "FLAGS": "deterministic", "PATIENCE": "9"}  # fmt: skip
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["benchmarks/gpu_train.sh", tmp_path], cwd=ROOT,
-        env={**os.environ, **small, "PATH": path}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    lines = (tmp_path / "train.jsonl").read_text().splitlines()
-    port, first, *others = (json.loads(line) for line in lines)
-    assert port["side"] == "port" and port["loss"] > 0
-    assert first["port_times"] > 0 and sum(first["profile"].values()) > 0.99
-    assert [row["flags"] for row in others] == ["none", "none", "deterministic"]
-    for row in (first, *others):
-        # Rematerialised or not, deterministic or not: the same pairs, the same loss.
-        assert row["loss"] == pytest.approx(first["loss"], rel=1e-5)
-        assert row["step_s"] > 0 and row["peak_mib"] > 0
-
-
-@pytest.mark.slow
-def test_the_call_for_a_gpu_runs(tmp_path):
-    """All of `gpu.sh`, but small and on the CPU."""
-    small = {"SIZE": "ti16", "DTYPE": "float32", "SHAPES": "shapes", "BATCHES": "1",
-             "PROMPTS": "1", "REPEATS": "1", "ATTENTION": "heads",
-             "PATIENCE": "9"}  # fmt: skip
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["benchmarks/gpu.sh", tmp_path], cwd=ROOT, env={**os.environ, **small,
-        "PATH": path}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rows = [
-        json.loads(line)
-        for name in ("attention", "inference")
-        for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
-    ]
-    assert {row["benchmark"] for row in rows} == {"attention", "inference"}
-    for row in rows:
-        assert {"device", "date", "command"} <= set(row)
-        if row["benchmark"] == "inference":
-            assert 0 < row["share"] < 1 and row["ours_peak_mib"] > 0
-    beside, alone = (row for row in rows if row["benchmark"] == "inference")
-    assert beside["max_difference"] < 1e-4 and beside["ratio_cached"] > 0
-    assert alone["attention"] == "heads" and "port_whole_s" not in alone
-
-
-@pytest.mark.slow
-def test_the_call_that_trains_on_a_gpu_brings_a_release_back(tmp_path):
-    """All of `gpu_mini.sh`, but small and on the CPU, on sets that `carry` wrote."""
-    every.write_sets(tmp_path / "sets")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    settings = ("width=32", "depth=4", "heads=2", "taps=(1,3)", "dtype=float32")
-    small = {"STEPS": "4", "BATCH": "2", "WORKERS": "0", "PATH": path,
-             "SETTINGS": " ".join(f"--config.model.{x}" for x in settings)}  # fmt: skip
-    for call in (
-        [sys.executable, "-m", "benchmarks.carry", "--data", tmp_path / "sets",
-         "--out", tmp_path / "carried"],
-        ["benchmarks/gpu_mini.sh", tmp_path / "out", tmp_path / "carried"],
-        ["sh", "-c", f"cat {tmp_path}/out/release.tar.* | tar -C {tmp_path} -x"],
-    ):  # fmt: skip
-        done = subprocess.run(
-            call, cwd=ROOT, env=os.environ | small, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert pretrained.load(tmp_path / "release").config.width == 32
-    assert (tmp_path / "out/metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize(("format", "mode"), [("JPEG", "RGB"), ("PNG", "P")])
