@@ -55,8 +55,8 @@ BENCHMARKS = {
     "carry": Quick("--data {data} --out {work} --side 64"),
     "catalog": Quick("--images 100 --objects 300"),
     "cost": Quick(),
-    "evaluators": Quick("--kinds fewshot --size ti16 --canvas 64 32 --prompts 1 "
-                        "--images 1 --batch 1 --repeats 1"),
+    "evaluators": Quick("--size ti16 --canvas 64 32 --prompts 3 --images 3 --batch 2 "
+                        "--repeats 1"),
     "export": Quick("--model shapes --repeats 1"),
     "inference": Quick("--size ti16 --canvas 64 32 --prompts 1 --repeats 1", PORT),
     "pipeline": Quick("--size 32 --photo 48 64 --images 1 --batch_size 1 --batches 1 "
@@ -65,7 +65,7 @@ BENCHMARKS = {
     "scaling": Quick(f"{RESULTS}/mini_scaling.jsonl --out {{work}}/scaling.png"),
     "search": Quick("--checkpoint shapes --data {data} --splits val --sets discs "
                     "--episodes 1 --pool 2 --prompts 1"),
-    "serve": Quick("--model shapes --requests 10 --clients 2"),
+    "serve": Quick("--model shapes --requests 120 --clients 4"),
     "soak": Quick("--workdir {work} --every 1e9 -- "
                   "--config=tests/tiny.py:steps=2,first=2"),
     "startup": Quick("--model shapes --config tests/tiny.py:first=6"),

@@ -10,7 +10,8 @@ fault; `lost` those that did not come. `p50_ms` and `p99_ms` are of the good one
 `images_per_s` are those of good requests, broken ones being answered meanwhile;
 `loop_images_per_s` those of the loop, in this process, while nobody asks: half of it
 before and half after. `rss_mib` is the server's memory after each tenth of the
-requests; the first tenth warms it up, and counts for nothing else.
+requests; the first tenth warms it up, and counts for nothing else. Ends with status 1
+where an answer is wrong or lost.
 """
 
 import argparse
@@ -348,6 +349,8 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for _ in range(args.repeats):
         row = measure(args.model, args.requests, args.clients)
         yield {"benchmark": "serve", "model": args.model, **row}
+        if row["wrong"] or row["lost"]:
+            sys.exit(f"{len(row['wrong'])} wrong answers, {len(row['lost'])} lost")
 
 
 def main() -> None:

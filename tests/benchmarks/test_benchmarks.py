@@ -1,6 +1,5 @@
 """The benchmarks run, small, and their rows hold what they promise."""
 
-import argparse
 import json
 import re
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import carry, cost, evaluators, kernels, run_cost, soak
+from benchmarks import carry, cost, kernels, run_cost, soak
 from configs import vitl
 from seggpt_jax.weights.checkpoint import Checkpoints
 
@@ -53,19 +52,6 @@ def test_the_whole_run_costs_what_its_operations_take():
     v5p = run_cost.CLUSTERS["v5p-64"]  # not taken for a v5e, nor cores for chips
     hours = run_cost.cost(run, v5p, 0.4)["hours"]
     assert hours * 3600 * 32 * 0.4 * 459e12 == pytest.approx(run.total)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["examples", "fewshot", "vos"])
-def test_evaluators_score_as_the_plain_loop_does(kind):
-    """Small: how much faster says nothing, but that both see the same does."""
-    args = argparse.Namespace(
-        kinds=[kind], size="ti16", canvas=(64, 32), dtype="float32", prompts=3,
-        images=3, batch=2, repeats=1,
-    )  # fmt: skip
-    (row,) = evaluators.measure(args)
-    # A pixel halfway between two colours may tip over, of 512.
-    assert row["largest_difference_of_scores"] < 0.02 and row["times_faster"] > 0
 
 
 def test_time_is_told_apart_by_kinds_of_kernels():
