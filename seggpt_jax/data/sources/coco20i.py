@@ -1,7 +1,6 @@
 """COCO-20i: COCO 2014 in four folds of twenty classes, by HSNet's lists."""
 
 import dataclasses
-import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from seggpt_jax.data.layout import (
     relative,
 )
 from seggpt_jax.data.sample import IGNORE
+from seggpt_jax.data.sources.pickles import read_pickle
 
 # The 80 things in the order of their category ids.
 NAMES = names_of("""
@@ -90,25 +90,8 @@ class Coco20i(Layout):
 def read_lists(path: Path) -> dict[int, list[str]]:
     """Class -> names of images, from a pickle. Anything but plain data in the pickle is
     refused, and never run."""
-    try:
-        with path.open("rb") as file:
-            lists = _Plain(file).load()
+
+    def shaped(lists: Any) -> dict[int, list[str]]:
         return {int(k): [str(name) for name in names] for k, names in lists.items()}
-    except Exception as error:  # the bytes of a pickle may raise any error
-        why = str(error) if isinstance(error, _Foreign) else "it is damaged"
-        raise ValueError(f"{path}: not HSNet's lists of a fold ({why})") from error
 
-
-# The parts of a pickle of NumPy's numbers.
-_NUMBERS = {("numpy.core.multiarray", "scalar"), ("numpy", "dtype")}
-
-
-class _Foreign(pickle.UnpicklingError):
-    """More than plain data."""
-
-
-class _Plain(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module.replace("numpy._core", "numpy.core"), name) in _NUMBERS:
-            return super().find_class(module, name)
-        raise _Foreign(f"it holds a {module}.{name}, not plain data")
+    return read_pickle(path, "HSNet's lists of a fold", shaped)

@@ -1,7 +1,6 @@
 """iSAID: aerial images of up to 60 million pixels in tiles, 15 classes."""
 
 import dataclasses
-import functools
 import io
 import json
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.data.decode import naming_errors, read_rgb
+from seggpt_jax.data.decode import naming_errors
 from seggpt_jax.data.layout import (
     Decoded,
     Entry,
@@ -24,6 +23,7 @@ from seggpt_jax.data.layout import (
 )
 from seggpt_jax.data.masks import read_colors
 from seggpt_jax.data.sample import BACKGROUND, BadRecord
+from seggpt_jax.data.sources.crops import cut
 
 # Name -> colour of the owners' semantic masks.
 COLORS = {
@@ -103,10 +103,10 @@ class Isaid(Layout):
         yield first_folder(images.parent, "Semantic_masks", "images")
 
     def read_image(self, root: Path, entry: Entry) -> bytes:
-        return _cut(root / entry.image, entry.annotation)
+        return cut(root / entry.image, json.loads(entry.annotation))
 
     def read_mask(self, root: Path, entry: Entry) -> bytes:
-        return _cut(root / entry.mask, entry.annotation)
+        return cut(root / entry.mask, json.loads(entry.annotation))
 
     def decode(self, mask: bytes, annotation: str) -> Decoded:
         colors = read_colors(io.BytesIO(mask))
@@ -123,26 +123,7 @@ def starts(length: int, tile: int, stride: int) -> list[int]:
     return [*range(0, length - tile, stride), length - tile]
 
 
-def _cut(path: Path, box: str) -> bytes:
-    """A tile as PNG, cut off at the end of a small image."""
-    with naming_errors(str(path)):
-        changed = path.stat().st_mtime_ns
-    picture = _open(path, changed)
-    left, top, right, bottom = json.loads(box)
-    tile = picture.crop(
-        (left, top, min(right, picture.width), min(bottom, picture.height))
-    )
-    file = io.BytesIO()
-    tile.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
 def _size(path: Path) -> tuple[int, int]:
     """Width and height, from the header only."""
     with naming_errors(str(path)), Image.open(path) as picture:
         return picture.size
-
-
-@functools.lru_cache(maxsize=2)  # an image and its mask: 60 million pixels each
-def _open(path: Path, changed: int) -> Image.Image:
-    return Image.fromarray(read_rgb(path).pixels)
