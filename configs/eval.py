@@ -144,6 +144,25 @@ def suim(shots=1, ensemble="feature"):
     return _insid3("suim", 0, shots, ensemble)
 
 
+def pascal_part(shots=1, ensemble="feature"):
+    """PASCAL-Part, parts of objects that are cut out, four folds of up to 2,500
+    episodes by Matcher's protocol. SegGPT by REBASE: 35.8."""
+    return _hsnet("pascal_part", _folds("pascal_part"), 0, shots, ensemble)
+
+
+def paco_part(shots=1, ensemble="feature"):
+    """PACO-Part, parts of objects that are cut out, four folds of 2,500 episodes by
+    Matcher's protocol. SegGPT by REBASE: 13.5."""
+    sources = _folds("paco_part", shots=shots)
+    return _hsnet("paco_part", sources, 0, shots, ensemble)
+
+
+def permis():
+    """PerMIS, one object of a video in two other frames, by INSID3's protocol."""
+    sources = {"permis": {"type": "permis", "folder": "permis", "split": "all"}}
+    return _hsnet("permis", sources, 0, 1, "feature")
+
+
 def ade20k_tuned():
     """ADE20K by one prompt for all classes, painted and decoded as Painter's. Paper,
     tuned: 39.6 mIoU, 50.7 mAcc."""
@@ -176,8 +195,8 @@ def coco_panoptic_tuned():
     }
 
 
-def _folds(kind):
-    spec = {"type": kind, "folder": kind, "split": "val"}
+def _folds(kind, **settings):
+    spec = {"type": kind, "folder": kind, "split": "val", **settings}
     return {f"fold{fold}": {**spec, "fold": fold} for fold in range(4)}
 
 
@@ -222,6 +241,9 @@ ROWS = {
         isic,
         chest_xray,
         suim,
+        pascal_part,
+        paco_part,
+        permis,
         ade20k_examples,
         ade20k_tuned,
         coco_panoptic_tuned,

@@ -60,7 +60,8 @@ class Flaw(NamedTuple):
 
 class Listing(NamedTuple):
     """The records of a split. names: label -> class name, in the owners' order. facts:
-    JSON, which `Layout.with_facts` needs to decode the records."""
+    JSON, which `Layout.with_facts` needs to decode the records, or a protocol to draw
+    its episodes."""
 
     names: dict[int, str]
     records: Iterable[Entry | Skipped | Flaw]

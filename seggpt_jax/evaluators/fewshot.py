@@ -21,7 +21,7 @@ from seggpt_jax.evaluators import baselines, candidates, common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.common import Episode
 from seggpt_jax.evaluators.episodes import Drawing, Episodes, at_least
-from seggpt_jax.evaluators.hsnet import HsnetEpisodes
+from seggpt_jax.evaluators.hsnet import HsnetEpisodes, episodes_of
 from seggpt_jax.metrics import episode_iou, fewshot_scores, ratios
 from seggpt_jax.pictures.sheets import Row
 from seggpt_jax.prompts.search import Functions, bind
@@ -33,8 +33,8 @@ _WRONG = _ARMS[1]
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Evaluator(common.Evaluator, Drawing):
-    """Scores on the first `episodes` of `Episodes`, a case each; 0: as many episodes as
-    the source has records.
+    """Scores on the first `episodes` of `Episodes`, a case each; 0: as many as the
+    protocol says, or as the source has records.
 
     `run(params)` yields `<name>/<k>shot/<score>` for every k of `shots`. The scores are
     `miou`, `fbiou` and `episode_miou` of `metrics`. Then come `.../wrong/<score>`,
@@ -76,7 +76,7 @@ class Evaluator(common.Evaluator, Drawing):
             )
         if self.protocol and len(shots) > 1:
             raise ValueError(f"shots is {shots}: a protocol takes one number")
-        self.episodes = self.episodes or len(self.source)
+        self.episodes = self.episodes or episodes_of(self.protocol, self.source)
         self._episodes = self._make_episodes()
         at_least(len(self._episodes.drawables), episodes=self.episodes)
         hosts.on_first(self._check_draws)

@@ -32,6 +32,8 @@ _FIGURES: dict[str, dict[str, tuple[float, str]]] = {
     "lvis92i": {"1shot/miou": (18.6, _MATCHER), "5shot/miou": (25.4, _MATCHER)},
     "isic": {"1shot/miou": (37.5, _REBASE)},
     "chest_xray": {"1shot/miou": (87.5, _REBASE)},
+    "pascal_part": {"1shot/miou": (35.8, _REBASE)},
+    "paco_part": {"1shot/miou": (13.5, _REBASE)},
     "davis16": {
         f"K8/{key}": (value, "as listed by SINE and DiffewS; frames not stated")
         for key, value in (("jf", 83.7), ("j", 83.6), ("f", 83.8))

@@ -36,6 +36,9 @@ ANSWERS = {
     "isic": EPISODES | {"1shot/fbiou": (1, 0.25)},
     "chest_xray": {"1shot/miou": (1, 0), "1shot/fbiou": (1, 0.25)},
     "suim": EPISODES | {"1shot/fbiou": (1, 0.25)},
+    "pascal_part": EPISODES | {"1shot/fbiou": (1, 0.375)},
+    "paco_part": EPISODES | {"1shot/fbiou": (1, 0.375)},
+    "permis": EPISODES | {"1shot/fbiou": (1, 0.25)},
     "ade20k_examples": {
         f"N{n}/{key}": (1, black)
         for n in (1, 2)

@@ -206,6 +206,9 @@ ROWS = {
     "isic": (miniature("isic2018"), "isic/isic2018/1shot/miou"),
     "chest_xray": (miniature("chest_xray"), "chest_xray/chest_xray/1shot/miou"),
     "suim": (miniature("suim"), "suim/suim/1shot/miou"),
+    "pascal_part": (miniature("pascal_part"), "pascal_part/mean/1shot/miou"),
+    "paco_part": (miniature("paco_part"), "paco_part/mean/1shot/miou"),
+    "permis": (miniature("permis"), "permis/permis/1shot/miou"),
     "davis16": (davis2016, "davis16/davis2016/K2/jf"),
     "davis17": (davis2017, "davis17/davis2017/K2/jf"),
     "ytvos18": (youtube_vos, ""),
@@ -246,8 +249,8 @@ one_mesh = functools.cache(make_mesh)  # and so one engine for all rows
 
 
 # Rows whose evaluator and layout others have, too.
-SLOW = ("pascal5i", "coco20i", "isaid5i", "isic", "chest_xray", "suim", "davis17",
-        "ytvos18", "polyp", "indexed")  # fmt: skip
+SLOW = ("pascal5i", "coco20i", "isaid5i", "isic", "chest_xray", "suim", "paco_part",
+        "davis17", "ytvos18", "polyp", "indexed")  # fmt: skip
 
 
 @pytest.mark.parametrize(

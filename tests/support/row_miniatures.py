@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from PIL import Image
+from pycocotools import mask as rle
 from scipy import ndimage
 
 from seggpt_jax import colors, painter
@@ -28,10 +29,10 @@ def write_all(root: Path) -> Path:
     return root
 
 
-def _picture(path: Path, values, number: int) -> Path:
+def _picture(path: Path, values, number: int, size=SIZE) -> Path:
     """Stripes of colours 0 to 7, the channels of which are the bits of the value. The
     number makes it differ from others."""
-    bits = (stripes(values, SIZE)[..., None] >> np.arange(3)) & 1
+    bits = (stripes(values, size)[..., None] >> np.arange(3)) & 1
     picture = Image.fromarray((bits * (255 - 2 * number)).astype(np.uint8))
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}
@@ -155,6 +156,86 @@ def suim(root):
         for place, name in enumerate(names, 1):
             target = root / f"SUIM/masks/{name}/d_r_{number}_.bmp"
             mask(target, 255 * (shown == place), size=SIZE)
+
+
+def _objects(number: int, place: int) -> tuple:
+    """Two objects beside each other, one with a stripe that is its part: the values of
+    the whole picture, and the mask of the part in it, which has the first or the second
+    object."""
+    whole, first = (SIZE[0], 2 * SIZE[1]), number % 2 == 0
+    own, other = _turned(number, (0, place, 4, 0)), (0, 4, 4, 0)
+    values = np.array([*own, *other] if first else [*other, *own])
+    return values, stripes(values == place, whole), int(not first)
+
+
+def pascal_part(root):
+    """Two classes a fold, three images each, of which one object has the part."""
+    root /= "Pascal-Part/VOCdevkit/VOC2010"
+    (h, w), lists, number = SIZE, {}, 0
+    kinds = {"animals": ("bird", "cat"), "indoor": ("bottle", "tvmonitor"),
+             "person": ("person",), "vehicles": ("bus", "car")}  # fmt: skip
+    for group, names in kinds.items():
+        lists[group] = {"object": {}}
+        for place, part in enumerate(("FACE", "LEG"), 1):
+            kind = names[place % len(names)]
+            images = [f"2008_{number + n:06}" for n in range(3)]
+            parts = lists[group]["object"].setdefault(kind, {"part": {}})["part"]
+            parts[part] = {"train": ["2008_999999"], "val": images}
+            for image in images:
+                values, shown, own = _objects(number, place)
+                _picture(root / f"JPEGImages/{image}.jpg", values, number, (h, 2 * w))
+                coded = rle.encode(np.asfortranarray(shown, np.uint8))
+                coded["counts"] = coded["counts"].decode()
+                objects = [
+                    {"name": kind, "parts": [],
+                     "bndbox": {"xmin": k * w, "ymin": 0, "xmax": k * w + w, "ymax": h}}
+                    for k in (0, 1)
+                ]  # fmt: skip
+                objects[own]["parts"].append({"name": part, "mask": [coded]})
+                folder = root / "Annotations_Part_json_merged_part_classes"
+                write_json(folder / f"{image}.json", {"object": objects})
+                number += 1
+    write_json(root / "all_obj_part_to_image.json", lists)
+
+
+def paco_part(root):
+    """Two classes a fold, three images each; the masks are RLE and polygons."""
+    (h, w), images, notes, number = SIZE, {}, {}, 0
+    classes = [*range(10, 18)]
+    for category in classes:
+        images[category], place = [], 1 + classes.index(category) // 4
+        for _ in range(3):
+            name = f"val2017/{number:012}.jpg"
+            values, shown, own = _objects(number, place)
+            _picture(root / "PACO-Part/coco" / name, values, number, (h, 2 * w))
+            segmentation = rle.encode(np.asfortranarray(shown, np.uint8))
+            if number % 3 == 0:
+                left = int(np.argmax(shown[0]))
+                right = left + w // 4
+                segmentation = [[left, 0, right, 0, right, h, left, h]]
+            images[category].append({number: f"coco/{name}"})
+            notes[number] = [{
+                "category_id": category, "obj_ann_id": 100 * number,
+                "obj_bbox": [own * w + 0.5, 0.0, float(w), float(h)],
+                "segmentation": segmentation,
+            }]  # fmt: skip
+            number += 1
+    (root / "PACO-Part/paco").mkdir(parents=True)
+    for half in ("train", "val"):
+        path = root / f"PACO-Part/paco/paco_part_{half}.pkl"
+        path.write_bytes(pickle.dumps({"cid2img": images, "img2anno": notes}))
+
+
+def permis(root):
+    """Two objects, in three frames each."""
+    for place, folder in enumerate(("4", "10"), 1):
+        masks = []
+        for frame in range(3):
+            shown = np.array(_turned(frame, (0, place, place, 4)))
+            path = root / f"PerMIRS/{folder}/{frame}.jpg"
+            _picture(path, shown, frame + 4 * place)
+            masks.append({7 * place: stripes(shown == place, SIZE)})
+        np.save(root / f"PerMIRS/{folder}/masks.npz", masks, allow_pickle=True)
 
 
 def _videos(images: Path, masks: Path, values=(1, 2), mode="P", starts=False):
@@ -284,8 +365,8 @@ SETS = {
     function.__name__: function
     for function in (
         ade20k, chest_xray, coco20i, coco_panoptic, cvc_clinicdb, davis2016, davis2017,
-        fss1000, isaid5i, isic2018, kvasir_seg, lvis, mose, pairs, pascal5i, suim,
-        youtube_vos,
+        fss1000, isaid5i, isic2018, kvasir_seg, lvis, mose, paco_part, pairs, pascal5i,
+        pascal_part, permis, suim, youtube_vos,
     )
 }  # fmt: skip
 

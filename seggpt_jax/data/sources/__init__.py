@@ -54,7 +54,10 @@ TYPES = {
     "lvis": "lvis:Lvis",
     "lvis92i": "lvis:Lvis92i",
     "mose": "mose:Mose",
+    "paco_part": "paco_part:PacoPart",
     "pascal5i": "pascal5i:Pascal5i",
+    "pascal_part": "pascal_part:PascalPart",
+    "permis": "permis:Permis",
     "suim": "suim:Suim",
     "youtube_vos": "youtube_vos:YoutubeVos",
     # Formats of one's own data.
