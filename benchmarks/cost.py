@@ -17,7 +17,8 @@ from seggpt_jax.trees import table
 RATES = {"H100": 0.4 * 989, "v5e": 0.4 * 197}
 SEEDS = 4
 # Row -> paintings, and the prompts of each. Episodes are painted twice, by right and by
-# wrong prompts; frames of DAVIS are those that its owners give.
+# wrong prompts; frames of DAVIS are those that its owners give. Where the number of
+# episodes is not at hand, they are 1,000.
 ROWS = {
     "fss1000, 1 shot": (2 * 2400, 1),
     "fss1000, 8 shots": (2 * 2400, 8),
@@ -27,6 +28,13 @@ ROWS = {
     "coco20i, 5 shots": (2 * 4000, 5),
     "lvis92i, 1 shot": (2 * 23000, 1),
     "lvis92i, 5 shots": (2 * 23000, 5),
+    "isaid5i, 1 shot, of 1,000 episodes": (2 * 1000, 1),
+    "isic, 1 shot": (2 * 600, 1),
+    "chest_xray, 1 shot": (600, 1),  # one class: no wrong prompts
+    "suim, 1 shot, of 1,000 episodes": (2 * 1000, 1),
+    "pascal_part, 1 shot, at most": (2 * 10000, 1),
+    "paco_part, 1 shot": (2 * 10000, 1),
+    "permis, 1 shot, of 1,000 episodes": (2 * 1000, 1),
     "davis16, K = 8": (1376, 9),
     "davis17, K = 8": (1999, 9),
     "ade20k_examples, N = 1": (SEEDS * 150 * 2000, 1),

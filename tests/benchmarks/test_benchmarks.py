@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import carry, cost, kernels, run_cost, soak
+from configs import eval as eval_config
 from configs import vitl
 from seggpt_jax.weights.checkpoint import Checkpoints
 
@@ -23,6 +24,8 @@ def test_costs_are_listed(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(cost.ROWS)
     assert lines[1].split()[:4] == ["fss1000,", "1", "shot", "4800"]
+    counted = {name.split(",")[0] for name in cost.ROWS}
+    assert counted == eval_config.ROWS.keys() - {"ytvos18", "mose", "indexed"}
     hours = [float(line.split()[-1]) for line in lines[1:]]
     assert max(hours) == hours[list(cost.ROWS).index("ade20k_examples, N = 32")]
 
