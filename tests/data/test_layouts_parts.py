@@ -141,7 +141,9 @@ def test_faults_of_pascal_part_are_named(pascal):
         ("[", "b.json: not a JSON file"),
         ('{"object": [{}]}', "b.json cannot be read"),
         ('{"object": [{"name": "bird", "bndbox": {"xmin": "x", "ymin": 0, "xmax": 1, '
-         '"ymax": 1}, "parts": []}]}', "b.json has a box that is no box"),
+         '"ymax": 1}, "parts": []}]}', "b.json has a box ['x', 0, 1, 1]; numbers are"),
+        ('{"object": [{"name": "bird", "bndbox": {"xmin": 9, "ymin": 0, "xmax": 1, '
+         '"ymax": 1}, "parts": []}]}', "has a box [9, 0, 1, 1] that ends before it"),
     ):  # fmt: skip
         (notes / "b.json").write_text(text)
         (fault,) = faults(anew("pascal_part", pascal)).values()

@@ -6,6 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
+from seggpt_jax.data.prepare import prepare
+from seggpt_jax.data.prepared import Prepared
+from seggpt_jax.data.sources import make_layout, open_sources
 from seggpt_jax.evaluators.episodes import Episodes
 from seggpt_jax.evaluators.fewshot import Evaluator
 from seggpt_jax.evaluators.hsnet import HsnetEpisodes, episodes_of
@@ -190,6 +193,24 @@ def test_all_objects_of_permis_are_one_class(tmp_path):
     scores = dict(evaluator.run(None))
     assert evaluator.count == 4
     assert scores["p/1shot/miou"] == pytest.approx((3 + 1) / (4 + 4))
+
+
+def test_a_prepared_set_has_the_same_episodes(pascal):
+    source, *_ = pascal
+    out = source.store.root / "out/pascal_part"
+    prepare(make_layout("pascal_part", {"fold": 0}), source.store.root, out, workers=0)
+    spec = {"type": "pascal_part", "split": "val", "fold": 0}
+    prepared = open_sources({"p": spec}, out.parent)["p"]
+    assert isinstance(prepared.store, Prepared)
+    first, again = (drawn(one, "pascal_part", 1, 12) for one in (source, prepared))
+    assert first[1].draws == again[1].draws
+    for number in range(12):
+        for one, other in zip(
+            first[1].draw(number), again[1].draw(number), strict=True
+        ):
+            np.testing.assert_array_equal(one.query, other.query)
+            np.testing.assert_array_equal(one.truth, other.truth)
+            np.testing.assert_array_equal(one.targets, other.targets)
 
 
 @pytest.mark.parametrize("protocol", ["pascal_part", "paco_part", "permis"])

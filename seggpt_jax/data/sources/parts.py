@@ -5,6 +5,7 @@ Matcher's benchmarks (github.com/aim-uofa/Matcher, matcher/data/) are of this fo
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,12 @@ def clipped(box: Sequence[Any], size: tuple[int, int]) -> Box | None:
     """The pixels of a box in an image of `size` (h, w), cut down to whole numbers as
     Matcher does; None for none. Raises BadRecord for what is no box."""
     try:
-        left, top, right, bottom = (max(0, int(x)) for x in box)
+        left, top, right, bottom = map(int, box)
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadRecord("has a box that is no box") from error
+        raise BadRecord(f"has a box {reprlib.repr(box)}; numbers are wanted") from error
+    if right < left or bottom < top:
+        raise BadRecord(f"has a box {reprlib.repr(box)} that ends before it begins")
+    left, top = max(0, left), max(0, top)
     right, bottom = min(right, size[1]), min(bottom, size[0])
     return (left, top, right, bottom) if left < right and top < bottom else None
 
