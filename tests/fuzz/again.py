@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from seggpt_jax.data.sample import IGNORE
-from tests.fuzz import sets
+from tests.fuzz import objects, sets
 
 Truth = dict[str, np.ndarray | None]
 
@@ -215,6 +215,80 @@ def _coco20i(made: sets.Made, root: Path) -> Truth:
     return truth
 
 
+def _pascal_part(made: sets.Made, root: Path) -> Truth:
+    """Records of the one kind of objects that the list has, by the owners' rule."""
+    data = sets.load(root / made.lists[0])
+    sure(len(data) == 1)
+    ((group, things),) = data.items()
+    sure(made.settings["fold"] == [*objects.GROUPS].index(group))
+    truth: Truth = {}
+    places: dict[tuple[str, str], int] = {}
+    for kind, parts in things["object"].items():
+        for part, halves in parts["part"].items():
+            names = [*halves["train"], *halves["val"]]
+            sure(all(type(name) is str and name[:5] == "2008_" for name in names))
+            if not halves["train"] or not halves["val"]:
+                continue
+            label = places.setdefault((kind, part), len(places) + 1)
+            for name in halves["val"]:
+                image, note = next(
+                    pair for n, pair in made.files.items() if n.startswith(f"{name}#")
+                )
+                size = np.asarray(sets.Image.open(root / image)).shape[:2]
+                for number, row in enumerate(sets.load(root / note)["object"]):
+                    own = [p["mask"] for p in row["parts"] if p["name"] == part]
+                    if row["name"] == kind and own:
+                        masks = [_mask(one, size) for m in own for one in m]
+                        sure(masks and all(mask.any() for mask in masks))
+                        sides = [row["bndbox"][s] for s in ("xmin", "xmax")]
+                        rows = [row["bndbox"][s] for s in ("ymin", "ymax")]
+                        sure(all(_whole(x) for x in (*sides, *rows)))
+                        cut = np.any(masks, 0)[slice(*rows), slice(*sides)]
+                        if cut.size:
+                            truth[f"{name}#{number} {kind}+{part}"] = cut * label
+    return truth
+
+
+def _paco_part(made: sets.Made, root: Path) -> Truth:
+    train, val = (
+        _Plain(io.BytesIO((root / name).read_bytes())).load() for name in made.lists
+    )
+    known = [*train["cid2img"]]
+    sure(all(_whole(c) for c in (*known, *val["cid2img"])))
+    own = known[made.settings["fold"] :: 4][: len(known) // 4]
+    truth: Truth = {}
+    place = 0
+    for category in own:
+        images: dict[int, str] = {}
+        for one in val["cid2img"].get(category, ()):
+            ((image, name),) = one.items()
+            sure(_whole(image) and type(name) is str)
+            images.setdefault(image, name)
+        sure(len(set(images.values())) == len(images))
+        if len(images) < 2:
+            continue
+        place += 1
+        for image, name in images.items():
+            size = np.asarray(sets.Image.open(root / "coco" / name)).shape[:2]
+            things: dict[int, tuple[list, list]] = {}
+            for note in val["img2anno"][image]:
+                sure(_whole(note["category_id"]) and _whole(note["obj_ann_id"]))
+                if note["category_id"] == category:
+                    box = note["obj_bbox"]
+                    sure(len(box) == 4 and all(type(x) is float and 0 <= x < 1e6
+                                               for x in box))  # fmt: skip
+                    _, masks = things.setdefault(note["obj_ann_id"], (box, []))
+                    masks.append(_mask(note["segmentation"], size))
+                    sure(masks[-1].any())
+            sure(things)
+            for number, ((x, y, width, height), masks) in things.items():
+                rows = slice(int(y), int(y + height))
+                cut = np.any(masks, 0)[rows, int(x) : int(x + width)]
+                if cut.size:
+                    truth[f"{name}#{number} part {category}"] = cut * place
+    return truth
+
+
 def _youtube(made: sets.Made, root: Path) -> Truth:
     videos = sets.load(root / made.lists[0])["videos"]
     for name, video in videos.items():
@@ -259,6 +333,8 @@ _READERS = {
     "davis2017": _davis,
     "fss1000": _fss,
     "coco20i": _coco20i,
+    "pascal_part": _pascal_part,
+    "paco_part": _paco_part,
     "youtube_vos": _youtube,
     "indexed": _indexed,
 }

@@ -16,12 +16,12 @@ import numpy as np
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.sample import IGNORE
 from seggpt_jax.data.sources import make_layout, open_sources
-from tests.fuzz import again, nasty, owners, sets
+from tests.fuzz import again, nasty, objects, owners, sets
 from tests.fuzz.outcomes import Refused, Wrong, check_message, damaged, short
 from tests.fuzz.prompts import _spoil
 
 _SPARSE = ("stare", "chest_xray", "suim")  # an image without a mask is no record
-_EVERY = (*sets.EVERY, *owners.EVERY)
+_EVERY = (*sets.EVERY, *owners.EVERY, *objects.EVERY)
 _QUOTED = "cannot be read:"
 _POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 
