@@ -69,6 +69,7 @@ class PacoPart(Parts):
                 f"{val}: has no class of fold {self.fold} with more than {self.shots} "
                 "images"
             )
+        sizes: dict[Path, tuple[int, int]] = {}  # an image is of several classes
         names: dict[int, str] = {}
         found: Found = []
         pools: dict[str, list[tuple[str, list[str | None]]]] = {}
@@ -80,7 +81,9 @@ class PacoPart(Parts):
                 file = images / path
                 name, records = relative(file, images), []
                 try:
-                    size = stored_size(file)
+                    if file not in sizes:
+                        sizes[file] = stored_size(file)
+                    size = sizes[file]
                     with naming_errors(f"{val}: image {image}"):
                         objects = _objects(given.notes[image], category, size)
                         for number, (box, masks) in objects.items():

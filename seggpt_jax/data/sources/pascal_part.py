@@ -41,6 +41,7 @@ class PascalPart(Parts):
     def records(self, root: Path, split: str) -> Listing:
         images, notes, path = self.watched(root, split)
         lists, listed = read_lists(path, GROUPS[self.fold])
+        sizes: dict[str, tuple[int, int]] = {}
         read: dict[str, list[_Object]] = {}  # an image is of several lists
         found: Found = []
         pools: dict[str, list[tuple[str, list[str | None]]]] = {}
@@ -51,9 +52,10 @@ class PascalPart(Parts):
                 file, given = images / f"{image}.jpg", notes / f"{image}.json"
                 records: list[str | None] = []
                 try:
-                    size = stored_size(file)
                     if image not in read:
-                        read[image] = _read_objects(given, size)
+                        sizes[image] = stored_size(file)
+                        read[image] = _read_objects(given, sizes[image])
+                    size = sizes[image]
                     for record, box, masks in _chosen(image, read[image], name):
                         if record and box:
                             with naming_errors(str(given)):
