@@ -236,6 +236,22 @@ def test_faults_of_paco_part_are_named(tmp_path, capsys):
     assert "run" not in capsys.readouterr().out
 
 
+def test_a_mask_without_pixels_is_drawn_as_it_is(tmp_path):
+    """A thin polygon has none. Matcher's code draws such a part like any other."""
+    data = paco(tmp_path)["val"]
+    data["img2anno"][6][0]["segmentation"] = [[3, 3, 9, 3, 6, 3]]
+    paco(tmp_path, val=data)
+    source = raw("paco_part", tmp_path, "val", fold=0)
+    assert not source.lost and len(source.by_class[1]) == 2
+    assert source[1].classes == () and source[1].segments.shape == SIZE
+    ((_, remark),) = source.inspect(source.store[1])[1]
+    assert "masks do not show the class" in remark.what
+    data["img2anno"][6][0]["segmentation"] = []
+    paco(tmp_path, val=data)
+    (item,) = raw("paco_part", tmp_path, "val", fold=0).lost
+    assert "image 6 has no mask" in item.reason
+
+
 def permis(root, folder, masks, frames=(0, 1, 2)):
     for number in frames:
         photo(root / f"PerMIRS/{folder}/{number}.jpg", number)

@@ -72,14 +72,16 @@ def clipped(box: Sequence[Any], size: tuple[int, int]) -> Box | None:
 
 
 def union(segmentations: Iterable[Any], size: tuple[int, int]) -> str:
-    """Masks in COCO's format as one compressed RLE. Raises BadRecord for what is no
-    mask of an image of `size` (h, w)."""
-    regions = [read_region({"segmentation": one}, size) for one in segmentations]
-    for region in regions:
-        if not region.exact:
+    """Masks in COCO's format as one compressed RLE, which may have no pixel. Raises
+    BadRecord for what is no mask of an image of `size` (h, w)."""
+    shown = [rle.encode(np.zeros(size, np.uint8, order="F"))]
+    for one in segmentations:
+        region = read_region({"segmentation": one}, size)
+        if region.fault or not one:
             raise BadRecord(region.wrong)
-    coded = [{"size": size, "counts": region.counts.encode()} for region in regions]
-    return rle.merge(coded)["counts"].decode()
+        if region.counts:
+            shown.append({"size": size, "counts": region.counts.encode()})
+    return rle.merge(shown)["counts"].decode()
 
 
 def entry(
