@@ -23,19 +23,18 @@ def last_scores(workdir, config: str, *overrides: str) -> dict[str, float]:
 
 def test_memorises_eight_pairs(tmp_path):
     """A model that cannot is broken somewhere between the loss and the decoder."""
-    scores = last_scores(tmp_path, "configs/vitl.py:overfit")
+    scores = last_scores(
+        tmp_path, "configs/vitl.py:overfit", "--config.stages.paint.steps=200",
+        "--config.eval_every=0",
+    )  # fmt: skip
     assert scores["memorised/episode_miou"] >= 0.9
 
 
 def test_follows_its_prompt_on_unseen_categories(tmp_path):
-    """The first minutes of configs/shapes.py: past the phase change, where the right
-    prompt's score leaves the wrong prompt's (both 0.1 to 0.15 before it)."""
-    scores = last_scores(
-        tmp_path, "configs/shapes.py", "--config.stages.find.steps=1500",
-        "--config.stages.compare.steps=1", "--config.stages.compare.warmup=0",
-        "--config.stages.paint.steps=1", "--config.stages.paint.warmup=0",
-        "--config.eval_every=0",
-    )  # fmt: skip
+    """Past the phase change, where the right prompt's score leaves the wrong prompt's:
+    both are 0.05 before it. Two seeds gave 0.23 and 0.32, with wrong prompts 0.10 and
+    0.14; copying the prompt's mask gives 0.07."""
+    scores = last_scores(tmp_path, "tests/colours.py")
     right = scores["heldout/shapes/1shot/episode_miou"]
-    assert right >= 0.22
+    assert right >= 0.15
     assert right - scores["heldout/shapes/1shot/wrong/episode_miou"] >= 0.07

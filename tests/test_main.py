@@ -1,7 +1,6 @@
 """The entry point: what is wrong is said in one line, and nothing is left half-done."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -19,10 +18,10 @@ from tests import tiny
 from tests.conftest import REPOSITORY
 
 
-def call(*arguments, program=("-m", "seggpt_jax.main"), env=None):
+def call(*arguments):
     """The exit status and the lines on stderr of the command."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"} | (env or {})
-    command = [sys.executable, *program, *map(str, arguments)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "seggpt_jax.main", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
     )
@@ -252,24 +251,3 @@ def test_bad_record(pets, tmp_path, monkeypatch, caplog, damage):
             config = on_pets(pets, mode="evaluate", checkpoint=saved)
             main.run(config, str(tmp_path / "scores"))
     assert not (tmp_path / "scores" / "pictures").exists()
-
-
-LIMITED = """
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, -1))
-runpy.run_module("seggpt_jax.main", run_name="__main__", alter_sys=True)
-"""
-
-
-@pytest.mark.slow  # test_checkpoint.py fills a disk in this process
-def test_full_disk(tmp_path):
-    """Files above 30 kB fail as on a full disk; a checkpoint has larger ones."""
-    cacheless = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
-    status, lines = call(
-        "--config=tests/tiny.py", f"--workdir={tmp_path}",
-        program=["-c", LIMITED], env=cacheless,
-    )  # fmt: skip
-    assert status == 2
-    # Tensorstore's own threads may print beside and after the error.
-    (said,) = re.findall("error: the checkpoint of step 2 .*", "\n".join(lines))
-    assert "File too large. Earlier checkpoints are untouched" in said

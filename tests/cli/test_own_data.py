@@ -158,7 +158,7 @@ def test_forms_of_finetuning():
 def test_own_data_of_one_class_are_trained_and_scored(here):
     draw(here / "own", 12)
     assert run("index", "own/images", "own/masks") == 0
-    c = finetune.get_config("steps=4,batch=8")
+    c = finetune.get_config("steps=4,batch=8,model=shapes")
     c.data_dir, c.evals.val.episodes = "own", 4
     scores = train(c, "run")
     assert scores["val/own/1shot/copy/miou"] > 0
