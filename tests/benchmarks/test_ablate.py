@@ -74,6 +74,8 @@ def test_an_unknown_change_is_refused(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_rows_compare_with_the_base(tmp_path, monkeypatch, capsys):
+    tiny.one_device(monkeypatch)
+
     def small(argument):
         config = tiny.get_config("evals=True,steps=4,first=4,batch=8")
         config.stages = {"paint": config.stages.find}

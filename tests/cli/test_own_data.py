@@ -15,6 +15,7 @@ from seggpt_jax.results.folder import INPUTS
 from seggpt_jax.train import train
 from seggpt_jax.training import config_file
 from seggpt_jax.training.settings import read_settings
+from tests import tiny
 
 
 @pytest.fixture
@@ -155,7 +156,8 @@ def test_forms_of_finetuning():
 
 
 @pytest.mark.slow
-def test_own_data_of_one_class_are_trained_and_scored(here):
+def test_own_data_of_one_class_are_trained_and_scored(here, monkeypatch):
+    tiny.one_device(monkeypatch)
     draw(here / "own", 12)
     assert run("index", "own/images", "own/masks") == 0
     c = finetune.get_config("steps=4,batch=8,model=shapes")
