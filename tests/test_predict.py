@@ -9,6 +9,7 @@ import pytest
 
 from seggpt_jax import predict
 from seggpt_jax.canvas import query_half, stitch
+from seggpt_jax.models import kernels, prompted
 from seggpt_jax.predict import make_predict_fns, tile
 from tests.support.models import random_params, small
 
@@ -86,6 +87,22 @@ def test_attention_head_by_head_changes_nothing():
         make_predict_fn(small(attention="heads"))(params, *args),
         make_predict_fn(small(attention="xla"))(params, *args), **EXACT,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("p", [1, 3])
+def test_a_cpu_computes_part_by_part_and_changes_nothing(p, monkeypatch):
+    """Each half by itself, blocks of queries, and the query's attention to itself once
+    for all prompts: what a ViT-L of 448 pixels needs, of a small model."""
+    args, params = episode(2, p), random_params(small())
+    wanted = make_predict_fn(small(attention="xla"))(params, *args)
+    monkeypatch.setattr(prompted, "_TOKENS", 1)
+    monkeypatch.setattr(kernels, "_CACHED", 1)
+    shared, calls = prompted._shared, []
+    note = lambda *args: calls.append(args) or shared(*args)  # noqa: E731
+    monkeypatch.setattr(prompted, "_shared", note)
+    got = predict.make_predict_fn(small(attention="heads"))(params, *args)
+    np.testing.assert_allclose(got, wanted, **EXACT)
+    assert bool(calls) == (p > 1)
 
 
 def test_encoded_prompts_serve_any_query():

@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,14 +91,39 @@ def attend(
             f"{where}: choose auto, xla or heads"
         )
     function = IMPLEMENTATIONS[impl]
-    if impl != "xla" and jax.sharding.get_abstract_mesh().size > 1:
-        # Each device has whole heads of whole rows; kernels cannot be cut by XLA.
-        heads = fitting("activations/heads", q.shape)
-        function = jax.shard_map(
-            function, in_specs=(heads, heads, heads, P(), P()), out_specs=heads,
-            check_vma=False,
-        )  # fmt: skip
+    if impl != "xla":
+        function = _on_mesh(function, q)
     return function(q, k, v, rel_h, rel_w)
+
+
+def gives_sums(impl: str, dtype: DTypeLike) -> bool:
+    """Whether this choice computes here what `attend_summed` gives, at its cost."""
+    return (automatic(dtype) if impl == "auto" else impl) == "heads"
+
+
+def attend_summed(
+    q: Float[Array, "b n q k"],
+    k: Float[Array, "b n t k"],
+    v: Float[Array, "b n t k"],
+    rel_h: Float[Array, "qh h k"],
+    rel_w: Float[Array, "qw w k"],
+) -> tuple[Float[Array, "b n q k"], Float[Array, "b n q"]]:
+    """`attend` by `heads`, and the logarithm of every query's sum of exponentials:
+    `kernels.merge_keys` makes attention to several grids of keys of both."""
+    summed = _on_mesh(kernels.attend_heads_summed, q, summed=True)
+    return summed(q, k, v, rel_h, rel_w)
+
+
+def _on_mesh(function: Callable[..., Any], q, summed: bool = False):
+    """The function on every device's heads. Each device has whole heads of whole rows;
+    kernels cannot be cut by XLA."""
+    if jax.sharding.get_abstract_mesh().size <= 1:
+        return function
+    heads = fitting("activations/heads", q.shape)
+    return jax.shard_map(
+        function, in_specs=(heads, heads, heads, P(), P()),
+        out_specs=(heads, P(*heads[:3])) if summed else heads, check_vma=False,
+    )  # fmt: skip
 
 
 def device() -> tuple[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 _LANES = 128  # splash wants whole blocks of so many tokens
 _ONE_BLOCK = 2048  # keys that fit a TPU core's memory at once
+_CACHED = 1_300_000  # logits at once on a CPU: 5 MB, the fastest measured for ViT-L
 _NEVER = -3e4  # a logit whose weight after softmax is 0, in bfloat16 too
 
 
@@ -28,21 +29,58 @@ def attend_xla(q, k, v, rel_h, rel_w):
 
 def attend_heads(q, k, v, rel_h, rel_w):
     """One head of one row of the batch at a time, for CPUs: its logits stay in the
-    cache. The softmax is divided by its sum after the product with v, which has far
-    fewer numbers than the logits."""
+    cache."""
+    return attend_heads_summed(q, k, v, rel_h, rel_w)[0]
+
+
+def attend_heads_summed(q, k, v, rel_h, rel_w):
+    """`attend_heads`, and the logarithm of every query's sum of exponentials `[b, n,
+    q]`, by which parts of the keys are merged (`merge_keys`).
+
+    The softmax is divided by its sum after the product with v, which has far fewer
+    numbers than the logits.
+    """
+    blocks = equal_parts(len(rel_h), len(rel_w) * k.shape[2], _CACHED)
+    rel = rel_h.reshape(blocks, -1, *rel_h.shape[1:])
 
     def one(head):
         q, k, v = head
-        logits = _logits(q[None, None], k[None, None], rel_h, rel_w)[0, 0]
-        # The maximum cancels in the quotient, so it needs no gradient.
-        top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-        weights = jnp.exp(logits - top)
-        total = weights.sum(-1, keepdims=True)
-        y = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-        return (y / total).astype(v.dtype)
+
+        def some(queries):
+            q, rel_h = queries
+            logits = _logits(q[None, None], k[None, None], rel_h, rel_w)[0, 0]
+            # Without it XLA adds the bias inside one kernel with the product and the
+            # softmax, and this kernel takes a fifth longer (docs/speed.md).
+            logits = jax.lax.optimization_barrier(logits)
+            # The maximum cancels in the quotient, so it needs no gradient.
+            top = jax.lax.stop_gradient(logits.max(-1))
+            weights = jnp.exp(logits - top[:, None])
+            total = weights.sum(-1)
+            y = jnp.matmul(
+                weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+            )
+            return (y / total[:, None]).astype(v.dtype), top + jnp.log(total)
+
+        queries = q.reshape(blocks, -1, q.shape[-1]), rel
+        return jax.lax.map(some, queries)
 
     heads = tuple(x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
-    return jax.lax.map(one, heads).reshape(q.shape)
+    y, total = jax.lax.map(one, heads)
+    return y.reshape(q.shape), total.reshape(q.shape[:3])
+
+
+def merge_keys(y, total, other, others_total):
+    """Attention to all keys from attention to two parts of them: each part's output
+    `[..., q, k]` and logarithm of the sum of exponentials `[..., q]`."""
+    share = jax.nn.sigmoid(others_total - total)[..., None]  # the other part's weight
+    return (y + (other - y) * share).astype(y.dtype)
+
+
+def equal_parts(count: int, size: int, most: int) -> int:
+    """The least number of equal parts of `count` things of one size that are not
+    larger than `most`."""
+    cuts = (n for n in range(1, count) if count % n == 0)
+    return next((n for n in cuts if count // n * size <= most), count)
 
 
 def attend_cudnn(q, k, v, rel_h, rel_w, implementation="cudnn"):

@@ -8,12 +8,15 @@ every part is computed once (docs/speed.md):
   once for all queries.
 * In a feature ensemble (paper, "Context Ensemble") the query's tokens are the same for
   every prompt. So they are kept once, beside the p prompts.
+* The query's attention to its own keys is the same for every prompt, too. `heads`, for
+  CPUs, computes it once, and the rest for each prompt; the softmaxes are merged.
 * The painting is read from the query's rows. So the last block and the decoder compute
   only these rows.
 
 Tokens are `[b, p + 1, h, w, d]`: the halves of p prompts, then the query's half.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -23,7 +26,13 @@ from jaxtyping import Array, Float, Int
 
 from seggpt_jax.canvas import patchify
 from seggpt_jax.models import transformer
-from seggpt_jax.models.attention import attend, relative_positions
+from seggpt_jax.models.attention import (
+    attend,
+    attend_summed,
+    gives_sums,
+    relative_positions,
+)
+from seggpt_jax.models.kernels import equal_parts, merge_keys
 from seggpt_jax.models.seggpt import SegGPTConfig, added_tokens, decode
 
 
@@ -41,6 +50,7 @@ class PromptTokens(NamedTuple):
     kind: Int[Array, " b"]
 
 
+_TOKENS = 1600  # of an MLP at once on a CPU: two halves at 448 pixels
 PER_PROMPT = ("image", "target", "drawn")  # the fields with an axis of prompts
 
 
@@ -71,9 +81,8 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
     block = _block(p, 0)
     # On the query's half the ensemble averages the attention's output before the
     # residual, so the block stops here. `join` takes the mean and does the rest.
-    y, drawn = _attention(block["attn"], transformer.layer_norm(block["norm1"], x), c)
-    target = target + transformer.project(block["attn"], y)
-    target = target + transformer.mlp(block, target)
+    y, drawn = _attention(block, x, c)
+    target = _finish(block, target, y, c)
     return PromptTokens(
         image + above[0][:, None], target, drawn.reshape(target.shape), kind
     )
@@ -87,8 +96,7 @@ def join(p, c: SegGPTConfig, prompts: PromptTokens, weight) -> EncodedPrompts:
     below = _added(p, prompts.target, prompts.kind)[1]
     drawn = _mean(prompts.drawn, weight).reshape(b, 1, h, w, c.heads, d // c.heads)
     # The rest of the first block for the query's half, which all prompts share.
-    query = _hidden(p, below, c) + transformer.project(block["attn"], drawn)
-    query = query + transformer.mlp(block, query)
+    query = _finish(block, _hidden(p, below, c), drawn, c)
     x = jnp.concatenate([prompts.target, query], axis=1)
     x = _run(p, range(1, c.merge_after + 1), x, c, weight)
     return EncodedPrompts(prompts.image, x, weight, prompts.kind)
@@ -160,12 +168,11 @@ def _run(params, layers: range, x, c: SegGPTConfig, weight):
 
     def step(x, index):
         p = _block(params, index)
-        above, below = _attention(p["attn"], transformer.layer_norm(p["norm1"], x), c)
+        above, below = _attention(p, x, c)
         # The mean comes before the projection here, and after it in `transformer`.
         # Both are equal: the projection is affine, and the weights sum to 1.
         y = jnp.concatenate([above, _mean(below, weight)], axis=1)
-        x = x + transformer.project(p["attn"], y)
-        return x + transformer.mlp(p, x), None
+        return _finish(p, x, y, c), None
 
     return jax.lax.scan(step, x, np.arange(layers.start, layers.stop))[0]
 
@@ -180,12 +187,9 @@ def _painted_rows(x):
 def _last_block(p, x, c: SegGPTConfig, weight):
     """`_painted_rows` after one more block, which computes no other rows."""
     rows = _painted_rows(x)
-    above, below = _attention(
-        p["attn"], transformer.layer_norm(p["norm1"], x), c, above=1
-    )
-    y = jnp.concatenate([above[:, 0], _mean(below, weight)[:, 0]], axis=1)
-    rows = rows + transformer.project(p["attn"], y)
-    return rows + transformer.mlp(p, rows)
+    above, below = _attention(p, x, c, above=1)
+    y = jnp.concatenate([above[:, :1], _mean(below, weight)], axis=2)
+    return _finish(p, rows[:, None], y, c)[:, 0]
 
 
 def _mean(x: Float[Array, "b p *rest"], weight) -> Float[Array, "b 1 *rest"]:
@@ -193,6 +197,28 @@ def _mean(x: Float[Array, "b p *rest"], weight) -> Float[Array, "b 1 *rest"]:
     weight = weight.reshape(*weight.shape, *(1,) * (x.ndim - 2))
     # In float32: in half precision the weights would not sum to 1.
     return (x * weight).sum(1, keepdims=True).astype(x.dtype)
+
+
+def _finish(p, x: Float[Array, "b n h w d"], y, c: SegGPTConfig):
+    """A block after its attention, whose heads gave y `[b, n, h, w, heads, k]`.
+
+    On a CPU few halves are computed at a time: the MLP's hidden layer of 9 halves is
+    116 MB at ViT-L and leaves the cache.
+    """
+
+    def finish(x, y):
+        x = x + transformer.project(p["attn"], y)
+        return x + transformer.mlp(p, x)
+
+    b, n, h, w, _ = x.shape
+    on_cpu = gives_sums(c.attention, c.dtype)
+    cut = equal_parts(n, b * h * w, _TOKENS) if on_cpu else 1
+    if cut == 1:
+        return finish(x, y)
+    # Rows of the batch stay together: on a mesh each device has some of them.
+    x, y = (z.swapaxes(0, 1).reshape(cut, -1, *z.shape[2:]) for z in (x, y))
+    x = jax.lax.map(lambda part: finish(*part), (x, y))
+    return x.reshape(n, b, *x.shape[2:]).swapaxes(0, 1)
 
 
 def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
@@ -205,19 +231,47 @@ def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
     b, count, h, w, d = x.shape
     # Queries alone are left out: the keys stay those of the whole canvas.
     skip = h - (h if above is None else above)
-    rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]
-    rel_w = relative_positions(p["rel_pos_w"].astype(x.dtype), w)
+    attn = p["attn"]
+    rel_h = relative_positions(attn["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]
+    rel_w = relative_positions(attn["rel_pos_w"].astype(x.dtype), w)
 
-    def canvases(z, skip=0):
-        """Every prompt with the query below it, `[b * p, heads, tokens, k]`."""
-        z = z.reshape(b, count, *z.shape[1:])
-        query = jnp.broadcast_to(z[:, -1:], z[:, :-1].shape)
-        z = jnp.concatenate([z[:, :-1, :, skip * w :], query], axis=3)
-        return z.reshape(-1, *z.shape[2:])
-
-    q, k, v = transformer.project_qkv(p, x.reshape(b * count, h, w, d))
-    y = attend(
-        canvases(q, skip), canvases(k), canvases(v), rel_h, rel_w, impl=c.attention
+    normed = transformer.layer_norm(p["norm1"], x).reshape(b * count, h, w, d)
+    q, k, v = transformer.project_qkv(attn, normed).reshape(
+        3, b, count, c.heads, h * w, -1
     )
-    y = y.swapaxes(1, 2).reshape(b, count - 1, -1, w, q.shape[1], q.shape[3])
-    return y[:, :, : h - skip], y[:, :, h - skip :]
+    queries, query = q[:, :-1, :, skip * w :], q[:, -1:]
+    keys, values = _canvases(k), _canvases(v)
+    whole = functools.partial(attend, impl=c.attention)
+    if count > 2 and gives_sums(c.attention, x.dtype):
+        above = _each(whole, queries, keys, values, rel_h[: h - skip], rel_w)
+        below = _shared(query, k, v, rel_h[h - skip :], rel_w)
+    else:
+        q = jnp.concatenate([queries, jnp.broadcast_to(query, k[:, :-1].shape)], axis=3)
+        y = _each(whole, q, keys, values, rel_h, rel_w)
+        above, below = jnp.split(y, [(h - skip) * w], axis=3)
+    shape = b, count - 1, -1, w, c.heads, d // c.heads
+    return tuple(z.swapaxes(2, 3).reshape(shape) for z in (above, below))
+
+
+def _shared(query, k, v, rel_h, rel_w):
+    """The query's attention with each of several prompts. Its attention to its own keys
+    is the same with all of them: it is computed once, and merged with the rest."""
+    h = len(rel_h)
+    own = _each(attend_summed, query, k[:, -1:], v[:, -1:], rel_h[:, h:], rel_w)
+    queries = jnp.broadcast_to(query, k[:, :-1].shape)
+    rest = _each(attend_summed, queries, k[:, :-1], v[:, :-1], rel_h[:, :h], rel_w)
+    return merge_keys(*own, *rest)
+
+
+def _canvases(z: Float[Array, "b count n t k"]) -> Float[Array, "b p n 2*t k"]:
+    """Keys or values of every prompt, then those of the query."""
+    query = jnp.broadcast_to(z[:, -1:], z[:, :-1].shape)
+    return jnp.concatenate([z[:, :-1], query], axis=3)
+
+
+def _each(attention, q, k, v, rel_h, rel_w):
+    """Attention of each prompt by itself: prompts are rows of the batch there."""
+    b, count = q.shape[:2]
+    q, k, v = (z.reshape(b * count, *z.shape[2:]) for z in (q, k, v))
+    y = attention(q, k, v, rel_h, rel_w)
+    return jax.tree.map(lambda z: z.reshape(b, count, *z.shape[1:]), y)

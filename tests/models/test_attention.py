@@ -91,6 +91,40 @@ def test_implementations_equal_the_definition_and_its_gradients(impl, rows):
         np.testing.assert_allclose(ours, theirs, atol=5e-5)
 
 
+def test_blocks_of_queries_change_nothing(monkeypatch):
+    """Heads whose logits do not fit the cache at once."""
+    for logits, blocks in ((1, 6), (40, 3), (108, 1), (1000, 1)):
+        assert kernels.equal_parts(6, 18, logits) == blocks
+    whole = kernels.attend_heads(*random_heads())
+    monkeypatch.setattr(kernels, "_CACHED", 2 * 3 * 18)  # two of six rows of three
+    loops = jax.make_jaxpr(kernels.attend_heads)(*random_heads())
+    assert "length=3" in str(loops)
+    np.testing.assert_allclose(kernels.attend_heads(*random_heads()), whole, atol=1e-6)
+
+
+def test_attention_to_parts_of_the_keys_is_merged():
+    """Exactly also where one part has nearly all the weight."""
+    q, k, v, rel_h, rel_w = random_heads()
+    q = q.at[:, :, 0].multiply(40)
+    whole = kernels.attend_xla(q, k, v, rel_h, rel_w)
+    above, below = (
+        attention.attend_summed(q, k[:, :, keys], v[:, :, keys], rel_h[:, rows], rel_w)
+        for keys, rows in ((slice(6), slice(2)), (slice(6, None), slice(2, None)))
+    )
+    merged = kernels.merge_keys(*above, *below)
+    np.testing.assert_allclose(merged, whole, atol=1e-5)
+    np.testing.assert_allclose(kernels.merge_keys(*below, *above), whole, atol=1e-5)
+
+
+def random_heads(h: int = 6, w: int = 3, width: int = 8):
+    """q, k and v of two rows of two heads, and relative positions."""
+    rng = np.random.default_rng(6)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    q, k, v = draw(3, 2, 2, h * w, width)
+    tables = (draw(2 * n - 1, width) for n in (h, w))
+    return q, k, v, *map(relative_positions, tables, (h, w))
+
+
 def test_a_subset_of_query_rows_sees_all_keys():
     """The query half alone may attend to the whole canvas."""
     rng = np.random.default_rng(1)
