@@ -273,7 +273,7 @@ def decode(p, tapped, patch: int, halo: int = 0):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
     x = x + p["conv"]["bias"].astype(x.dtype)[None, None, None, :]
-    x = jax.nn.gelu(transformer.layer_norm(p["norm"], x), approximate=False)
+    x = transformer.gelu(transformer.layer_norm(p["norm"], x))
     painting = transformer.linear(p["head"], x).astype(jnp.float32)
     return painting[:, halo * patch :]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -310,6 +311,20 @@ def test_norms_of_half_precision_have_statistics_in_float32():
     exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(found, np.float64), exact, atol=0.02)
+
+
+def test_gelu_and_its_gradient_are_exact():
+    x = np.linspace(-9, 9, 1001)
+    below = np.asarray([0.5 * math.erfc(-each / math.sqrt(2)) for each in x])
+    slope = below + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    for dtype, atol in ((jnp.float32, 2e-6), (jnp.bfloat16, 0.04)):
+        given = jnp.asarray(x, dtype)
+        found = transformer.gelu(given)
+        grads = jax.grad(lambda x: transformer.gelu(x).astype(jnp.float32).sum())(given)
+        assert found.dtype == grads.dtype == dtype
+        # float32 rounds 1 + erf, bfloat16 numbers up to 9 to 8 bits.
+        np.testing.assert_allclose(np.asarray(found, np.float64), x * below, atol=atol)
+        np.testing.assert_allclose(np.asarray(grads, np.float64), slope, atol=atol)
 
 
 @pytest.mark.parametrize(
