@@ -209,7 +209,7 @@ def _add_arguments(parser: argparse.ArgumentParser, name: str, module: str) -> N
     if name in _OF_A_MODEL:
         from seggpt_jax.cli import model_args
 
-        model_args.add_arguments(parser)
+        model_args.add_arguments(parser, trains=name == "tune")
     found = importlib.import_module(f"seggpt_jax.cli.{module}")
     parser.set_defaults(run=found.run)
     found.add_arguments(parser)

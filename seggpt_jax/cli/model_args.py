@@ -20,7 +20,8 @@ MODEL = (
     "transformers), a bundled name, or OWNER/NAME[@REVISION] of the Hugging Face hub; "
     "`seggpt models` lists some"
 )
-_DTYPE = "of the computation; bfloat16 is for GPUs and TPUs (default: %(default)s)"
+_DTYPE = "of the computation (default: %(default)s)"
+_AUTO = "; auto: bfloat16 where it is faster, on TPUs and many GPUs and CPUs"
 _ATTENTION = "how attention is computed (default: the best one for the device)"
 
 
@@ -28,11 +29,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=f"{MODEL} (default: {DEFAULT})")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that compute with a model."""
+def add_arguments(parser: argparse.ArgumentParser, trains: bool = False) -> None:
+    """The options of all commands that compute with a model. trains: the command is
+    one that learns; what is faster was measured for predictions only."""
     add_model(parser)
-    types = "float32", "bfloat16"
-    parser.add_argument("--dtype", choices=types, default=types[0], help=_DTYPE)
+    types = ["float32", "bfloat16"] if trains else ["float32", "bfloat16", "auto"]
+    help = _DTYPE if trains else _DTYPE + _AUTO
+    parser.add_argument("--dtype", choices=types, default=types[0], help=help)
     parser.add_argument("--attention", choices=CHOICES, default="auto", help=_ATTENTION)
     parser.add_argument("--bits", type=int, default=16, help=inputs.BITS)
 
@@ -48,7 +51,7 @@ def load(args, **settings) -> Predictor:
         **settings,
     )
     name, device = predictor.model_name, jax.devices()[0].device_kind
-    how = f"{args.dtype} on {device}"
+    how = f"{predictor.config.dtype} on {device}"
     talk.say(args.quiet, f"loaded {name}: {predictor.describe()}; {how}")
     return predictor
 
@@ -67,6 +70,7 @@ def made_by(
     known = functools.cache(identity)  # one COCO file may serve many images
     prompts = [known(path) for path in files]
     settings = {name: getattr(args, name) for name in names}
+    settings["dtype"] = predictor.config.dtype  # `auto` is not the same everywhere
     return settings | {"model": model, "step": predictor.step, "prompts": prompts}
 
 

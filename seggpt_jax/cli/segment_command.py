@@ -80,7 +80,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
         classes = categories_of(truth.categories, args.coco, labels, kind, named)
     else:
         classes = categories(labels, kind, named)
-    names = ("kind", "tile", "ensemble", "dtype", "bits")
+    names = ("kind", "tile", "ensemble", "bits")
     settings = model_args.made_by(args, names, predictor, given.files)
     prepare_workdir(out, json.dumps(settings | chosen), holds=RESULTS)
     of_objects = bool(set(forms) & set(OF_OBJECTS))

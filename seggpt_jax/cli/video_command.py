@@ -94,7 +94,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
         frames(), args.first, corrections=corrections, additions=additions,
         memory=args.memory, kind=args.kind, ahead=0 if source.live else 1,
     )  # fmt: skip
-    names = ("kind", "memory", "dtype", "bits")
+    names = ("kind", "memory", "bits")
     settings = model_args.made_by(args, names, predictor, files) | chosen
     settings["input"] = source.identity
     legend = named if "overlay" in forms else {}

@@ -16,6 +16,7 @@ from PIL import Image
 from seggpt_jax.config import require
 from seggpt_jax.data.decode import Picture, as_array, check_bits, naming_errors
 from seggpt_jax.data.sample import KINDS
+from seggpt_jax.inference.dtype import automatic
 from seggpt_jax.inference.result import Job, Result, in_range, make_job, read_painting
 from seggpt_jax.inference.session import Session
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
@@ -121,15 +122,19 @@ class Predictor:
           name: the path of a release, a training run, a `.pth` or `.safetensors` file
             or a folder of transformers; else a bundled name; else
             `owner/name[@revision]` of the Hugging Face hub, which is fetched once.
-          dtype: `float32`, or `bfloat16`.
+          dtype: `float32`, `bfloat16`, or `auto`: bfloat16 where it is faster
+            (docs/speed.md).
           attention: one of `models.attention.CHOICES`.
           settings: as of `Predictor`.
         """
         _check(**settings)  # before a large model is read
-        model, weights = load_model(name, dtype=dtype, attention=attention)
+        known = "float32" if dtype == "auto" else dtype
+        model, weights = load_model(name, dtype=known, attention=attention)
+        if dtype == "auto":
+            known = automatic(model.config.width)
         return cls(
-            model.config, weights.params, step=weights.step, model_name=weights.name,
-            **settings,
+            model.config.replace(dtype=known), weights.params, step=weights.step,
+            model_name=weights.name, **settings,
         )  # fmt: skip
 
     def describe(self) -> str:
