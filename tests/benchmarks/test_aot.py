@@ -1,6 +1,8 @@
 """Collectives are counted as they run, and a real program for a TPU is compiled."""
 
 import importlib.util
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from benchmarks.hlo import collectives
 from configs import vitl
 from seggpt_jax.runs import sharding
 from tests import tiny
+from tests.conftest import REPOSITORY
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs pip install -e '.[tpu]'"
@@ -210,3 +213,19 @@ def test_a_train_step_for_gpus(attention, kernels):
     assert row["kernels"] == kernels
     assert row["bytes"]["total"] > row["bytes"]["arguments"] > 0
     assert row["sent_bytes"] > 0 and "h100:4" in aot.show(row)
+
+
+@pytest.mark.parametrize(
+    "given, error",
+    [
+        ("--config=tests/tiny.py --config.model.hats=3", "error: unknown setting 'h"),
+        ("--config=nothere.py", "error: --config nothere.py: there is no such file"),
+    ],
+)
+def test_a_wrong_config_is_one_line(given, error):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.aot", *given.split()], text=True,
+        cwd=REPOSITORY, capture_output=True,
+    )  # fmt: skip
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(error)
