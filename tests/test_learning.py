@@ -1,12 +1,12 @@
 """It learns: minutes on a CPU, marked slow, run once by `.ci/run`."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
+from tests import tiny
 from tests.conftest import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -16,7 +16,8 @@ def last_scores(workdir, config: str, *overrides: str) -> dict[str, float]:
     """Trains as a user does, on devices of its own; the last line of the metrics."""
     command = [sys.executable, "-m", "seggpt_jax.main", f"--config={config}",
                f"--workdir={workdir}", *overrides]  # fmt: skip
-    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    env = tiny.environment()
+    env.pop("XLA_FLAGS", None)
     subprocess.run(command, cwd=REPOSITORY, check=True, env=env)
     return json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
 

@@ -1,6 +1,5 @@
 """The entry point: what is wrong is said in one line, and nothing is left half-done."""
 
-import os
 import subprocess
 import sys
 
@@ -20,7 +19,7 @@ from tests.conftest import REPOSITORY
 
 def call(*arguments):
     """The exit status and the lines on stderr of the command."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment = tiny.environment(JAX_PLATFORMS="cpu")
     command = [sys.executable, "-m", "seggpt_jax.main", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True

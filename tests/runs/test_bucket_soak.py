@@ -81,6 +81,7 @@ class Killer:
         self.count, self.before = count, before
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments], cwd=REPOSITORY,
+            env=tiny.environment(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         _, said = self.process.communicate()
