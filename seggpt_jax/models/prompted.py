@@ -98,7 +98,11 @@ def join(p, c: SegGPTConfig, prompts: PromptTokens, weight) -> EncodedPrompts:
     # The rest of the first block for the query's half, which all prompts share.
     query = _finish(block, _hidden(p, below, c), drawn, c)
     x = jnp.concatenate([prompts.target, query], axis=1)
-    x = _run(p, range(1, c.merge_after + 1), x, c, weight)
+
+    def step(x, index):
+        return _ensemble_block(_block(p, index), x, c, weight), None
+
+    x, _ = jax.lax.scan(step, x, np.arange(1, c.merge_after + 1))
     return EncodedPrompts(prompts.image, x, weight, prompts.kind)
 
 
@@ -111,23 +115,29 @@ def paint(
     query = _patches(p, queries[:, None], c)
     _, below = _added(p, query, prompts.kind)
     x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
-    # The blocks run in pieces that end at the merge and at each tap. Before the merge
-    # only the image stream runs here; the merge is its mean with the encoded target
-    # stream. The last tap's block computes the painted rows alone, unless the merge
-    # needs all of its rows.
-    tapped, start, merge, last = [], 0, c.merge_after + 1, c.taps[-1]
-    stops = sorted({merge, max(last, merge), *(tap + 1 for tap in c.taps)})
-    for stop in stops:
-        if start == last and start >= merge:
-            rows = _last_block(_block(p, last), x, c, prompts.weight)
-        else:
-            x = _run(p, range(start, stop), x, c, prompts.weight)
-            x = (x + prompts.target) * 0.5 if stop == merge else x
-            rows = _painted_rows(x)
-        if stop - 1 in c.taps:
-            tapped.append(transformer.layer_norm(p["norm"], rows))
-        start = stop
-    return decode(p["decoder"], jnp.concatenate(tapped, axis=-1), c.patch, halo=1)
+    # One loop over the blocks, so that one block is compiled. Before the merge only the
+    # image stream runs here; the merge is its mean with the encoded target stream. The
+    # last tap's block is apart: it computes the painted rows alone, unless it is the
+    # merge, which needs all rows.
+    last, tapped = c.taps[-1], len(c.taps)
+    apart = last > c.merge_after
+    layers = np.arange(last if apart else last + 1)
+    rows = jnp.zeros((tapped, *jax.eval_shape(_painted_rows, x).shape), x.dtype)
+
+    def step(carry, layer):
+        (x, rows), (index, tap) = carry, layer
+        x = _ensemble_block(_block(p, index), x, c, prompts.weight)
+        x = jnp.where(index == c.merge_after, (x + prompts.target) * 0.5, x)
+        # Written after each block; what stays is written by the tap.
+        rows = jax.lax.dynamic_update_index_in_dim(rows, _painted_rows(x), tap, 0)
+        return (x, rows), None
+
+    taps = np.searchsorted(c.taps, layers)  # the next one, or the block itself
+    (x, rows), _ = jax.lax.scan(step, (x, rows), (layers, taps))
+    if apart:
+        rows = rows.at[-1].set(_last_block(_block(p, last), x, c, prompts.weight))
+    features = transformer.layer_norm(p["norm"], rows)
+    return decode(p["decoder"], jnp.concatenate([*features], -1), c.patch, halo=1)
 
 
 def _patches(p, images: Float[Array, "b p H W 3"], c: SegGPTConfig):
@@ -152,29 +162,21 @@ def _hidden(p, below, c: SegGPTConfig) -> Float[Array, "b 1 h w d"]:
 
 
 def _block(p, index):
-    """The parameters of one block."""
+    """The parameters of one block, taken out of the stack: a slice of several blocks
+    would be a copy."""
     return jax.tree.map(
         lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False),
         p["blocks"],
     )
 
 
-def _run(params, layers: range, x, c: SegGPTConfig, weight):
-    """Runs the blocks `layers`; the query's tokens attend together with every prompt.
-
-    Each step takes one block's parameters out of the stack: a slice of several blocks
-    would be a copy.
-    """
-
-    def step(x, index):
-        p = _block(params, index)
-        above, below = _attention(p, x, c)
-        # The mean comes before the projection here, and after it in `transformer`.
-        # Both are equal: the projection is affine, and the weights sum to 1.
-        y = jnp.concatenate([above, _mean(below, weight)], axis=1)
-        return _finish(p, x, y, c), None
-
-    return jax.lax.scan(step, x, np.arange(layers.start, layers.stop))[0]
+def _ensemble_block(p, x, c: SegGPTConfig, weight):
+    """One block; the query's tokens attend together with every prompt."""
+    above, below = _attention(p, x, c)
+    # The mean comes before the projection here, and after it in `transformer`. Both are
+    # equal: the projection is affine, and the weights sum to 1.
+    y = jnp.concatenate([above, _mean(below, weight)], axis=1)
+    return _finish(p, x, y, c)
 
 
 def _painted_rows(x):
