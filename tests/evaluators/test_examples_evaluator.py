@@ -342,4 +342,6 @@ def test_the_jitted_model_on_any_devices(sets):
             examples=(2,),
         )  # fmt: skip
         results.append(dict(evaluator.run(puts[1](params))))
-    assert results[0] == results[1]
+    # Merged softmaxes differ in the last bit with the shape of an array, and that may
+    # tip one pixel between two colours. Here it moves the mIoU by 2e-5.
+    assert results[0] == pytest.approx(results[1], abs=1e-4)
