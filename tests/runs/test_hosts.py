@@ -30,6 +30,8 @@ RUN = "steps=6,first=6,batch=4,lr=1e-4,evals=True"
 STAGES = f"--config=tests/tiny.py:{RUN.replace('first=6', 'first=3')}"
 COMMAND = f"--config=tests/tiny.py:{RUN}"
 DEVICES = 4  # of the whole run, whatever the number of processes
+# Two processes hold different parts of the parameters, and save them together.
+SHARDED = "--config.mesh.fsdp=2", "--config.mesh.tensor=2"
 HEARTBEAT = 10
 
 
@@ -101,7 +103,9 @@ def stopped(folder):
     run = folder / "stopped"
     # Early: it is noticed within seconds, of which only compiling takes any.
     send = (1, int(signal.SIGTERM), 1)
-    status, said = launch(run, folder / "cache", 2, "--stopped_status=75", send=send)
+    status, said = launch(
+        run, folder / "cache", 2, *SHARDED, "--stopped_status=75", send=send
+    )
     assert status == [75, 75], said
     assert "is saved, the same command goes on" in said[0]
     assert " M parameters" in said[0] and " M parameters" not in said[1]
@@ -113,7 +117,7 @@ def finished(folder, stopped):
     """That run, which went on."""
     run = shutil.copytree(stopped, folder / "finished")
     saved = max(int(p.name) for p in (run / "checkpoints").iterdir())
-    status, said = launch(run, folder / "cache", 2)
+    status, said = launch(run, folder / "cache", 2, *SHARDED)
     assert status == [0, 0], said
     assert f"resumed at step {saved}" in said[0]
     return run
@@ -131,18 +135,8 @@ def test_one_sigterm_stops_all_and_another_number_of_processes_goes_on(
 
 
 @pytest.mark.slow
-def test_a_stopped_run_of_two_processes_is_the_run_of_one(alone, finished):
+def test_a_stopped_sharded_run_of_two_processes_is_the_run_of_one(alone, finished):
     assert_close(alone, finished)
-
-
-@pytest.mark.slow
-def test_four_processes_with_a_sharded_model_train_as_one(alone, tmp_path):
-    mesh = "--config.mesh.fsdp=2", "--config.mesh.tensor=2"
-    status, said = launch(tmp_path / "run", tmp_path / "cache", 4, *mesh)
-    assert status == [0] * 4, said
-    assert_close(alone, tmp_path / "run")
-    assert " M parameters" in said[0]
-    assert not any(" M parameters" in text for text in said[1:])
 
 
 @pytest.mark.slow
@@ -198,8 +192,8 @@ def test_a_prompt_is_tuned_as_by_one_process(alone, tmp_path):
 
 @pytest.mark.slow
 def test_evaluation_finds_the_same_and_goes_on(finished, tmp_path, monkeypatch):
-    """In training, and of its checkpoint, where two processes finish what one began.
-    Four processes together make the scenes that one process makes."""
+    """In training, and of its checkpoint. Four processes finish what one began, and
+    together make the scenes that one process makes."""
     lines = (finished / "metrics.jsonl").read_text().splitlines()
     in_training = json.loads(lines[-1])
     assert list((finished / "pictures").rglob("*.png"))
@@ -214,29 +208,25 @@ def test_evaluation_finds_the_same_and_goes_on(finished, tmp_path, monkeypatch):
     assert scores == {name: in_training.get(name) for name in scores}
     cases = [
         tmp_path / run / "results/heldout-shapes/cases.jsonl"
-        for run in "one two".split()
+        for run in ("one", "again", "four")
     ]
     done = cases[0].read_text().splitlines(True)
-    cases[1].parent.mkdir(parents=True)
-    cases[1].write_text(
-        "".join(done[:4])
-    )  # as if it had been stopped after three cases
-    status, said = launch(
-        tmp_path / "two", finished.parent / "cache", 2, "--config.mode=evaluate",
-        f"--config.checkpoint={finished}",
-    )  # fmt: skip
-    assert status == [0, 0], said
-    assert cases[1].read_text().splitlines(True)[:4] == done[:4]  # not done again
+    for path in cases[1:]:  # as if they had been stopped after three cases
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(done[:4]))
+    made.clear()
+    evaluate(tiny.config(RUN, **settings), str(tmp_path / "again"))
     status, said = launch(
         tmp_path / "four", finished.parent / "cache", 4, "--config.mode=evaluate",
         f"--config.checkpoint={finished}", program=tiny.READING,
     )  # fmt: skip
     assert status == [0] * 4, said
+    assert cases[2].read_text().splitlines(True)[:4] == done[:4]  # not done again
     scenes = [re.findall(r"^scene (\d+)$", text, re.MULTILINE) for text in said]
     assert all(scenes)
     assert sorted(int(index) for own in scenes for index in own) == sorted(made)
     results = [
         json.loads((tmp_path / run / "results/heldout.json").read_text())
-        for run in ("one", "two", "four")
+        for run in ("one", "again", "four")
     ]
     assert results[0]["scores"] == results[1]["scores"] == results[2]["scores"]
