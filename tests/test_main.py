@@ -89,10 +89,17 @@ def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkey
     import jax
 
     folder = jax.config.jax_compilation_cache_dir
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    variable = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
     try:
         jax.config.update("jax_compilation_cache_dir", None)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv(variable, str(least))
         runtime.cache_compiled()
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == least
+        monkeypatch.delenv(variable)
+        runtime.cache_compiled()  # those of small models, too
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.1
         expected = str(tmp_path / "seggpt_jax" / "xla")
         assert jax.config.jax_compilation_cache_dir == expected
         monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
@@ -100,6 +107,7 @@ def test_compiled_programs_are_kept_where_the_user_keeps_caches(tmp_path, monkey
         assert jax.config.jax_compilation_cache_dir == expected
     finally:
         jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 def refused(config, workdir):

@@ -3,6 +3,7 @@
 jax is imported late: the command line reads its options without it.
 """
 
+import os
 import sys
 
 from seggpt_jax.runs import paths
@@ -16,6 +17,7 @@ XLA_FLAGS = {
     "no_command_buffers": "--xla_gpu_enable_command_buffer=",
     "deterministic": "--xla_gpu_deterministic_ops=true",
 }
+KEPT_S = 0.1  # of compiling: what took longer is kept on disk
 
 
 def cut_cpu(devices: int):
@@ -52,6 +54,10 @@ def cache_compiled() -> str:
     user's cache. Returns the folder."""
     import jax
 
+    # jax keeps what took a second. A small model has programs that take a little less,
+    # and every start would compile them.
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_S)
     if not jax.config.values["jax_compilation_cache_dir"]:
         folder = str(paths.user_cache() / "seggpt_jax/xla")
         jax.config.update("jax_compilation_cache_dir", folder)
