@@ -154,3 +154,17 @@ def test_every_import_is_declared():
     for module in modules - sys.stdlib_module_names - {"jax2onnx", "onnx_ir"}:
         owners = {name.lower().replace("_", "-") for name in packages[module]}
         assert owners & declared, f"{module} is of {owners}: not in setup.cfg"
+
+
+def test_no_field_defaults_to_a_read_only_mapping():
+    """Python 3.11 refuses it where a dataclass is made, later ones do not."""
+    found = [
+        f"{path.name}:{line.lineno}"
+        for path in sorted((ROOT / "seggpt_jax").rglob("*.py"))
+        for made in ast.walk(ast.parse(path.read_text()))
+        if isinstance(made, ast.ClassDef)
+        for line in made.body
+        if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Call)
+        if ast.unparse(line.value.func).endswith("MappingProxyType")
+    ]
+    assert found == []

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +37,7 @@ class Shown:
     objects: Sequence[Object]
     categories: Categories
     known: Listed | None = None
-    names: Mapping[int, str] = MappingProxyType({})
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:
