@@ -34,14 +34,9 @@ def make_batch(batch: int = 8, seed: int = 0):
     }
 
 
-def one_step(mesh_sizes, accumulate=1, devices=None, **settings):
-    """State, loss and gradient norm after a step on a mesh."""
-    mesh = sharding.make_mesh(*mesh_sizes) if devices is None else devices
-    return run_step(small(**settings), mesh, accumulate)[:2]
-
-
-def run_step(model, mesh, accumulate, batch=8):
-    """`one_step` of so many rows, and the compiled step."""
+def run_step(model, mesh, accumulate=2, batch=16):
+    """State, loss and gradient norm after a step of so many rows on a mesh, and the
+    compiled step."""
     with jax.set_mesh(mesh):
         return _run_step(model, mesh, accumulate, batch)
 
@@ -62,9 +57,14 @@ def _run_step(model, mesh, accumulate, batch):
     return state, jax.device_get(metrics), step
 
 
+def dropping(**settings):
+    """Rows are dropped alike on every mesh."""
+    return small(depth=2, merge_after=0, taps=(1,), drop_path=0.5, **settings)
+
+
 @pytest.fixture(scope="module")
 def alone():
-    return one_step(None, devices=_mesh_of_one())
+    return run_step(dropping(scan=False), _mesh_of_one())
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def alone():
     [(2, 2, 2), pytest.param((1, 8, 1), marks=pytest.mark.slow)],
 )
 def test_any_mesh_computes_the_same_step(alone, sizes):
-    state, metrics = one_step(sizes)
-    _same(alone, state, metrics)
+    _same(alone, run_step(dropping(), sharding.make_mesh(*sizes)))
 
 
 @pytest.mark.slow
-def test_accumulation_with_remat_of_a_part_computes_the_same_step(alone):
-    remat = "full", "none"
-    _same(alone, *one_step(None, 4, devices=_mesh_of_two(), remat=remat))
+def test_accumulation_with_remat_of_a_part_computes_the_same_step():
+    whole = run_step(small(), _mesh_of_one(), 1, batch=8)
+    parts = small(remat=("full", "none"))
+    _same(whole, run_step(parts, _mesh_of_two(), 4, batch=8))
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,11 @@ def test_no_device_holds_all_pixels_over_tensor(query_only):
     assert max(gathered, default=0) < pixels / 2
 
 
-def test_accumulated_gradients_are_summed_over_data_once():
-    """After the last micro-batch; and rows are dropped alike on every mesh."""
-    model = small(depth=2, merge_after=0, taps=(1,), drop_path=0.5, scan=False)
-    wanted = run_step(model, _mesh_of_one(), 2, batch=16)[:2]
+def test_accumulated_gradients_are_summed_over_data_once(alone):
+    """After the last micro-batch."""
     mesh = sharding.make_mesh(4, 2, 1)  # groups of 4 over `data`
-    state, metrics, step = run_step(model, mesh, 2, batch=16)
-    _same(wanted, state, metrics)
+    state, metrics, step = run_step(dropping(scan=False), mesh)
+    _same(alone, (state, metrics, step))
     found = collectives(step.as_text())
     assert any(one.times > 1 for one in found)  # of `fsdp`
     over_data = [one for one in found if one.group > 2]
@@ -148,8 +146,8 @@ def _mesh_of_two():
     )
 
 
-def _same(alone, state, metrics):
-    wanted_state, wanted = alone
+def _same(alone, other):
+    (wanted_state, wanted, _), (state, metrics, _) = alone, other
     # One global sum over one global count: only the order of float32 sums differs.
     np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], wanted["grad_norm"], rtol=1e-5)
