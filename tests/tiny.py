@@ -20,19 +20,23 @@ from seggpt_jax.weights import checkpoint
 # and that would be half of the time that the program takes to start.
 WITHOUT_TORCH = str(Path(__file__).parent / "support/without_torch")
 
-# The program itself, but that it sends itself a signal when it places batch number AT.
+# The program itself, but that it sends itself a signal when it places batch number AT,
+# once the file WRITTEN is there, if one is named.
 SIGNALLED = """
-import os, sys
+import os, sys, time
 from absl import app
 from seggpt_jax import main
 from seggpt_jax.runs import sharding
 
-signal_number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+signal_number, at, written = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+del sys.argv[1:4]
 put_batch, calls = sharding.put_batch, []
 
 def put(*args):
     calls.append(None)
     if len(calls) == at:
+        while written and not os.path.exists(written):
+            time.sleep(0.1)
         os.kill(os.getpid(), signal_number)
     return put_batch(*args)
 

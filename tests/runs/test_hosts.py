@@ -27,7 +27,6 @@ from tests.conftest import REPOSITORY
 # comes of that small.
 # One stage: every process compiles the step of each.
 RUN = "steps=6,first=6,batch=4,lr=1e-4,evals=True"
-STAGES = f"--config=tests/tiny.py:{RUN.replace('first=6', 'first=3')}"
 COMMAND = f"--config=tests/tiny.py:{RUN}"
 DEVICES = 4  # of the whole run, whatever the number of processes
 # Two processes hold different parts of the parameters, and save them together.
@@ -45,7 +44,8 @@ def launch(
     workdir, cache, processes, *arguments, send=None, command=COMMAND, program=None
 ):
     """Runs the main command in so many processes; their exit statuses and what they
-    said. send: (process, signal, batch). program: text to run in its place."""
+    said. send: (process, signal, batch, file to wait for). program: text to run in its
+    place."""
     environment = tiny.environment(JAX_COMPILATION_CACHE_DIR=str(cache))
     port, running = free_port(), []
     for number in range(processes):
@@ -90,19 +90,11 @@ def alone(folder):
 
 
 @pytest.fixture(scope="module")
-def alone_in_stages(folder):
-    run = folder / "alone-in-stages"
-    (status,), (said,) = launch(run, folder / "cache-alone", 1, command=STAGES)
-    assert status == 0, said
-    return run
-
-
-@pytest.fixture(scope="module")
 def stopped(folder):
     """A run of two processes after a SIGTERM to the second."""
     run = folder / "stopped"
     # Early: it is noticed within seconds, of which only compiling takes any.
-    send = (1, int(signal.SIGTERM), 1)
+    send = (1, int(signal.SIGTERM), 1, "")
     status, said = launch(
         run, folder / "cache", 2, *SHARDED, "--stopped_status=75", send=send
     )
@@ -140,21 +132,19 @@ def test_a_stopped_sharded_run_of_two_processes_is_the_run_of_one(alone, finishe
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_the_run_goes_on(alone_in_stages, tmp_path):
-    """The process that the others report to, in a run of two stages."""
-    # Batches are made ahead. While the step of the second stage compiles, the
-    # checkpoint before it is finished: so the cache of programs is an empty one.
-    run, cache = tmp_path / "run", tmp_path / "cache"
+def test_a_killed_process_ends_all_and_the_run_goes_on(alone, folder, tmp_path):
+    """The process that the others report to."""
+    run = tmp_path / "run"
     began = time.monotonic()
-    send = (0, int(signal.SIGKILL), 4)
-    status, said = launch(run, cache, 2, send=send, command=STAGES)
+    send = (0, int(signal.SIGKILL), 5, run / "checkpoints/2/SHA256SUMS")
+    status, said = launch(run, folder / "cache", 2, *SHARDED, send=send)
     assert time.monotonic() - began < 120
     assert status[0] == -signal.SIGKILL
     assert status[1] != 0, said
-    status, said = launch(run, cache, 2, command=STAGES)
+    status, said = launch(run, folder / "cache", 2, *SHARDED)
     assert status == [0, 0], said
-    assert "resumed at step 2" in said[0]
-    assert_close(alone_in_stages, run)
+    assert re.search("resumed at step [24]", said[0])
+    assert_close(alone, run)
 
 
 def test_wrong_input_is_one_error_everywhere(tmp_path):
