@@ -24,6 +24,7 @@ from PIL import Image
 from benchmarks.rows import cpu_seconds, parse
 from benchmarks.serve import scene
 from configs.mini import NOT_EPISODES, THIN, UNSEEN_CLASSES
+from tests.tiny import WITHOUT_TORCH
 
 RESULTS = Path(__file__).parent / "results"
 # As in tests: what is compiled here runs once. Processes share what they compile.
@@ -104,11 +105,15 @@ def write_sets(root: Path) -> None:
 def run(name: str, data: Path, work: Path) -> str:
     """Runs one. Returns what went wrong: "" for nothing."""
     work.mkdir()
-    arguments = BENCHMARKS[name].arguments.format(data=data, work=work).split()
+    quick = BENCHMARKS[name]
+    arguments = quick.arguments.format(data=data, work=work).split()
+    # tensorboardX imports PyTorch where it is found, in every process that trains.
+    without = [] if "torch" in quick.needs else [WITHOUT_TORCH]
+    path = os.pathsep.join(filter(None, [*without, os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **COMPILING,
+        env={**os.environ, **COMPILING, "PYTHONPATH": path,
              "JAX_COMPILATION_CACHE_DIR": f"{data.parent}/compiled"},
     )  # fmt: skip
     return f"{done.stdout}\nstatus {done.returncode}" if done.returncode else ""
