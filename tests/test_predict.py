@@ -82,8 +82,8 @@ def test_equals_the_plain_model_wherever_it_merges_and_taps(geometry):
 
 @pytest.mark.parametrize("p", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_cpu_computes_part_by_part_and_changes_nothing(p, monkeypatch):
-    """Head by head, each half by itself, blocks of queries, and the query's attention to
-    itself once for all prompts: what a ViT-L of 448 pixels needs, of a small model."""
+    """Head by head, each half by itself, blocks of queries, and the query's attention
+    to itself once for all prompts: what a ViT-L of 448 pixels needs, of a small one."""
     args, params = episode(2, p), random_params(small())
     wanted = make_predict_fn(small(attention="xla"))(params, *args)
     monkeypatch.setattr(prompted, "_TOKENS", 1)
