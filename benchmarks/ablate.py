@@ -105,6 +105,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "merge_2": {"model.merge_after": 2},
     "decoder_16": {"model.decoder_width": 16},
     "heads_3": {"model.heads": 3},
+    "one_way": {"model.one_way": True},
     # sizes below and above, from random parameters: benchmarks/scaling.py
     "small": {"model.width": 48, "model.depth": 4, "model.taps": (1, 3)},
     "large": {"model.width": 160, "model.depth": 8, "model.taps": (3, 7)},

@@ -33,7 +33,10 @@ def painting_flops(c: SegGPTConfig, prompts: int) -> float:
     rows, cols = c.grid[0] // 2, c.grid[1]
     half, d = rows * cols, c.width
     painted = half + cols  # tokens that the decoder reads
-    attention = _attention(c)
+    attention = _attention(c, c.grid)
+    if c.one_way:  # the query's tokens alone
+        block = 24 * d**2 * half + prompts * half * attention
+        return float(c.depth * block + _decoder(c, painted))
     block = 24 * d**2 * (prompts + 1) * half + prompts * 2 * half * attention
     last = 6 * d**2 * (prompts + 1) * half + 18 * d**2 * painted
     last += prompts * painted * attention
@@ -47,14 +50,17 @@ def training_flops(c: SegGPTConfig, query_only: bool = False) -> float:
     tokens, d = rows * cols, c.width
     embed = 2 * 2 * 3 * c.patch**2 * d * tokens
     blocks = c.depth + c.merge_after + 1  # both streams run the blocks up to the merge
-    each = tokens * (24 * d**2 + _attention(c))
+    attention = _attention(c, c.grid)
+    if c.one_way:  # of the prompt's tokens to their own half
+        attention = (attention + _attention(c, (rows // 2, cols))) / 2
+    each = tokens * (24 * d**2 + attention)
     painted = (rows // 2 + 1) * cols if query_only else tokens
     return 3.0 * (embed + blocks * each + _decoder(c, painted))
 
 
-def _attention(c: SegGPTConfig) -> int:
-    """Attention of one token to its canvas: logits, weighted values, positions."""
-    rows, cols = c.grid
+def _attention(c: SegGPTConfig, grid: tuple[int, int]) -> int:
+    """Attention of one token to a grid: logits, weighted values, positions."""
+    rows, cols = grid
     return 4 * rows * cols * c.width + 2 * (rows + cols) * c.width
 
 

@@ -58,6 +58,9 @@ class SegGPTConfig:
       pos_grid: side of the square position table (14: MAE at 224).
       merge_after: image and target streams are averaged after this block.
       taps: blocks whose outputs the decoder reads.
+      one_way: the prompt's half of a canvas attends to itself only, and the query's
+        half to both, in every block. So prompts do not depend on the query. The
+        released models are two-way.
       remat: which values of a block the backward pass computes again. It is one policy
         for all blocks, or one for each group of blocks: up to the merge, then up to
         each tap.
@@ -73,6 +76,7 @@ class SegGPTConfig:
     merge_after: int = 2
     taps: tuple[int, ...] = ()
     decoder_width: int = 64
+    one_way: bool = False
     drop_path: float = 0.0
     dtype: str = "float32"
     attention: str = "auto"
@@ -332,7 +336,8 @@ class SegGPT(nn.Module):
             with jax.named_scope(f"blocks_{start}_{last - 1}"):
                 ends, each = transformer.run_groups(
                     part[0], x, *part[1:], groups=len(run), impl=c.attention,
-                    prompts=prompts, remat=remats[last], scan=c.scan,
+                    prompts=prompts, one_way=c.one_way, remat=remats[last],
+                    scan=c.scan,
                 )  # fmt: skip
             out |= {f"block_{start + i}": y for i, y in enumerate(each)}
             if last - 1 == c.merge_after:

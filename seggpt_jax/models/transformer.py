@@ -130,14 +130,24 @@ def project(p, y: Float[Array, "*b n k"]) -> Float[Array, "*b d"]:
     return y + p["proj"]["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
 
 
-def attention(p, x: Float[Array, "b h w d"], impl: str) -> Float[Array, "b h w d"]:
-    """Multi-head self-attention over a grid of tokens."""
+def attention(
+    p, x: Float[Array, "b h w d"], impl: str, one_way: bool
+) -> Float[Array, "b h w d"]:
+    """Multi-head self-attention over the tokens of a canvas. one_way: the prompt's
+    half, which is the upper one, attends to itself only."""
     b, h, w, d = x.shape
     q, k, v = project_qkv(p, x)
     rel_h = relative_positions(p["rel_pos_h"].astype(x.dtype), h)
     rel_w = relative_positions(p["rel_pos_w"].astype(x.dtype), w)
     with jax.named_scope("attend"):
-        y = attend(q, k, v, rel_h, rel_w, impl=impl)
+        if one_way:
+            rows, tokens = h // 2, h // 2 * w
+            prompt = (z[:, :, :tokens] for z in (q, k, v))
+            above = attend(*prompt, rel_h[:rows, :rows], rel_w, impl=impl)
+            below = attend(q[:, :, tokens:], k, v, rel_h[rows:], rel_w, impl=impl)
+            y = jnp.concatenate([above, below], axis=2)
+        else:
+            y = attend(q, k, v, rel_h, rel_w, impl=impl)
     return project(p, y.swapaxes(1, 2)).reshape(b, h, w, d)
 
 
@@ -180,10 +190,10 @@ def drop_path(x, rate, key):
     return jnp.where(keep, x / (1 - rate).astype(x.dtype), 0)
 
 
-def block(p, x, rate, key, *, impl: str, prompts: int):
+def block(p, x, rate, key, *, impl: str, prompts: int, one_way: bool):
     """Pre-norm block: attention (feature ensemble before the residual), then MLP."""
     keys = (None, None) if key is None else jax.random.split(key)
-    y = attention(p["attn"], layer_norm(p["norm1"], x), impl)
+    y = attention(p["attn"], layer_norm(p["norm1"], x), impl, one_way)
     y = drop_path(average_query_half(y, prompts), rate, keys[0])
     x = constrain(x + y, "tokens")
     return constrain(x + drop_path(mlp(p, x), rate, keys[1]), "tokens")
@@ -201,12 +211,13 @@ def cut_layers(tree, stops: Sequence[int]) -> list:
     return [jax.tree.unflatten(structure, part) for part in zip(*cut, strict=True)]
 
 
-def run_blocks(p, x, rates, keys, *, impl, prompts, remat, scan) -> tuple:
+def run_blocks(p, x, rates, keys, *, impl, prompts, one_way, remat, scan) -> tuple:
     """Runs stacked blocks; returns the result and, when unrolled, every block's output.
 
     p: leaves `[l, ...]`. rates: `[l]`. keys: `[l]` or None (no drop path).
     """
-    body: Callable = functools.partial(block, impl=impl, prompts=prompts)
+    how = {"impl": impl, "prompts": prompts, "one_way": one_way}
+    body: Callable = functools.partial(block, **how)
     if REMAT[remat] is not None:
         body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=not scan)
     if scan:

@@ -257,7 +257,7 @@ def test_remat_computes_more_of_a_block_again():
     x, rates = jnp.ones((1, 8, 4, SMALL.width)), jnp.zeros(1)
     products = []
     for remat in ("none", "dots", "full"):
-        how = dict(impl="xla", prompts=1, remat=remat, scan=False)
+        how = dict(impl="xla", prompts=1, one_way=False, remat=remat, scan=False)
 
         def loss(p, how=how):
             return transformer.run_blocks(p, x, rates, None, **how)[0].sum()
