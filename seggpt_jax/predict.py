@@ -36,7 +36,7 @@ class PredictFns(NamedTuple):
     prompts of one row (b = 1) serve any number of queries.
     """
 
-    encode_prompts: Callable[..., prompted.EncodedPrompts]
+    encode_prompts: Callable[..., prompted.AnyPrompts]
     predict: Callable[..., jax.Array]
 
 
@@ -80,7 +80,7 @@ def _encode(
     images: Float[Array, "b p h w 3"],
     targets: Float[Array, "b p h w 3"],
     kind: Int[Array, " b"],
-) -> prompted.EncodedPrompts:
+) -> prompted.AnyPrompts:
     count = images.shape[1]
     if count > 1 and ensemble == "none":
         raise ValueError(
@@ -100,7 +100,7 @@ def _encode(
 def _paint(
     model: SegGPT,
     params,
-    prompts: prompted.EncodedPrompts,
+    prompts: prompted.AnyPrompts,
     queries: Float[Array, "b h w 3"],
 ) -> Float[Array, "b h w 3"]:
     return prompted.paint(params, model.config, prompts, queries)
@@ -147,10 +147,10 @@ class Memory(NamedTuple):
     """The memory of tracking. The first prompts are never replaced. The slots after
     them hold the last frames; a new frame replaces the oldest.
 
-    encoded: `[1, first + last, ...]`. seen: the number of frames since the start.
+    encoded: of `first + last` prompts. seen: the number of frames since the start.
     """
 
-    encoded: prompted.PromptTokens
+    encoded: prompted.AnyTokens
     seen: Int[Array, ""]
 
 
@@ -185,15 +185,17 @@ def _start(model: SegGPT, last: int, params, images, targets, kind) -> Memory:
     # Later frames have their slots from the start: one shape, compiled once. Empty
     # slots are zeros: finite in attention, and of weight 0.
     def with_room(x):
-        return jnp.pad(x, [(0, 0), (0, last), *[(0, 0)] * (x.ndim - 2)])
+        widths = [(0, 0)] * x.ndim
+        widths[prompted.AXIS] = (0, last)
+        return jnp.pad(x, widths)
 
-    tokens = {name: with_room(getattr(encoded, name)) for name in prompted.PER_PROMPT}
-    return Memory(encoded._replace(**tokens), jnp.zeros((), jnp.int32))
+    encoded = prompted.map_prompts(with_room, encoded)
+    return Memory(encoded, jnp.zeros((), jnp.int32))
 
 
 def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
     encoded, seen = memory
-    slots = encoded.image.shape[1]
+    slots = prompted.count(encoded)
     first = slots - last
     # Slots without a frame yet have weight 0; all others have the same weight.
     known = jnp.arange(slots) < first + seen
@@ -209,13 +211,8 @@ def _step(model: SegGPT, last: int, params, memory: Memory, frame, palette):
             params, model.config, frame[:, None], target[:, None], encoded.kind
         )
         # First in, first out: the new frame takes the place of the oldest.
-        tokens = {
-            name: jax.lax.dynamic_update_slice_in_dim(
-                getattr(encoded, name), getattr(new, name), first + seen % last, axis=1
-            )
-            for name in prompted.PER_PROMPT
-        }
-        encoded = encoded._replace(**tokens)
+        put = functools.partial(_put, at=first + seen % last)
+        encoded = prompted.map_prompts(put, encoded, new)
     return painting, Memory(encoded, seen + 1)
 
 
@@ -234,20 +231,21 @@ def _renew(model: SegGPT, last: int, memory: Memory, params, images, targets, ki
     new = prompted.encode(params, model.config, images, targets, kind)
 
     def joined(first, old):
-        slots = old[:, old.shape[1] - last :]
+        axis = prompted.AXIS
+        slots = jax.lax.slice_in_dim(old, old.shape[axis] - last, None, axis=axis)
         if last:
-            right = jax.lax.dynamic_update_slice_in_dim(
-                slots, first[:, -1:], (seen - 1) % last, axis=1
-            )
+            newest = jax.lax.slice_in_dim(first, -1, None, axis=axis)
+            right = _put(slots, newest, (seen - 1) % last)
             # No frame is remembered yet where the corrected one is itself the first.
             slots = jnp.where(seen > 0, right, slots)
-        return jnp.concatenate([first, slots], axis=1)
+        return jnp.concatenate([first, slots], axis=axis)
 
-    tokens = {
-        name: joined(getattr(new, name), getattr(old, name))
-        for name in prompted.PER_PROMPT
-    }
-    return Memory(new._replace(**tokens), seen)
+    return Memory(prompted.map_prompts(joined, new, old), seen)
+
+
+def _put(slots, new, at):
+    """Slots of prompts with a new one in place of that with the number `at`."""
+    return jax.lax.dynamic_update_slice_in_dim(slots, new, at, prompted.AXIS)
 
 
 class Engine:

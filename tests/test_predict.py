@@ -9,7 +9,7 @@ import pytest
 
 from seggpt_jax import predict
 from seggpt_jax.canvas import query_half, stitch
-from seggpt_jax.models import kernels, prompted
+from seggpt_jax.models import halves, kernels
 from seggpt_jax.predict import make_predict_fns, tile
 from tests.support.models import random_params, small
 
@@ -86,11 +86,11 @@ def test_a_cpu_computes_part_by_part_and_changes_nothing(p, monkeypatch):
     to itself once for all prompts: what a ViT-L of 448 pixels needs, of a small one."""
     args, params = episode(2, p), random_params(small())
     wanted = make_predict_fn(small(attention="xla"))(params, *args)
-    monkeypatch.setattr(prompted, "_TOKENS", 1)
+    monkeypatch.setattr(halves, "_TOKENS", 1)
     monkeypatch.setattr(kernels, "_CACHED", 1)
-    shared, calls = prompted._shared, []
+    shared, calls = halves.attend_shared, []
     note = lambda *args: calls.append(args) or shared(*args)  # noqa: E731
-    monkeypatch.setattr(prompted, "_shared", note)
+    monkeypatch.setattr(halves, "attend_shared", note)
     got = predict.make_predict_fn(small(attention="heads"))(params, *args)
     np.testing.assert_allclose(got, wanted, **EXACT)
     assert bool(calls) == (p > 1)

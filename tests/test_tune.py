@@ -406,6 +406,14 @@ def test_the_predictor_takes_a_prompt_file(finished, caplog):
     result = predictor(query)
     np.testing.assert_array_equal(result.painting, wanted)
     assert set(np.unique(result.segments)) <= {0, *names}
+    # Files of before model.one_way are for two-way models.
+    content = load_prompts(path, SIZE)
+    save_prompts(finished / "old.safetensors", content._replace(model={}))
+    for one_way in (False, True):
+        other = Predictor(SMALL.replace(one_way=one_way), PARAMS)
+        other._encode = lambda *given: None  # compiles nothing
+        other.load_prompt(finished / "old.safetensors")
+        assert ("one_way False, and this one has True" in caplog.text) == one_way
     # The encoding is the same, which is compiled already.
     Predictor(SMALL.replace(decoder_width=4), PARAMS).load_prompt(path)
     assert "decoder_width 8, and this one has 4" in caplog.text

@@ -23,10 +23,11 @@ from seggpt_jax import colors
 from seggpt_jax.config import suggest
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.models import prompted
-from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.runs import staging
 from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.workdir import check_writable
+from seggpt_jax.weights.build import abstract_params
 from seggpt_jax.weights.pretrained import Weights
 
 FORMS = ("stablehlo", "onnx")
@@ -86,26 +87,33 @@ def make_functions(config: SegGPTConfig, prompts: int) -> tuple[Function, Functi
     h, w = config.half
     examples = jax.ShapeDtypeStruct((batch, prompts, h, w, 3), jnp.float32)
 
-    def encode(params, images, targets, kind):
+    def joined(params, images, targets, kind):
         tokens = prompted.encode(params, config, images, targets, kind)
-        encoded = prompted.join(params, config, tokens, weight)
-        return encoded.image, encoded.target
+        return prompted.join(params, config, tokens, weight)
 
-    def paint(params, image, target, kind, queries):
-        encoded = prompted.EncodedPrompts(image, target, weight, kind)
+    # One set of prompts: every array but the weights and the kind is of `encode`.
+    rows = jax.ShapeDtypeStruct((1, prompts, h, w, 3), jnp.float32)
+    kinds = jax.ShapeDtypeStruct((1,), jnp.int32)
+    params = abstract_params(SegGPT(config))
+    one = jax.eval_shape(joined, params, rows, rows, kinds)
+    names = [name for name in one._fields if name not in ("weight", "kind")]
+
+    def encode(*given):
+        encoded = joined(*given)
+        return tuple(getattr(encoded, name) for name in names)
+
+    def paint(params, *given):
+        *arrays, kind, queries = given
+        given = dict(zip(names, arrays, strict=True))
+        encoded = one._replace(**given, weight=weight, kind=kind)
         return (prompted.paint(params, config, encoded, queries),)
 
-    rows, grid = config.grid[0] // 2, config.grid[1]
-    tokens = {
-        name: jax.ShapeDtypeStruct((1, count, rows, grid, config.width), jnp.float32)
-        for name, count in (("image", prompts), ("target", prompts + 1))
-    }
     first = {"images": examples, "targets": examples}
     first["kind"] = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    second = tokens | {"kind": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    second = {name: getattr(one, name) for name in names} | {"kind": kinds}
     second["queries"] = jax.ShapeDtypeStruct((batch, h, w, 3), jnp.float32)
     return (
-        Function("encode", encode, first, tuple(tokens)),
+        Function("encode", encode, first, tuple(names)),
         Function("paint", paint, second, ("painting",)),
     )
 
@@ -163,7 +171,7 @@ def _onnx(config, params, functions) -> Iterator[tuple[str, bytes]]:
 
     for function in functions:
         own = params
-        if function.name == "encode":  # the blocks up to the merge are all it runs
+        if function.name == "encode" and not config.one_way:  # it runs no other blocks
             own = params | {"blocks": jax.tree.map(first, params["blocks"])}
         own = jax.tree.map(jnp.asarray, own)
 

@@ -212,7 +212,7 @@ class Predictor:
         """
         content = load_prompts(path, self.size)
         own = dataclasses.asdict(self.config) | {"step": self.step}
-        made_for = dict(content.model)
+        made_for = {"one_way": False} | content.model  # older files do not say it
         if self.step and content.weights.get("step"):  # a release has none
             made_for["step"] = content.weights["step"]
         for name, value in made_for.items():

@@ -241,12 +241,18 @@ def from_torch(
 def to_torch(
     config: SegGPTConfig, params: Mapping[str, Any], layout: str = "official"
 ) -> dict[str, np.ndarray]:
-    """Parameters -> a PyTorch state dict of NumPy arrays. Undoes `from_torch`.
+    """Parameters -> a PyTorch state dict of NumPy arrays. Undoes `from_torch`; raises
+    ValueError for a one-way model.
 
     The position of the unused cls token, which we do not keep, comes back as zeros.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout {layout!r} is not one of {', '.join(LAYOUTS)}")
+    if config.one_way:
+        raise ValueError(
+            "model.one_way = True: no model in PyTorch computes this function, so its "
+            "weights have no form for PyTorch; a release (--to=ours) holds them"
+        )
     converted = _convert(params, config, layout)
     return {name: np.ascontiguousarray(x) for name, x in converted}
 

@@ -14,26 +14,22 @@ every part is computed once (docs/speed.md):
   only these rows.
 
 Tokens are `[b, p + 1, h, w, d]`: the halves of p prompts, then the query's half.
+
+One-way models save more (`one_way`). Every function here takes the form of its model.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from seggpt_jax.canvas import patchify
-from seggpt_jax.models import transformer
-from seggpt_jax.models.attention import (
-    attend,
-    attend_summed,
-    gives_sums,
-    relative_positions,
-)
-from seggpt_jax.models.kernels import equal_parts, merge_keys
-from seggpt_jax.models.seggpt import SegGPTConfig, added_tokens, decode
+from seggpt_jax.models import halves, one_way, transformer
+from seggpt_jax.models.attention import attend, gives_sums
+from seggpt_jax.models.seggpt import SegGPTConfig, decode
 
 
 class PromptTokens(NamedTuple):
@@ -50,10 +46,6 @@ class PromptTokens(NamedTuple):
     kind: Int[Array, " b"]
 
 
-_TOKENS = 1600  # of an MLP at once on a CPU: two halves at 448 pixels
-PER_PROMPT = ("image", "target", "drawn")  # the fields with an axis of prompts
-
-
 class EncodedPrompts(NamedTuple):
     """Prompts joined into one ensemble, ready for queries.
 
@@ -68,52 +60,77 @@ class EncodedPrompts(NamedTuple):
     kind: Int[Array, " b"]
 
 
-def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
+# Of both forms. Every field but `kind` has an axis of prompts, the fourth from the end.
+AnyTokens = PromptTokens | one_way.PromptTokens
+AnyPrompts = EncodedPrompts | one_way.EncodedPrompts
+Tokens = TypeVar("Tokens", PromptTokens, one_way.PromptTokens)
+AXIS = -4
+
+
+def count(prompts: AnyTokens) -> int:
+    """Number of prompts."""
+    return prompts[0].shape[AXIS]
+
+
+def map_prompts(function: Callable, *prompts: Tokens) -> Tokens:
+    """The first of several sets of prompts, with `function` of all sets' arrays in
+    place of every array that has an axis of prompts."""
+    names = [name for name in prompts[0]._fields if name != "kind"]
+    arrays = {n: function(*(getattr(each, n) for each in prompts)) for n in names}
+    return prompts[0]._replace(**arrays)
+
+
+def encode(p, c: SegGPTConfig, images, targets, kind) -> AnyTokens:
     """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`.
 
     In the first block a prompt's half reads its own canvas only, not the other prompts.
     So these tokens can be kept while other prompts come and go (video memories).
     """
-    image = _patches(p, images, c)
-    above, below = _added(p, image, kind)
-    target = _patches(p, targets, c) + above[1][:, None]
-    x = jnp.concatenate([target, _hidden(p, below, c)], axis=1)
-    block = _block(p, 0)
+    if c.one_way:
+        return one_way.encode(p, c, images, targets, kind)
+    image = halves.patches(p, images, c)
+    above, below = halves.added(p, c, *image.shape[2:4], kind)
+    target = halves.patches(p, targets, c) + above[1][:, None]
+    x = jnp.concatenate([target, halves.hidden(p, below, c)], axis=1)
+    block = halves.block_params(p, 0)
     # On the query's half the ensemble averages the attention's output before the
     # residual, so the block stops here. `join` takes the mean and does the rest.
     y, drawn = _attention(block, x, c)
-    target = _finish(block, target, y, c)
+    target = halves.finish(block, target, y, c)
     return PromptTokens(
         image + above[0][:, None], target, drawn.reshape(target.shape), kind
     )
 
 
-def join(p, c: SegGPTConfig, prompts: PromptTokens, weight) -> EncodedPrompts:
+def join(p, c: SegGPTConfig, prompts: AnyTokens, weight) -> AnyPrompts:
     """Joins encoded prompts into an ensemble with weights `[b, p]`. The paper's weights
-    are 1 / p; a prompt of weight 0 has no effect."""
+    are 1 / p; a prompt of weight 0 has no effect but above the seam."""
+    if isinstance(prompts, one_way.PromptTokens):
+        return one_way.join(p, c, prompts, weight)
     b, _, h, w, d = prompts.target.shape
-    block = _block(p, 0)
-    below = _added(p, prompts.target, prompts.kind)[1]
-    drawn = _mean(prompts.drawn, weight).reshape(b, 1, h, w, c.heads, d // c.heads)
+    block = halves.block_params(p, 0)
+    below = halves.added(p, c, h, w, prompts.kind)[1]
+    drawn = halves.mean(prompts.drawn, weight)
+    drawn = drawn.reshape(b, 1, h, w, c.heads, d // c.heads)
     # The rest of the first block for the query's half, which all prompts share.
-    query = _finish(block, _hidden(p, below, c), drawn, c)
+    query = halves.finish(block, halves.hidden(p, below, c), drawn, c)
     x = jnp.concatenate([prompts.target, query], axis=1)
 
     def step(x, index):
-        return _ensemble_block(_block(p, index), x, c, weight), None
+        return _ensemble_block(halves.block_params(p, index), x, c, weight), None
 
     x, _ = jax.lax.scan(step, x, np.arange(1, c.merge_after + 1))
     return EncodedPrompts(prompts.image, x, weight, prompts.kind)
 
 
-def paint(
-    p, c: SegGPTConfig, prompts: EncodedPrompts, queries
-) -> Float[Array, "b H W 3"]:
+def paint(p, c: SegGPTConfig, prompts: AnyPrompts, queries) -> Float[Array, "b H W 3"]:
     """Paints queries `[b, H, W, 3]` by prompts of as many rows, or of one for all."""
+    if isinstance(prompts, one_way.EncodedPrompts):
+        return one_way.paint(p, c, prompts, queries)
     b = queries.shape[0]  # not len: a symbolic size is no number
     prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (b, *x.shape[1:])), prompts)
-    query = _patches(p, queries[:, None], c)
-    _, below = _added(p, query, prompts.kind)
+    query = halves.patches(p, queries[:, None], c)
+    _, below = halves.added(p, c, *query.shape[2:4], prompts.kind)
     x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
     # One loop over the blocks, so that one block is compiled. Before the merge only the
     # image stream runs here; the merge is its mean with the encoded target stream. The
@@ -126,7 +143,8 @@ def paint(
 
     def step(carry, layer):
         (x, rows), (index, tap) = carry, layer
-        x = _ensemble_block(_block(p, index), x, c, prompts.weight)
+        block = halves.block_params(p, index)
+        x = _ensemble_block(block, x, c, prompts.weight)
         x = jnp.where(index == c.merge_after, (x + prompts.target) * 0.5, x)
         # Written after each block; what stays is written by the tap.
         rows = jax.lax.dynamic_update_index_in_dim(rows, _painted_rows(x), tap, 0)
@@ -135,39 +153,10 @@ def paint(
     taps = np.searchsorted(c.taps, layers)  # the next one, or the block itself
     (x, rows), _ = jax.lax.scan(step, (x, rows), (layers, taps))
     if apart:
-        rows = rows.at[-1].set(_last_block(_block(p, last), x, c, prompts.weight))
+        block = halves.block_params(p, last)
+        rows = rows.at[-1].set(_last_block(block, x, c, prompts.weight))
     features = transformer.layer_norm(p["norm"], rows)
     return decode(p["decoder"], jnp.concatenate([*features], -1), c.patch, halo=1)
-
-
-def _patches(p, images: Float[Array, "b p H W 3"], c: SegGPTConfig):
-    b, count, h, w, _ = images.shape
-    x = patchify(images.reshape(b * count, h, w, 3).astype(c.dtype), c.patch)
-    x = transformer.linear(p["patch_embed"], x)
-    return x.reshape(b, count, *x.shape[1:])
-
-
-def _added(p, tokens, kind):
-    """`added_tokens` of the prompt's half and of the query's half, each `[2, b, h, w,
-    d]`: the image stream's, then the target stream's."""
-    _, _, h, w, _ = tokens.shape
-    added = added_tokens(p, (2 * h, w), kind).astype(tokens.dtype)
-    return added[:, :, :h], added[:, :, h:]
-
-
-def _hidden(p, below, c: SegGPTConfig) -> Float[Array, "b 1 h w d"]:
-    """The query's half of the target stream, all of it hidden."""
-    token = jnp.broadcast_to(p["mask_token"].astype(c.dtype), below[1].shape)
-    return (token + below[1])[:, None]
-
-
-def _block(p, index):
-    """The parameters of one block, taken out of the stack: a slice of several blocks
-    would be a copy."""
-    return jax.tree.map(
-        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False),
-        p["blocks"],
-    )
 
 
 def _ensemble_block(p, x, c: SegGPTConfig, weight):
@@ -175,8 +164,8 @@ def _ensemble_block(p, x, c: SegGPTConfig, weight):
     above, below = _attention(p, x, c)
     # The mean comes before the projection here, and after it in `transformer`. Both are
     # equal: the projection is affine, and the weights sum to 1.
-    y = jnp.concatenate([above, _mean(below, weight)], axis=1)
-    return _finish(p, x, y, c)
+    y = jnp.concatenate([above, halves.mean(below, weight)], axis=1)
+    return halves.finish(p, x, y, c)
 
 
 def _painted_rows(x):
@@ -190,37 +179,8 @@ def _last_block(p, x, c: SegGPTConfig, weight):
     """`_painted_rows` after one more block, which computes no other rows."""
     rows = _painted_rows(x)
     above, below = _attention(p, x, c, above=1)
-    y = jnp.concatenate([above[:, :1], _mean(below, weight)], axis=2)
-    return _finish(p, rows[:, None], y, c)[:, 0]
-
-
-def _mean(x: Float[Array, "b p *rest"], weight) -> Float[Array, "b 1 *rest"]:
-    """The feature ensemble: a weighted mean over prompts."""
-    weight = weight.reshape(*weight.shape, *(1,) * (x.ndim - 2))
-    # In float32: in half precision the weights would not sum to 1.
-    return (x * weight).sum(1, keepdims=True).astype(x.dtype)
-
-
-def _finish(p, x: Float[Array, "b n h w d"], y, c: SegGPTConfig):
-    """A block after its attention, whose heads gave y `[b, n, h, w, heads, k]`.
-
-    On a CPU few halves are computed at a time: the MLP's hidden layer of 9 halves is
-    116 MB at ViT-L and leaves the cache.
-    """
-
-    def finish(x, y):
-        x = x + transformer.project(p["attn"], y)
-        return x + transformer.mlp(p, x)
-
-    b, n, h, w, _ = x.shape
-    on_cpu = gives_sums(c.attention, c.dtype)
-    cut = equal_parts(n, b * h * w, _TOKENS) if on_cpu else 1
-    if cut == 1:
-        return finish(x, y)
-    # Rows of the batch stay together: on a mesh each device has some of them.
-    x, y = (z.swapaxes(0, 1).reshape(cut, -1, *z.shape[2:]) for z in (x, y))
-    x = jax.lax.map(lambda part: finish(*part), (x, y))
-    return x.reshape(n, b, *x.shape[2:]).swapaxes(0, 1)
+    y = jnp.concatenate([above[:, :1], halves.mean(below, weight)], axis=2)
+    return halves.finish(p, rows[:, None], y, c)[:, 0]
 
 
 def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
@@ -230,50 +190,27 @@ def _attention(p, x: Float[Array, "b n h w d"], c: SegGPTConfig, above=None):
     default), `[b, p, above, w, n, k]`, and for the query with each prompt,
     `[b, p, h, w, n, k]`.
     """
-    b, count, h, w, d = x.shape
+    _, total, h, w, _ = x.shape
     # Queries alone are left out: the keys stay those of the whole canvas.
     skip = h - (h if above is None else above)
-    attn = p["attn"]
-    rel_h = relative_positions(attn["rel_pos_h"].astype(x.dtype), 2 * h)[skip:]
-    rel_w = relative_positions(attn["rel_pos_w"].astype(x.dtype), w)
-
-    normed = transformer.layer_norm(p["norm1"], x).reshape(b * count, h, w, d)
-    q, k, v = transformer.project_qkv(attn, normed).reshape(
-        3, b, count, c.heads, h * w, -1
-    )
+    rel_h, rel_w = halves.positions(p, x)
+    rel_h = rel_h[skip:]
+    q, k, v = halves.project_qkv(p, x)
     queries, query = q[:, :-1, :, skip * w :], q[:, -1:]
     keys, values = _canvases(k), _canvases(v)
     whole = functools.partial(attend, impl=c.attention)
-    if count > 2 and gives_sums(c.attention, x.dtype):
-        above = _each(whole, queries, keys, values, rel_h[: h - skip], rel_w)
-        below = _shared(query, k, v, rel_h[h - skip :], rel_w)
+    if total > 2 and gives_sums(c.attention, x.dtype):
+        above = halves.each(whole, queries, keys, values, rel_h[: h - skip], rel_w)
+        own, others = (k[:, -1:], v[:, -1:]), (k[:, :-1], v[:, :-1])
+        below = halves.attend_shared(query, *own, *others, rel_h[h - skip :], rel_w)
     else:
         q = jnp.concatenate([queries, jnp.broadcast_to(query, k[:, :-1].shape)], axis=3)
-        y = _each(whole, q, keys, values, rel_h, rel_w)
+        y = halves.each(whole, q, keys, values, rel_h, rel_w)
         above, below = jnp.split(y, [(h - skip) * w], axis=3)
-    shape = b, count - 1, -1, w, c.heads, d // c.heads
-    return tuple(z.swapaxes(2, 3).reshape(shape) for z in (above, below))
-
-
-def _shared(query, k, v, rel_h, rel_w):
-    """The query's attention with each of several prompts. Its attention to its own keys
-    is the same with all of them: it is computed once, and merged with the rest."""
-    h = len(rel_h)
-    own = _each(attend_summed, query, k[:, -1:], v[:, -1:], rel_h[:, h:], rel_w)
-    queries = jnp.broadcast_to(query, k[:, :-1].shape)
-    rest = _each(attend_summed, queries, k[:, :-1], v[:, :-1], rel_h[:, :h], rel_w)
-    return merge_keys(*own, *rest)
+    return halves.tokens_first(above, w), halves.tokens_first(below, w)
 
 
 def _canvases(z: Float[Array, "b count n t k"]) -> Float[Array, "b p n 2*t k"]:
     """Keys or values of every prompt, then those of the query."""
     query = jnp.broadcast_to(z[:, -1:], z[:, :-1].shape)
     return jnp.concatenate([z[:, :-1], query], axis=3)
-
-
-def _each(attention, q, k, v, rel_h, rel_w):
-    """Attention of each prompt by itself: prompts are rows of the batch there."""
-    b, count = q.shape[:2]
-    q, k, v = (z.reshape(b * count, *z.shape[2:]) for z in (q, k, v))
-    y = attention(q, k, v, rel_h, rel_w)
-    return jax.tree.map(lambda z: z.reshape(b, count, *z.shape[1:]), y)

@@ -205,6 +205,10 @@ def complete(config: str) -> str:
     """A stored config, JSON, completed with the defaults of settings that it leaves
     out; unchanged if this version cannot read it."""
     try:
-        return json.dumps(plain(read_settings(json.loads(config))))
+        settings = plain(read_settings(json.loads(config)))
+        # A model like the weights of `init_from` has every field of its time.
+        if "width" in settings["model"] and "size" not in settings["model"]:
+            settings["model"] = {"one_way": False} | settings["model"]
+        return json.dumps(settings)
     except ValueError:
         return config

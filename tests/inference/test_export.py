@@ -72,6 +72,35 @@ def test_stablehlo_agrees_at_any_batch(stablehlo):
     np.testing.assert_allclose(painting, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_stablehlo_of_a_one_way_model_agrees(tmp_path):
+    """Its prompts are other arrays."""
+    pytest.importorskip("flatbuffers", reason="of the extra export")
+    weights = WEIGHTS._replace(config=SMALL.replace(one_way=True))
+    export.export(weights, "stablehlo", 2, tmp_path / "small.zip")
+    with zipfile.ZipFile(tmp_path / "small.zip") as file:
+        encode, paint = (
+            jax_export.deserialize(bytearray(file.read(f"{name}.stablehlo"))).call
+            for name in ("encode", "paint")
+        )
+        params = load(file.read(export.PARAMS))
+        about = json.loads(file.read(export.ABOUT))
+    images, targets, kind, queries = drawn(3)
+    prompts = encode(params, images, targets, kind)
+    assert about["functions"]["encode"]["outputs"] == [
+        "keys",
+        "values",
+        "target",
+        "seam",
+    ]
+    (painting,) = paint(params, *prompts, kind, queries)
+    fns = make_predict_fns(small(one_way=True))
+    wanted = fns.predict(
+        PARAMS, fns.encode_prompts(PARAMS, images, targets, kind), queries
+    )
+    np.testing.assert_allclose(painting, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_stablehlo_refuses_other_sizes_with_the_right_one(stablehlo):
     encode, _, params = stablehlo
     images, targets, kind, _ = drawn(1, prompts=3)

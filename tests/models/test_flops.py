@@ -25,23 +25,32 @@ def shape(*sizes, dtype="float32"):
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-@pytest.mark.parametrize("prompts", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_painting(prompts):
-    model = SegGPT(CONFIG)
+@pytest.mark.parametrize(
+    ("prompts", "one_way"),
+    [pytest.param(1, False, marks=pytest.mark.slow), (3, False), (3, True)],
+)
+def test_painting(prompts, one_way):
+    # Its loop over blocks runs the last one too.
+    one_block = {"one_way": True, "depth": 1, "taps": (0,)}
+    config = CONFIG.replace(**one_block) if one_way else CONFIG
+    model = SegGPT(config)
     params, shown = abstract_params(model), shape(1, prompts, 32, 32, 3)
     encode, predict = make_predict_fns(model)
     encoded = jax.eval_shape(encode, params, shown, shown, shape(1, dtype="int32"))
     compiled = predict.lower(params, encoded, shape(1, 32, 32, 3)).compile()
-    counted = painting_flops(CONFIG, prompts)
+    counted = painting_flops(config, prompts)
     # XLA counts what is no product, too: norms, softmax, GELU and the head.
     assert 0.9 < counted / compiled.cost_analysis()["flops"] < 1.02
 
 
 @pytest.mark.parametrize(
-    "query_only", [pytest.param(False, marks=pytest.mark.slow), True]
-)
-def test_training(query_only):
-    model = SegGPT(CONFIG)
+    ("query_only", "one_way"),
+    [pytest.param(False, False, marks=pytest.mark.slow), (True, False),
+     pytest.param(True, True, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_training(query_only, one_way):
+    config = CONFIG.replace(one_way=one_way)
+    model = SegGPT(config)
     paint = paint_model(model, query_only)
     rows = {
         "images": shape(2, 64, 32, 3),
@@ -55,7 +64,7 @@ def test_training(query_only):
 
     step = jax.jit(jax.grad(loss))
     compiled = step.lower(abstract_params(model), rows).compile()
-    counted = 2 * training_flops(CONFIG, query_only)
+    counted = 2 * training_flops(config, query_only)
     # As above; nothing flows back into the pixels, which is counted.
     assert 0.9 < counted / compiled.cost_analysis()["flops"] < 1.05
 

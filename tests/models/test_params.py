@@ -110,3 +110,9 @@ def test_something_else_is_refused():
         from_torch({"layer.weight": np.zeros((2, 2))})
     with pytest.raises(ValueError, match="one of official, hf"):
         to_torch(*from_torch(make_state()), "keras")
+
+
+def test_one_way_models_have_no_form_for_pytorch():
+    config, params = from_torch(make_state())
+    with pytest.raises(ValueError, match="model.one_way = True: no model in PyTorch"):
+        to_torch(config.replace(one_way=True), params)

@@ -211,6 +211,10 @@ def test_a_stored_config_is_completed_if_it_can_be_read():
     sparse = {"seed": 3, "masking": {}, "stages": {"a": {"steps": 2, "lr": 0.1}}}
     whole = json.loads(complete(json.dumps(sparse)))
     assert whole == json.loads(json.dumps(plain(read_settings(sparse))))
+    # A model with every field is like the weights that a run began with.
+    for model, whole in (({"width": 8}, True), ({"size": "ti16", "width": 8}, False)):
+        found = json.loads(complete(json.dumps(sparse | {"model": model})))["model"]
+        assert found == (model | {"one_way": False} if whole else model)
     for text in ("{", "3", "[1]", '{"gone": 1}'):
         assert complete(text) == text
 

@@ -190,6 +190,22 @@ def test_round_trips_are_exact(tmp_path, source, to):
     assert any("another function" in line for line in said) == (to == "official")
 
 
+def test_one_way_models_are_not_for_pytorch(tmp_path):
+    """A release of one is copied, compared with none; files of before are two-way."""
+    one_way = dataclasses.asdict(SMALL.replace(one_way=True))
+    release.export_params(tmp_path / "x", PARAMS, one_way)
+    said = list(convert(tmp_path / "x", tmp_path / "y"))
+    assert any("no one-way model" in line for line in said)
+    assert pretrained.load(tmp_path / "y").config.one_way
+    for to in ("official", "hf", "hub-folder"):
+        with pytest.raises(ValueError, match="model.one_way = True: no model in"):
+            list(convert(tmp_path / "x", tmp_path / to, to))
+        assert not (tmp_path / to).exists()
+    del one_way["one_way"]
+    release.export_params(tmp_path / "z", PARAMS, one_way)
+    assert pretrained.load(tmp_path / "z").config == SMALL
+
+
 def test_what_is_written_is_what_pytorch_had(tmp_path):
     """The cls position alone, which nothing reads, comes back as zeros."""
     out, begun = tmp_path / "out", list[str]()
