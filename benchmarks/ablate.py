@@ -47,6 +47,7 @@ NAMED = (
 CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "base": {},
     "seed": {"seed": 1},
+    "seed_2": {"seed": 2},
     # losses
     "smooth_l1": {"stages.paint.loss": "smooth_l1"},
     "weight_1": {"stages.paint.max_foreground_weight": 1.0},

@@ -60,6 +60,7 @@ BENCHMARKS = {
                         "--repeats 1"),
     "export": Quick("--model shapes --repeats 1"),
     "inference": Quick("--size ti16 --canvas 64 32 --prompts 1 --repeats 1", PORT),
+    "one_way": Quick("--size ti16 --canvas 64 32 --prompts 2 --repeats 1"),
     "pipeline": Quick("--size 32 --photo 48 64 --images 1 --batch_size 1 --batches 1 "
                       "--memory_pairs 0"),
     "run_cost": Quick(),

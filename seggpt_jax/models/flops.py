@@ -50,7 +50,7 @@ def training_flops(c: SegGPTConfig, query_only: bool = False) -> float:
     tokens, d = rows * cols, c.width
     embed = 2 * 2 * 3 * c.patch**2 * d * tokens
     blocks = c.depth + c.merge_after + 1  # both streams run the blocks up to the merge
-    attention = _attention(c, c.grid)
+    attention: float = _attention(c, c.grid)
     if c.one_way:  # of the prompt's tokens to their own half
         attention = (attention + _attention(c, (rows // 2, cols))) / 2
     each = tokens * (24 * d**2 + attention)

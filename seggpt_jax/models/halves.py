@@ -24,9 +24,10 @@ def patches(p, images: Float[Array, "b n H W 3"], c: SegGPTConfig):
     return x.reshape(b, count, *x.shape[1:])
 
 
-def added(p, c: SegGPTConfig, h: int, w: int, kind):
+def added(p, c: SegGPTConfig, grid, kind):
     """`added_tokens` of the prompt's half and of the query's half, each `[2, b, h, w,
-    d]`: the image stream's, then the target stream's."""
+    d]`: the image stream's, then the target stream's. grid: h and w."""
+    h, w = grid
     tokens = added_tokens(p, (2 * h, w), kind).astype(c.dtype)
     return tokens[:, :, :h], tokens[:, :, h:]
 

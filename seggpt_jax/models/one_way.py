@@ -58,7 +58,7 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
     """Encodes prompts `[b, p, H, W, 3]`, ImageNet-normalised, of kind `[b]`."""
     image, target = halves.patches(p, images, c), halves.patches(p, targets, c)
     _, count, h, w, _ = image.shape
-    above, _ = halves.added(p, c, h, w, kind)
+    above, _ = halves.added(p, c, (h, w), kind)
     whole = functools.partial(attend, impl=c.attention)
 
     def step(x, index):
@@ -70,17 +70,17 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> PromptTokens:
         return x, (k, v, x[:, :, -1:])
 
     # Both streams run side by side up to the merge.
-    x = [image + above[0][:, None], target + above[1][:, None]]
-    merge, last = c.merge_after, c.taps[-1]
-    x, early = jax.lax.scan(step, jnp.concatenate(x, axis=1), np.arange(merge + 1))
+    streams = image + above[0][:, None], target + above[1][:, None]
+    x, merge, last = jnp.concatenate(streams, axis=1), c.merge_after, c.taps[-1]
+    x, early = jax.lax.scan(step, x, np.arange(merge + 1))
     x = (x[:, :count] + x[:, count:]) * 0.5
     seam = x[None, :, :, -1:]
     _, late = jax.lax.scan(step, x, np.arange(merge + 1, last + 1))
     keys, values = (
-        jnp.concatenate([streams[:, :, :count], merged])
-        for streams, merged in zip(early[:2], late[:2], strict=True)
+        jnp.concatenate([first[:, :, :count], rest])
+        for first, rest in zip(early[:2], late[:2], strict=True)
     )
-    target_keys, target_values = (streams[:, :, count:] for streams in early[:2])
+    target_keys, target_values = (first[:, :, count:] for first in early[:2])
     rows = jnp.concatenate([seam, late[2]])[np.subtract(c.taps, merge)]
     return PromptTokens(keys, values, target_keys, target_values, rows, kind)
 
@@ -90,7 +90,7 @@ def join(p, c: SegGPTConfig, prompts: PromptTokens, weight) -> EncodedPrompts:
     query's hidden target up to the merge by them."""
     w = prompts.seam.shape[-2]
     h = prompts.keys.shape[-2] // w
-    _, below = halves.added(p, c, h, w, prompts.kind)
+    _, below = halves.added(p, c, (h, w), prompts.kind)
 
     def step(x, layer):
         index, keys, values = layer
@@ -116,7 +116,7 @@ def paint(
     kind, weight, target = map(rows_of, (prompts.kind, prompts.weight, prompts.target))
     query = halves.patches(p, queries[:, None], c)
     _, _, h, w, _ = query.shape
-    _, below = halves.added(p, c, h, w, kind)
+    _, below = halves.added(p, c, (h, w), kind)
     x = query + below[0][:, None]
     layers = np.arange(c.taps[-1] + 1)
     tapped = jnp.zeros((len(c.taps), b, h, w, c.width), x.dtype)

@@ -20,7 +20,7 @@ One-way models save more (`one_way`). Every function here takes the form of its 
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,6 @@ class EncodedPrompts(NamedTuple):
 # Of both forms. Every field but `kind` has an axis of prompts, the fourth from the end.
 AnyTokens = PromptTokens | one_way.PromptTokens
 AnyPrompts = EncodedPrompts | one_way.EncodedPrompts
-Tokens = TypeVar("Tokens", PromptTokens, one_way.PromptTokens)
 AXIS = -4
 
 
@@ -72,7 +71,7 @@ def count(prompts: AnyTokens) -> int:
     return prompts[0].shape[AXIS]
 
 
-def map_prompts(function: Callable, *prompts: Tokens) -> Tokens:
+def map_prompts(function: Callable, *prompts: AnyTokens) -> Any:
     """The first of several sets of prompts, with `function` of all sets' arrays in
     place of every array that has an axis of prompts."""
     names = [name for name in prompts[0]._fields if name != "kind"]
@@ -89,7 +88,7 @@ def encode(p, c: SegGPTConfig, images, targets, kind) -> AnyTokens:
     if c.one_way:
         return one_way.encode(p, c, images, targets, kind)
     image = halves.patches(p, images, c)
-    above, below = halves.added(p, c, *image.shape[2:4], kind)
+    above, below = halves.added(p, c, image.shape[2:4], kind)
     target = halves.patches(p, targets, c) + above[1][:, None]
     x = jnp.concatenate([target, halves.hidden(p, below, c)], axis=1)
     block = halves.block_params(p, 0)
@@ -109,7 +108,7 @@ def join(p, c: SegGPTConfig, prompts: AnyTokens, weight) -> AnyPrompts:
         return one_way.join(p, c, prompts, weight)
     b, _, h, w, d = prompts.target.shape
     block = halves.block_params(p, 0)
-    below = halves.added(p, c, h, w, prompts.kind)[1]
+    below = halves.added(p, c, (h, w), prompts.kind)[1]
     drawn = halves.mean(prompts.drawn, weight)
     drawn = drawn.reshape(b, 1, h, w, c.heads, d // c.heads)
     # The rest of the first block for the query's half, which all prompts share.
@@ -128,10 +127,12 @@ def paint(p, c: SegGPTConfig, prompts: AnyPrompts, queries) -> Float[Array, "b H
     if isinstance(prompts, one_way.EncodedPrompts):
         return one_way.paint(p, c, prompts, queries)
     b = queries.shape[0]  # not len: a symbolic size is no number
-    prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (b, *x.shape[1:])), prompts)
+    shown: EncodedPrompts = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (b, *x.shape[1:])), prompts
+    )
     query = halves.patches(p, queries[:, None], c)
-    _, below = halves.added(p, c, *query.shape[2:4], prompts.kind)
-    x = jnp.concatenate([prompts.image, query + below[0][:, None]], axis=1)
+    _, below = halves.added(p, c, query.shape[2:4], shown.kind)
+    x = jnp.concatenate([shown.image, query + below[0][:, None]], axis=1)
     # One loop over the blocks, so that one block is compiled. Before the merge only the
     # image stream runs here; the merge is its mean with the encoded target stream. The
     # last tap's block is apart: it computes the painted rows alone, unless it is the
@@ -144,8 +145,8 @@ def paint(p, c: SegGPTConfig, prompts: AnyPrompts, queries) -> Float[Array, "b H
     def step(carry, layer):
         (x, rows), (index, tap) = carry, layer
         block = halves.block_params(p, index)
-        x = _ensemble_block(block, x, c, prompts.weight)
-        x = jnp.where(index == c.merge_after, (x + prompts.target) * 0.5, x)
+        x = _ensemble_block(block, x, c, shown.weight)
+        x = jnp.where(index == c.merge_after, (x + shown.target) * 0.5, x)
         # Written after each block; what stays is written by the tap.
         rows = jax.lax.dynamic_update_index_in_dim(rows, _painted_rows(x), tap, 0)
         return (x, rows), None
@@ -154,7 +155,7 @@ def paint(p, c: SegGPTConfig, prompts: AnyPrompts, queries) -> Float[Array, "b H
     (x, rows), _ = jax.lax.scan(step, (x, rows), (layers, taps))
     if apart:
         block = halves.block_params(p, last)
-        rows = rows.at[-1].set(_last_block(block, x, c, prompts.weight))
+        rows = rows.at[-1].set(_last_block(block, x, c, shown.weight))
     features = transformer.layer_norm(p["norm"], rows)
     return decode(p["decoder"], jnp.concatenate([*features], -1), c.patch, halo=1)
 

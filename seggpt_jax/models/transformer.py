@@ -142,9 +142,10 @@ def attention(
     with jax.named_scope("attend"):
         if one_way:
             rows, tokens = h // 2, h // 2 * w
-            prompt = (z[:, :, :tokens] for z in (q, k, v))
-            above = attend(*prompt, rel_h[:rows, :rows], rel_w, impl=impl)
-            below = attend(q[:, :, tokens:], k, v, rel_h[rows:], rel_w, impl=impl)
+            above, below = q[:, :, :tokens], q[:, :, tokens:]
+            keys, values = k[:, :, :tokens], v[:, :, :tokens]
+            above = attend(above, keys, values, rel_h[:rows, :rows], rel_w, impl=impl)
+            below = attend(below, k, v, rel_h[rows:], rel_w, impl=impl)
             y = jnp.concatenate([above, below], axis=2)
         else:
             y = attend(q, k, v, rel_h, rel_w, impl=impl)

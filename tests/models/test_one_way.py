@@ -11,6 +11,7 @@ from seggpt_jax import colors, predict
 from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.models import prompted, transformer
 from seggpt_jax.models.seggpt import SegGPTConfig
+from seggpt_jax.runs import sharding
 from seggpt_jax.weights.build import abstract_params
 from tests.support.models import SMALL, inputs, random_params, small
 
@@ -165,6 +166,19 @@ def test_prompts_have_weights():
     found = jax.jit(functools.partial(whole, model))(params, *given)
     twice = (np.repeat(x[:, [0, 0, 1]], 2, 0) for x in (images, targets))
     wanted = definition(model, params, *twice, queries, np.repeat(kind, 2))
+    np.testing.assert_allclose(found, wanted, **EXACT)
+
+
+@pytest.mark.slow
+def test_any_mesh_predicts_the_same():
+    model, args = small(one_way=True), episode(4, 3)
+    params = random_params(model)
+    wanted = predict.make_predict_fn(model)(params, *args)
+    mesh = sharding.make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, sharding.place(params, mesh))
+        rows = [sharding.put_rows(mesh, x) for x in args]
+        found = predict.make_predict_fn(model)(placed, *rows)
     np.testing.assert_allclose(found, wanted, **EXACT)
 
 
