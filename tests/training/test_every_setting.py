@@ -60,6 +60,7 @@ ROWS = {
     "model.dtype": ("bfloat16", "model"),
     "model.remat": ("full", "model"),
     "model.attention": ("xla", "model"),
+    "model.one_way": (True, "model"),
     "sources": ({"a": {"weight": 9.0}, "both": {"weight": 1.0}}, "pairs"),
     "skip_missing": (True, "opened"),
     "group_power": (0.0, "pairs"),
