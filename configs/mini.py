@@ -7,11 +7,12 @@ Trains on the `train` splits of all sets listed in `<data_dir>/sets.tsv`, this p
 collection (for your own folder: docs/data.md), and evaluates on their `val` and `test`
 splits. docs/results.md has the scores, hardware and time. In the second stage there are
 fewer scenes, and painted pixels weigh less, so that objects which do not fit the prompt
-stay black. The second stage alone, from the model of another run:
+stay black. The second stage alone, from the model of another run; so the bundled model
+went on:
 
-    python -m seggpt_jax.main --config=configs/mini.py:more,steps=6000 \
+    python -m seggpt_jax.main --config=configs/mini.py:more,steps=22000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
-        --config.init_from=runs/mini
+        --config.init_from=runs/mini --config.stages.paint.lr=0.0012 --config.seed=1
 
 The scores in docs/results.md, of the bundled model or of another `--config.checkpoint`:
 
