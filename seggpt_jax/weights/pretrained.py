@@ -25,7 +25,7 @@ from seggpt_jax.weights.files import (
     parts,
     read_json,
 )
-from seggpt_jax.weights.names import resolve
+from seggpt_jax.weights.names import bundled, resolve
 from seggpt_jax.weights.origins import complete
 
 
@@ -89,9 +89,12 @@ def _load(path: AnyPath, raw: bool) -> Weights:
         return _load_run(path, raw)
     if found := [p for p in parts(path) if p.name not in (CONFIG, INDEX)]:
         return _load_torch(path, found)
+    hides = f"; it hides the bundled model {path}: rename it, or go to another folder"
     raise FileNotFoundError(
         f"{path} holds no model: neither a release nor a training run (with {CONFIG} "
         "and checkpoints/) nor a folder of transformers nor a .pth"
+        + hides
+        * (str(path) in bundled())
     )
 
 

@@ -311,6 +311,17 @@ def test_wrong_places_are_named(tmp_path):
         pretrained.load(tmp_path / "r" / "model.safetensors")
 
 
+def test_a_folder_that_hides_a_bundled_model_is_said(tmp_path, monkeypatch):
+    """Results in a folder `mini`, and the next command in the folder beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini").mkdir()
+    with pytest.raises(FileNotFoundError, match="hides the bundled model mini: rename"):
+        pretrained.load("mini")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"nor a \.pth$"):
+        pretrained.load("other")
+
+
 def test_output_that_is_no_release_stays(tmp_path):
     source = save(tmp_path / "x.pth", state())
     (tmp_path / "out").mkdir()
