@@ -89,12 +89,12 @@ def _load(path: AnyPath, raw: bool) -> Weights:
         return _load_run(path, raw)
     if found := [p for p in parts(path) if p.name not in (CONFIG, INDEX)]:
         return _load_torch(path, found)
-    hides = f"; it hides the bundled model {path}: rename it, or go to another folder"
+    remedy = ""
+    if str(path) in bundled():
+        remedy = f"; it hides the bundled model {path}: rename it, or go elsewhere"
     raise FileNotFoundError(
         f"{path} holds no model: neither a release nor a training run (with {CONFIG} "
-        "and checkpoints/) nor a folder of transformers nor a .pth"
-        + hides
-        * (str(path) in bundled())
+        f"and checkpoints/) nor a folder of transformers nor a .pth{remedy}"
     )
 
 
