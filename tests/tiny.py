@@ -45,6 +45,11 @@ app.run(main.main, flags_parser=main.parse_flags)
 """
 
 
+def signalled(number: int, at: int, written: str | os.PathLike = "") -> list[str]:
+    """The arguments of Python for `SIGNALLED`, before those of the program."""
+    return ["-c", SIGNALLED, str(int(number)), str(at), str(written)]
+
+
 # The program itself, but that it says which drawn scenes it makes.
 READING = """
 import sys

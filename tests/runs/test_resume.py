@@ -19,7 +19,7 @@ COMMAND = ["--config=tests/tiny.py:steps=6,first=3"]
 def start(workdir, *arguments, send=None):
     program = ["-m", "seggpt_jax.main"]
     if send:
-        program = ["-c", tiny.SIGNALLED, *map(str, send), ""]
+        program = tiny.signalled(*send)
     command = [sys.executable, *program, *COMMAND, f"--workdir={workdir}", *arguments]
     return subprocess.run(
         command, cwd=REPOSITORY, env=tiny.environment(), capture_output=True, text=True
