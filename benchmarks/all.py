@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.rows import cpu_seconds, parse
 from benchmarks.serve import scene
 from configs.mini import NOT_EPISODES, THIN, UNSEEN_CLASSES
-from tests.tiny import WITHOUT_TORCH
+from tests.tiny import environment
 
 RESULTS = Path(__file__).parent / "results"
 # As in tests: what is compiled here runs once. Processes share what they compile.
@@ -108,14 +108,12 @@ def run(name: str, data: Path, work: Path) -> str:
     work.mkdir()
     quick = BENCHMARKS[name]
     arguments = quick.arguments.format(data=data, work=work).split()
-    # tensorboardX imports PyTorch where it is found, in every process that trains.
-    without = [] if "torch" in quick.needs else [WITHOUT_TORCH]
-    path = os.pathsep.join(filter(None, [*without, os.environ.get("PYTHONPATH")]))
+    more = COMPILING | {"JAX_COMPILATION_CACHE_DIR": f"{data.parent}/compiled"}
+    torch = "torch" in quick.needs
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **COMPILING, "PYTHONPATH": path,
-             "JAX_COMPILATION_CACHE_DIR": f"{data.parent}/compiled"},
+        env=os.environ | more if torch else environment(**more),
     )  # fmt: skip
     return f"{done.stdout}\nstatus {done.returncode}" if done.returncode else ""
 
