@@ -8,20 +8,23 @@ import numpy as np
 import pytest
 
 from seggpt_jax import colors, predict
-from seggpt_jax.canvas import query_half, stitch
+from seggpt_jax.canvas import query_half
 from seggpt_jax.models import prompted, transformer
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.runs import sharding
 from seggpt_jax.weights.build import abstract_params
-from tests.support.models import SMALL, inputs, random_params, small
+from tests.support.models import (
+    SMALL,
+    applied,
+    definition,
+    episode,
+    inputs,
+    random_params,
+    small,
+)
 
 # The same sums in another order, on outputs of scale 1.
 EXACT = {"atol": 1e-5, "rtol": 0}
-
-
-@functools.partial(jax.jit, static_argnames=("model", "prompts"))
-def plain(model, params, *args, prompts=1):
-    return model.apply({"params": params}, *args, prompts=prompts)
 
 
 def masked_attention(p, x):
@@ -71,8 +74,8 @@ def test_prompts_are_the_same_for_any_query():
         how = {"depth": 2, "merge_after": 0, "taps": (1,), "scan": False}
         model = small(one_way=one_way, **how)
         params = random_params(model)
-        _, before = plain(model, params, images, targets, hidden, kind)
-        _, after = plain(model, params, *others, elsewhere, kind)
+        _, before = applied(model, 1, params, images, targets, hidden, kind)
+        _, after = applied(model, 1, params, *others, elsewhere, kind)
         for name in ("block_0", "merged", "block_1", "tapped"):
             above, below = (
                 np.abs(a - b).max() for a, b in zip(
@@ -105,25 +108,6 @@ def test_no_gradient_flows_from_a_prompt_to_the_query():
     prompt, query = (np.abs(x).max((1, 2)) for x in gradients(images))
     assert (prompt[half:] == 0).all() and (prompt[:half] > 0).any()
     assert (query > 0).any() and (query[:half] > 0).any()
-
-
-def episode(b: int, p: int, size=(16, 16)):
-    """Prompts' images and targets `[b, p, h, w, 3]`, queries, kinds of both sorts."""
-    rng = np.random.default_rng(b + p)
-    draw = lambda *shape: rng.normal(size=(*shape, *size, 3)).astype(np.float32)  # noqa: E731
-    return draw(b, p), draw(b, p), draw(b), (np.arange(b) % 2).astype(np.int32)
-
-
-def definition(model, params, images, targets, queries, kind):
-    """The plain model on p copies of every query."""
-    b, p, h, w, _ = images.shape
-    prompts, painted = (x.reshape(b * p, h, w, 3) for x in (images, targets))
-    canvases = stitch(prompts, np.repeat(queries, p, 0)), stitch(painted, painted)
-    grid = (2 * h // model.config.patch, w // model.config.patch)
-    hidden = jnp.broadcast_to(jnp.asarray(query_half(grid)), (b * p, *grid))
-    given = *canvases, hidden, np.repeat(kind, p)
-    painting, _ = plain(model, params, *given, prompts=p)
-    return painting.reshape(b, p, 2 * h, w, 3)[:, 0, h:]
 
 
 @pytest.mark.parametrize(

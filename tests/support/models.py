@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seggpt_jax.canvas import query_half, stitch
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
 from seggpt_jax.weights import build, release
 
@@ -58,3 +59,27 @@ def random_params(model: SegGPT, scale: float = 0.2, seed: int = 0):
         lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype),
         abstract_params(model),
     )
+
+
+def episode(b: int, p: int, size=(16, 16), seed: int = 0):
+    """Prompts' images and targets `[b, p, h, w, 3]`, queries, kinds of both sorts."""
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=(*shape, *size, 3)).astype(np.float32)  # noqa: E731
+    kind = ((np.arange(b) + seed) % 2).astype(np.int32)
+    return draw(b, p), draw(b, p), draw(b), kind
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def applied(model, prompts, params, *args):
+    return model.apply({"params": params}, *args, prompts=prompts)
+
+
+def definition(model, params, images, targets, queries, kind):
+    """The plain model on p copies of every query, as the released script does it."""
+    b, p, h, w, _ = images.shape
+    prompts, painted = (x.reshape(b * p, h, w, 3) for x in (images, targets))
+    canvases = stitch(prompts, np.repeat(queries, p, 0)), stitch(painted, painted)
+    grid = (2 * h // model.config.patch, w // model.config.patch)
+    hidden = jnp.broadcast_to(jnp.asarray(query_half(grid)), (b * p, *grid))
+    painting, _ = applied(model, p, params, *canvases, hidden, np.repeat(kind, p))
+    return painting.reshape(b, p, 2 * h, w, 3)[:, 0, h:]
