@@ -91,10 +91,27 @@ def load(
             cause = f"{shorten(changed)}: there is no such setting"
             if len(changed) > 1:
                 cause = f"one of these names no setting: {shorten(changed)}"
+        if unknown := re.fullmatch(r"unknown setting '(\w+)'", cause):
+            cause += _listed(_given(argv), unknown[1], changed)
         if cause.startswith(_OF_FILE):
             cause = f"--config {_given(argv)}: {cause}"
         raise ValueError(cause) from error
     return rest
+
+
+def _listed(file: str, name: str, changed: Sequence[str]) -> str:
+    """What the config lists in the place of an unknown setting. A name that is right
+    elsewhere may be missing here: only settings that a config lists can be changed."""
+    for text in changed:
+        place, names = read(file), text.partition("=")[0].split(".")[1:]
+        while names and isinstance(place, ConfigDict) and names[0] in place:
+            place = place[names.pop(0)]
+        if names and names[0] == name and isinstance(place, ConfigDict):
+            return (
+                f" in {text}: the config lists {shorten(place, 20)} there; to add a "
+                "setting, write it into the file of the config"
+            )
+    return ""
 
 
 def _given(argv: Sequence[str]) -> str:

@@ -46,6 +46,12 @@ def test_a_config_file_that_fails_is_told_in_one_line(
         ("--config.optim.clip=x", "optim.clip=x: must be a number"),
         ("--config.loader=3", "loader=3: must be settings by name"),
         ("--config.recolor.fixed[x]=1", "unknown setting recolor.fixed"),
+        (
+            "--config.model.one_way=True",
+            "unknown setting 'one_way' in --config.model.one_way=True: the config "
+            "lists canvas, .*, width there; to add a setting, write it into the file",
+        ),
+        ("--config.zzz=1", "unknown setting 'zzz' in .*: the config lists "),
         ("--config.mode.x=3", "--config.mode.x=3: there is no such setting"),
         ("--config.view..=3", "there is no such setting|no setting view.."),
         ("--config.view.jitter[9]=3", "--config.view.jitter.9.=3: there is no such"),
