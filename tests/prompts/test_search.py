@@ -162,9 +162,12 @@ def test_a_predictor_keeps_the_best_scoring_prompts(ours):
 
 def test_each_query_gets_the_prompts_that_look_like_it(ours, monkeypatch):
     (encode, paint), calls = ours._engine.prompt_fns("feature"), []
-    counted = (lambda *args: calls.append(1) or encode(*args)), paint
-    monkeypatch.setattr(ours._engine, "prompt_fns", lambda ensemble: counted)
+    counted, ensembles = ((lambda *args: calls.append(1) or encode(*args)), paint), []
+    asked = lambda ensemble: ensembles.append(ensemble) or counted  # noqa: E731
+    monkeypatch.setattr(ours._engine, "prompt_fns", asked)
+    monkeypatch.setattr(ours, "_ensemble", "spatial")
     assert ours.search_prompts(POOL, MASKS, 1, "similarity") is None
+    assert ensembles == ["spatial"]  # as of the predictor's own prompts
     results = ours([POOL[3], POOL[1], POOL[3]])
     assert [result.choice.places for result in results] == [(3,), (1,), (3,)]
     assert results[0].choice.scores[0] == pytest.approx(1, abs=1e-4)
