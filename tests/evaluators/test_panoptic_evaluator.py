@@ -115,7 +115,9 @@ def test_classes_come_back_smoothly_and_places_by_nearest_pixel(source):
     classes = evaluator._prompts[0].palette[1:][rng.integers(0, 2, SIZE)]
     cells = painter.location_palette()[::40, ::40][rng.integers(0, 2, (6, 8)), 0]
     places = np.kron(cells, np.ones((8, 8, 1)))[: SIZE[0], : SIZE[1]]
-    truth = _read(source, 0)
+    places[:, SIZE[1] // 2 :] = 0  # no thing: all is stuff or nothing
+    # At twice the size the nearest pixel has more than half of the weight.
+    truth = _read(source, 0)._replace(ids=np.zeros((144, 256), np.int32))
     ids, found = evaluator._decode(truth, np.float32(classes), np.float32(places))
 
     def theirs(painting, mode):
@@ -130,7 +132,7 @@ def test_classes_come_back_smoothly_and_places_by_nearest_pixel(source):
         stuff_area=100,
     )  # fmt: skip
     assert len(segments) > 1 and len(found) == len(segments)
-    assert (ids != expected).mean() < 0.01  # a rounding turns a colour
+    assert (ids != expected).mean() < 0.001  # a rounding turns a colour
 
 
 def test_the_rules_of_merging_are_settings(source):
