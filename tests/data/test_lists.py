@@ -7,6 +7,7 @@ from PIL import Image
 
 from seggpt_jax.data import check
 from seggpt_jax.data.dataset import Dataset
+from seggpt_jax.data.layout import Skipped
 from seggpt_jax.data.prepare import prepare
 from seggpt_jax.data.prepared import Prepared
 from seggpt_jax.data.sources import make_layout
@@ -202,3 +203,11 @@ def test_records_that_cannot_be_prepared_are_lost(tmp_path):
     photo(tmp_path / "raw/images/val/3.jpg")
     mask(tmp_path / "raw/masks/val/1.png", (0, 1))
     assert raw("png_folders", tmp_path / "raw", "val", ids={"a": 1}).lost == []
+
+
+def test_a_record_that_is_listed_twice_is_one(tmp_path):
+    pascal5i(tmp_path)
+    write_lines(tmp_path / "splits/pascal/val/fold0.txt", "a__01", "a__01")
+    source = raw("pascal5i", tmp_path, "val", fold=0)
+    assert len(source) == 1 and source.by_class[1].tolist() == [0]
+    assert [*source.store.catalog.skipped] == [Skipped("a__01", "is listed twice")]
