@@ -59,6 +59,7 @@ BENCHMARKS = {
     "evaluators": Quick("--size ti16 --canvas 64 32 --prompts 3 --images 3 --batch 2 "
                         "--repeats 1"),
     "export": Quick("--model shapes --repeats 1"),
+    "failures": Quick("--model shapes --data {data} --splits val --episodes 2"),
     "inference": Quick("--size ti16 --canvas 64 32 --prompts 1 --repeats 1", PORT),
     "one_way": Quick("--size ti16 --canvas 64 32 --prompts 2 --repeats 1"),
     "pipeline": Quick("--size 32 --photo 48 64 --images 1 --batch_size 1 --batches 1 "

@@ -86,6 +86,37 @@ def mini() -> str:
     ))  # fmt: skip
 
 
+def failures() -> str:
+    """IoU by size, width, scale and colour. Of rows measured twice the later counts."""
+    texts = {
+        "area": ("area", " % of its image"),
+        "width": ("widest place", " patches"),
+        "scale": ("area", " times the prompt's"),
+        "colour": ("colour", " from the prompt's"),
+    }
+    found = {(r["by"], r.get("least")): r for r in _rows("mini_failures")}
+
+    def text_of(row: dict[str, Any]) -> str:
+        if row["by"] == "all":
+            return "**all**"
+        what, unit = texts[row["by"]]
+        factor = 100 if row["by"] == "area" else 1
+        least, below = (factor * (row[key] or 0) for key in ("least", "below"))
+        if not least:
+            return f"{what}: under {below:g}{unit}"
+        span = f"{least:g} to {below:g}{unit}" if below else f"{least:g}{unit} or more"
+        return f"{what}: {span}"
+
+    head = ("what is asked for", "episodes", "prompted", "wrong", "fails", "black",
+            "dim")  # fmt: skip
+    return _table(head, (
+        (text_of(row), row["episodes"],
+         *(percent(row[name]) if name in row else "-"
+           for name in ("iou", "wrong", "failed", "black", "dim")))
+        for row in found.values()
+    ))  # fmt: skip
+
+
 def scaling() -> str:
     """Score against operations, of every size and length."""
     rows = _rows("mini_scaling")
@@ -173,8 +204,9 @@ def pipeline() -> str:
 
 TABLES = {
     table.__name__: table
-    for table in (shapes, mini, scaling, search, inference, attention, pipeline)
-}
+    for table in (shapes, mini, failures, scaling, search, inference, attention,
+                  pipeline)
+}  # fmt: skip
 
 
 def cut(value: float | Decimal, places: int = 1) -> str:

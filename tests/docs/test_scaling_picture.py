@@ -1,10 +1,12 @@
-"""The pictures that scripts draw: scores against compute, the method, an example."""
+"""The pictures that scripts draw: scores by compute, the method, examples, failures."""
+
+import re
 
 import matplotlib
 import numpy as np
 
-from benchmarks import scaling
-from docs.pictures import method, segment
+from benchmarks import scaling, tables
+from docs.pictures import failures, method, segment
 from seggpt_jax.models.seggpt import SegGPTConfig
 
 
@@ -39,3 +41,19 @@ def test_the_example_of_the_readme_is_drawn(tmp_path):
     assert 0.05 < (image != found).any(-1).mean() < 0.2  # the lens, and nothing else
     segment.draw(shown, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 20_000
+
+
+def test_the_failures_of_the_page_fail(data_dir):
+    """Each row of the sheet is a failure, and the page describes each in its order."""
+    found = list(failures.answers("mini", str(data_dir)))
+    ious = {row.caption: iou for row, iou in found}
+    assert all(iou < 0.3 for iou in ious.values()), ious
+    assert {len(row.cells) for row, _ in found} == {len(failures.HEADINGS)}
+    causes = [f"{n} {f.cause}" for n, f in enumerate(failures.FAILURES, 1)]
+    page = tables.PAGE.read_text().split("### What makes it fail\n")[1].split("###")[0]
+    assert re.findall(r"^\| (\d+ [^|]+) \|", page, re.M) == causes
+    for failure in failures.FAILURES:
+        assert failure.folder in page.split("The pictures are of")[1], failure
+        # Open Images' names; COCO's photos are under other terms.
+        if failure.folder == "endangered-animals":
+            assert len(failure.prompt) == len(failure.query) == 16
