@@ -25,8 +25,8 @@ import jax
 from benchmarks.rows import cpu_seconds, parse, report
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
-PROMPT = [str(EXAMPLES / name) for name in ("prompt.png", "prompt-mask.png")]
-QUERY = str(EXAMPLES / "query.png")
+PROMPT = [str(EXAMPLES / name) for name in ("prompt.jpg", "prompt-mask.png")]
+QUERY = str(EXAMPLES / "query.jpg")
 # jax's event -> our name of it.
 _EVENTS = {
     "jaxpr_trace": "trace",

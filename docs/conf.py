@@ -28,7 +28,6 @@ extensions = [
     "sphinx_argparse_cli",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["examples"]
 default_role = "code"
 CONTENTS = ("index", "notes/README")
 myst_heading_anchors = 4

@@ -16,7 +16,7 @@ from tests.results.blobs import filled
 
 cvataa = pytest.importorskip("cvat_sdk.auto_annotation")
 FILE = REPOSITORY / "launch/cvat_function.py"
-EXAMPLES = REPOSITORY / "docs/examples"
+EXAMPLES = REPOSITORY / "tests/support/scenes"
 PROMPT = f"{EXAMPLES}/prompt.png:{EXAMPLES}/prompt-mask.png"
 QUERY = EXAMPLES / "query.png"
 

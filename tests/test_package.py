@@ -141,8 +141,8 @@ def test_images_are_segmented_where_there_is_no_array_record(tmp_path):
         '{"layout": {}, "splits": {"train": {"shards": []}}}'
     )
     said, errors = lacking(
-        f"segment --model shapes --out out {examples}/query.png "
-        f"--prompt {examples}/prompt.png:{examples}/prompt-mask.png",
+        f"segment --model mini --out out {examples}/query.jpg "
+        f"--prompt {examples}/prompt.jpg:{examples}/prompt-mask.png",
         "prepare voc --root=x --out=y",
         "check voc --root=data",
         "show --config=configs/vitl.py:tiny --rows=1",
@@ -159,7 +159,7 @@ def test_images_are_segmented_where_there_is_no_array_record(tmp_path):
 def test_a_prompt_is_tuned_where_there_is_no_array_record(tmp_path):
     write(tmp_path / "pets")
     said, errors = lacking(
-        "tune --model shapes --data pets --out p.safetensors --steps 1 --batch 1",
+        "tune --model mini --data pets --out p.safetensors --steps 1 --batch 1",
         cwd=tmp_path,
     )
     assert said[-1] == "tune 0", errors

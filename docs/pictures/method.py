@@ -3,7 +3,7 @@
     python docs/pictures/method.py --out docs/pictures/method.png
 
 Every number is read from `SegGPTConfig.of("l16")`. The pictures are those of
-docs/examples, and the painting is the one of the bundled model `shapes`.
+docs/examples, and the painting is the one of the bundled model `mini`.
 """
 
 import argparse
@@ -31,8 +31,8 @@ SIDE = 1.15  # inches, of a prompt or a query
 
 def pictures() -> dict[str, np.ndarray]:
     """Both canvases, and the query's painting and segments; uint8 RGB."""
-    paths = [EXAMPLES / f"{name}.png" for name in ("prompt", "prompt-mask", "query")]
-    predictor = Predictor.from_pretrained("shapes")
+    paths = [EXAMPLES / n for n in ("prompt.jpg", "prompt-mask.png", "query.jpg")]
+    predictor = Predictor.from_pretrained("mini")
     predictor.set_prompts(paths[0], paths[1])
     found = predictor(paths[2])
     prompt, query = (np.asarray(Image.open(p).convert("RGB")) for p in paths[::2])

@@ -1,23 +1,25 @@
 """Takes the picture of the page of `seggpt demo`, in chromium.
 
-    seggpt serve --model shapes &
+    seggpt serve --model mini &
     python docs/pictures/page.py --url http://127.0.0.1:8765 --out page.png
 
-Two labels are marked by boxes in the example of docs/examples, and two images are
-segmented.
+The cup and the spoon of docs/examples are marked by boxes, and two views of the same
+photograph are segmented: mirrored, and cut out.
 """
 
 import argparse
+import io
 import shutil
 from pathlib import Path
 
+from PIL import Image, ImageOps
 from playwright.sync_api import Page, sync_playwright
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+PHOTO = Path(__file__).parents[1] / "examples/own/coffee.jpg"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 BOXES = {
-    "blue lens": ((0.44, 0.34), (0.86, 0.59)),
-    "arrow": ((0.01, 0.17), (0.45, 0.63)),
+    "cup": ((0.28, 0.04), (0.69, 0.53)),
+    "spoon": ((0.53, 0.6), (0.69, 0.83)),
 }
 
 
@@ -30,6 +32,24 @@ def mark(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
         then()
 
 
+def views() -> list[dict]:
+    """The photograph mirrored, and a part of it, as uploads."""
+    photo = Image.open(PHOTO)
+    shown = {"mirrored": ImageOps.mirror(photo), "part": photo.crop((90, 0, 370, 300))}
+    uploads = []
+    for name, picture in shown.items():
+        content = io.BytesIO()
+        picture.save(content, "PNG")
+        uploads.append(
+            {
+                "name": f"{name}.png",
+                "mimeType": "image/png",
+                "buffer": content.getvalue(),
+            }
+        )
+    return uploads
+
+
 def take(url: str, out: str) -> None:
     with sync_playwright() as started:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -37,7 +57,7 @@ def take(url: str, out: str) -> None:
         page = browser.new_page(viewport={"width": 1080, "height": 1000})
         page.goto(url)
         page.wait_for_selector("#model:not(:empty)")
-        page.set_input_files("#examples-input", EXAMPLES / "prompt.png")
+        page.set_input_files("#examples-input", PHOTO)
         page.wait_for_selector("#editor:not([hidden])")
         page.check("[value=box]")
         for number, (name, box) in enumerate(BOXES.items(), start=1):
@@ -46,8 +66,7 @@ def take(url: str, out: str) -> None:
             page.fill(f"[aria-label='Name of label {number}']", name)
             with page.expect_response("**/api/mask"):
                 mark(page, *box)
-        queries = [EXAMPLES / f"{name}.png" for name in ("query", "prompt")]
-        page.set_input_files("#images-input", queries)
+        page.set_input_files("#images-input", views())
         page.click("#run")
         page.wait_for_selector("#status:text-is('2 segmented')")
         page.screenshot(path=out)

@@ -111,9 +111,9 @@ def world(tmp_path, monkeypatch) -> Path:
     """A folder with the files that the pages name, drawn scenes all of them."""
     examples = tmp_path / "docs/examples"
     shutil.copytree(REPOSITORY / "docs/examples", examples)
-    first = Image.open(examples / "prompt.png").convert("RGB")
+    first = Image.open(examples / "prompt.jpg").convert("RGB")
     mask = Image.open(examples / "prompt-mask.png")
-    query = Image.open(examples / "query.png").convert("RGB")
+    query = Image.open(examples / "query.jpg").convert("RGB")
     values = np.asarray(mask.convert("L")) > 0
     labels = np.uint8(values)
     labels[-40:, :40] = 2

@@ -138,16 +138,16 @@ def test_a_process_without_this_package(to, block, needs, apart, tmp_path):
     page = (REPOSITORY / "docs/export.md").read_text()
     parts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     code = CONSUMER.format(reading=parts[0], running=parts[block])
-    given = {"cat.jpg": "prompt.png", "cat-mask.png": "prompt-mask.png"}
-    for name, own in (given | {"photos/1.jpg": "query.png"}).items():
+    given = {"cat.jpg": "prompt.jpg", "cat-mask.png": "prompt-mask.png"}
+    for name, own in (given | {"photos/1.jpg": "query.jpg"}).items():
         code = code.replace(name, str(EXAMPLES / own))
     with pytest.raises(SystemExit, match="0"):
         command.main(["export", "--model", "shapes", "--to", to, "--out",
                       str(tmp_path / "model.zip")])  # fmt: skip
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     predictor = Predictor.from_pretrained("shapes")
-    predictor.set_prompts(EXAMPLES / "prompt.png", EXAMPLES / "prompt-mask.png")
-    wanted = predictor(EXAMPLES / "query.png").painting
+    predictor.set_prompts(EXAMPLES / "prompt.jpg", EXAMPLES / "prompt-mask.png")
+    wanted = predictor(EXAMPLES / "query.jpg").painting
     mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
     painting = np.load(tmp_path / "painting.npy")[0] * std + mean
     np.testing.assert_allclose(painting.clip(0, 1), wanted / 255, atol=apart)

@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY
 from tests.results.blobs import filled
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-EXAMPLES = REPOSITORY / "docs/examples"
+EXAMPLES = REPOSITORY / "tests/support/scenes"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu",
          "--disable-background-networking"]  # fmt: skip
 playwright = pytest.importorskip("playwright.sync_api")

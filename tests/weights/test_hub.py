@@ -353,9 +353,9 @@ def call(*argv, status=0):
         assert (stopped.code or 0) == status, argv
 
 def segment(model, **settings):
-    prompt = "docs/examples/prompt.png:docs/examples/prompt-mask.png"
+    prompt = "docs/examples/prompt.jpg:docs/examples/prompt-mask.png"
     call("segment", f"--model={model}", f"--prompt={prompt}", f"--out={out}/segment",
-         "docs/examples/query.png", **settings)
+         "docs/examples/query.jpg", **settings)
 
 out = sys.argv[1]
 sys.modules["torch"] = None  # as it is not installed
