@@ -1,4 +1,4 @@
-"""What one-shot scores depend on: size, width, scale, colour and prompt, as JSON rows.
+"""What one-shot scores depend on: size, scale, colour and pieces of a thing, as JSON.
 
     python -m benchmarks.failures --model mini --data ../shared/data \\
         --out benchmarks/results/mini_failures.jsonl
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
 from benchmarks.rows import parse, report
 from configs.mini import NOT_EPISODES
@@ -33,6 +33,7 @@ GROUPS = {
     "width": (0, 0.5, 1, 2, 4, np.inf),
     "scale": (0, 0.25, 4, np.inf),
     "colour": (0, 50, 100, 200, np.inf),
+    "pieces": (1, 2, 6, np.inf),
 }
 
 
@@ -50,7 +51,7 @@ def draw(args: argparse.Namespace, size) -> Iterator[tuple[Episode, Episode | No
 def facts(episode: Episode, patch: int) -> dict[str, float]:
     """area: the part of the query that the thing covers. width: of its widest place, in
     patches. scale: its area in the query over that in the prompt. colour: the distance
-    (L1) of its mean colours in both."""
+    (L1) of its mean colours in both. pieces: how many it is cut into."""
     thing, shown = episode.truth > 0, episode.targets[0].any(-1)
     inside = distance_transform_edt(np.pad(thing, 1))
     colours = [x[y].mean(0) for x, y in ((episode.query, thing),
@@ -60,6 +61,7 @@ def facts(episode: Episode, patch: int) -> dict[str, float]:
         "width": 2 * inside.max() / patch,
         "scale": thing.sum() / shown.sum(),
         "colour": np.abs(colours[0] - colours[1]).sum(),
+        "pieces": label(thing)[1],
     }
 
 

@@ -87,12 +87,13 @@ def mini() -> str:
 
 
 def failures() -> str:
-    """IoU by size, width, scale and colour. Of rows measured twice the later counts."""
+    """IoU by what is asked for. Of rows measured twice the later counts."""
     texts = {
         "area": ("area", " % of its image"),
         "width": ("widest place", " patches"),
         "scale": ("area", " times the prompt's"),
         "colour": ("colour", " from the prompt's"),
+        "pieces": ("pieces", ""),
     }
     found = {(r["by"], r.get("least")): r for r in _rows("mini_failures")}
 
@@ -102,10 +103,14 @@ def failures() -> str:
         what, unit = texts[row["by"]]
         factor = 100 if row["by"] == "area" else 1
         least, below = (factor * (row[key] or 0) for key in ("least", "below"))
-        if not least:
-            return f"{what}: under {below:g}{unit}"
-        span = f"{least:g} to {below:g}{unit}" if below else f"{least:g}{unit} or more"
-        return f"{what}: {span}"
+        if not below:
+            return f"{what}: {least:g}{unit} or more"
+        if row["by"] == "pieces":  # whole numbers: the bound itself is of the next row
+            below -= 1
+        if least == below:
+            return f"{what}: {least:g}{unit}"
+        span = f"{least:g} to {below:g}" if least else f"under {below:g}"
+        return f"{what}: {span}{unit}"
 
     head = ("what is asked for", "episodes", "prompted", "wrong", "fails", "black",
             "dim")  # fmt: skip

@@ -21,7 +21,7 @@ def test_a_thing_is_told_by_its_size_and_its_colour():
     samples = scene(4, 16, 200), scene(8, 16, 150)
     episode = compose("set", [0, 1], samples, (1,), white)
     assert facts(episode, patch=8) == pytest.approx(
-        {"area": 64 / 1024, "width": 0.5, "scale": 0.5, "colour": 150}
+        {"area": 64 / 1024, "width": 0.5, "scale": 0.5, "colour": 150, "pieces": 1}
     )
 
 
