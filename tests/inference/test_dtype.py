@@ -31,6 +31,7 @@ def machine(monkeypatch):
     (96, {"platform": "tpu", "version": (0, 10, 2)}, "bfloat16"),
     (96, {"platform": "gpu", "compute_capability": "9.0"}, "bfloat16"),
     (1024, {"platform": "gpu", "compute_capability": "10.0"}, "bfloat16"),
+    (1024, {"platform": "gpu", "compute_capability": "8.0"}, "bfloat16"),
     (1024, {"platform": "gpu", "compute_capability": "7.5"}, "float32"),
     (1024, {"platform": "gpu", "compute_capability": "gfx90a"}, "float32"),
     (1024, {"platform": "other"}, "float32"),

@@ -7,6 +7,8 @@ from PIL import Image
 
 from seggpt_jax import colors
 from seggpt_jax.inference import Predictor
+from seggpt_jax.inference.result import Decoded
+from seggpt_jax.inference.session import _join
 from seggpt_jax.pictures import images, tiles
 from seggpt_jax.pictures.video import Frame
 from seggpt_jax.predict import make_predict_fn, make_track_fns
@@ -162,6 +164,25 @@ def test_a_pixel_goes_to_the_largest_share():
     assert (swapped == found).all() and (again == share).all()
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+def test_shares_of_groups_are_made_to_sum_to_one(dropped):
+    """By hand: of two pixels all say that the first is background. A share of what is
+    followed no longer is background's."""
+    one = np.float32([[[0.6, 0.3]], [[0.4, 0.7]]])
+    two = np.float32([[[0.5, 0.4]], [[0.3, 0.5]], [[0.2, 0.1]]])
+    joined = _join([
+        (Decoded(shares.argmax(0), shares.max(0), shares.__getitem__), np.array(places))
+        for shares, places in ((one, [0, 1]), (two, [0, 0 if dropped else 3, 2]))
+    ])  # fmt: skip
+    assert joined.found.tolist() == [[0, 1]]
+    none, third = ([0.8, 0.3], [0, 0]) if dropped else ([0.6, 0.3], [0.3, 0.5])
+    shares = np.array([none, [0.4, 0.7], [0.2, 0.1], third])
+    shares /= shares.sum(0)
+    for k in range(3 if dropped else 4):
+        np.testing.assert_allclose(joined.share(k)[0], shares[k], rtol=1e-6)
+    np.testing.assert_allclose(joined.confidence[0], shares[[0, 1], [0, 1]], rtol=1e-6)
+
+
 def test_a_dropped_label_is_background_and_its_number_is_free():
     ours, plain = session(), session()
     for frame in FRAMES[:2]:
@@ -185,6 +206,7 @@ def test_a_dropped_label_is_background_and_its_number_is_free():
     ours.drop(1)
     result = ours.add(part(1, slice(0, 5)))
     np.testing.assert_array_equal(result.segments == 1, part(1, slice(0, 5)) == 1)
+    np.testing.assert_allclose(sum(result.shares.values()), 1, atol=1e-5)
 
 
 def test_a_whole_video_takes_corrections_and_additions():
