@@ -76,6 +76,9 @@ def test_a_second_run_keeps_what_was_there_and_its_ids(photos):
     with (out / "results.csv").open() as file:
         names = [row["image"] for row in csv.DictReader(file)]
     assert names == ["y.png"] * 2 + ["coco.png"] + ["x.png"] * 3
+    fill(photos, forms, ["z"])  # new ids are above all, though some are free
+    fourth = json.loads((out / "coco.json").read_text())
+    assert [x["id"] for x in fourth["annotations"]] == [1, 2, 3, 6, 7, 8, 9, 10]
 
 
 def test_an_image_without_objects_is_in_every_list(photos):
