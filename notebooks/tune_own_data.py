@@ -25,7 +25,7 @@
 # | runtime | model | time | memory |
 # |---|---|---|---|
 # | Colab: T4 GPU or v5e-1 TPU | the released weights, your data | 40 minutes, estimated | 12 GB, estimated |
-# | any CPU: the small form, without a network | `mini`, drawn data | 2 minutes | 1.8 GB |
+# | any CPU: the small form, without a network | `mini`, photos of docs/examples | 2 minutes | 1.9 GB |
 #
 # In Colab choose the runtime in *Runtime > Change runtime type*. Then press Shift-Enter
 # in every cell, from the first to the last.
@@ -156,21 +156,27 @@ MODEL = "mini" if SMALL else "BAAI/seggpt-vit-large"
 # %% [markdown]
 # ## The data
 #
-# Forty drawn pictures stand here for yours. Their masks are white on things with bands,
-# of any colour and shape. To take your own, write into `IMAGES` a folder of images
-# and into `MASKS` a folder of masks of the same names, or a COCO JSON of the images. In
-# Colab: upload a zip by the file browser on the left and unpack it, or mount Drive.
-# `ON_DRIVE = True` keeps all that is written here on your Drive, so that it outlives
-# the runtime; Colab asks for permission.
+# Thirty-five photos of
+# [docs/examples](https://github.com/OWNER/seggpt_jax/blob/main/docs/examples/README.md)
+# stand here for yours. They show five different things on a table, and their masks are
+# white on the thing, whichever it is. `mini` was trained on other photos of these
+# things, where an example asks for a thing of its own sort. To find all five by one
+# example is new to it.
+#
+# To take your own, write into `IMAGES` a folder of images and into `MASKS` a folder of
+# masks of the same names, or a COCO JSON of the images. In Colab: upload a zip by the
+# file browser on the left and unpack it, or mount Drive. `ON_DRIVE = True` keeps all
+# that is written here on your Drive, so that it outlives the runtime; Colab asks for
+# permission.
 
 # %%
 import shlex
+import shutil
 import tempfile
 
 from seggpt_jax.cli import command
-from seggpt_jax.data.sources.shapes import Shapes
 
-IMAGES, MASKS, NAMES = "", "", "255=banded"
+IMAGES, MASKS, NAMES = "", "", "255=thing"
 ON_DRIVE = False
 if ON_DRIVE:
     from google.colab import drive
@@ -181,13 +187,12 @@ else:
     WORK = Path("/content/own") if on_colab else Path(tempfile.mkdtemp(prefix="own-"))
 if not IMAGES:
     IMAGES, MASKS = f"{WORK}/mine/images", f"{WORK}/mine/masks"
-    scenes = Shapes(seed=21, size=(128, 128), tasks={"texture": 1})
-    label = next(k for k, v in scenes.class_names.items() if v == "texture: banded")
-    for number, index in enumerate(scenes.by_class[label][:40]):
-        mask = np.uint8(255 * (scenes[index].segments == label))
-        for folder, picture in ((IMAGES, scenes[index].image), (MASKS, mask)):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(f"{folder}/{number:02}.png")
+    if not Path(IMAGES).exists():
+        shutil.copytree(FILES / "docs/examples/desk/images", IMAGES)
+        Path(MASKS).mkdir()
+        for path in (FILES / "docs/examples/desk/masks").iterdir():
+            thing = np.asarray(Image.open(path)) > 0
+            Image.fromarray(np.uint8(255 * thing)).save(f"{MASKS}/{path.name}")
 
 
 def seggpt(line):
@@ -246,7 +251,7 @@ def over(image, mask):
     return overlay(image, color)
 
 
-samples = [training[i] for i in range(6)]
+samples = [training[int(i)] for i in np.linspace(0, len(training) - 1, 6)]
 pairs = [(s.image, over(s.image, wanted(s))) for s in samples]
 show(["image", "mask"] * 3, [("", *sum(pairs[i : i + 3], ())) for i in (0, 3)])
 
