@@ -18,12 +18,13 @@ from pycocotools import mask as coco_mask
 
 from seggpt_jax.inference import Predictor
 from seggpt_jax.prompts import clicks
+from seggpt_jax.prompts.read import read_prompts
 from seggpt_jax.results.categories import categories
 from seggpt_jax.results.forms import FORMS, Shown
 from seggpt_jax.results.objects import find
 from seggpt_jax.serve.app import make_app
 from seggpt_jax.serve.gate import Gate, Limits
-from tests.results.blobs import filled
+from tests.results.blobs import filled, result
 from tests.support.models import SMALL, random_params, small
 from tests.support.pictures import label_map, picture
 
@@ -94,6 +95,17 @@ def test_a_png_has_the_bytes_that_the_command_line_writes(client):
         assert answer.content == expected(IMAGES[0])
 
 
+def test_a_set_has_several_examples(client):
+    given = [picture(seed=1), picture(seed=2)], [label_map(), label_map((2, 1))]
+    files = [("image", ("x.png", png(image))) for image in given[0]]
+    files += [("mask", ("x.png", png(mask.astype(np.uint8)))) for mask in given[1]]
+    known = post_prompts(client, files)
+    assert known["prompts"] == 2
+    kept = client.app.state.service._sets[known["id"]].result().prompts.prompts
+    wanted = read_prompts(*given, "category", (16, 16))
+    jax.tree.map(np.testing.assert_array_equal, kept, wanted)
+
+
 def test_examples_can_come_with_the_query(client):
     answer = client.post("/api/segment", files=[
         ("image", ("query.png", png(IMAGES[0]))),
@@ -127,6 +139,17 @@ def test_json_is_a_coco_data_set_with_labels(client, split):
     ours = Predictor(SMALL, PARAMS)
     ours.set_prompts(picture(seed=1), label_map())
     assert len(found["annotations"]) == len(find(ours(IMAGES[0]), split))
+
+
+def test_parts_are_objects_of_their_own_if_asked_for(client, monkeypatch):
+    segments = np.zeros((30, 40), int)
+    segments[:5, :5] = segments[20:, 20:] = 1
+    monkeypatch.setattr(Predictor, "__call__", lambda *_: iter([result(segments)]))
+    id = post_prompts(client)["id"]
+    for split, count in ((False, 1), (True, 2)):
+        query = png(IMAGES[0])
+        answer = segment(client, query, id, "application/json", split=split)
+        assert len(answer.json()["annotations"]) == count
 
 
 def test_marks_make_the_mask_that_the_command_line_makes(client):
@@ -462,9 +485,15 @@ def test_a_failure_is_said_and_the_next_request_is_answered(monkeypatch):
         id = post_prompts(client)["id"]
         with monkeypatch.context() as patch:
             patch.setattr(Predictor, "__call__", fail)
+            patch.setattr(Predictor, "encode_prompts", fail)
+            answer = quiet.post(
+                "/api/prompts", files=EXAMPLE, data={"kind": "instance"}
+            )
+            assert answer.status_code == 500
             refused(segment(quiet, png(IMAGES[0]), id), 500,
                     "the server failed: RuntimeError")  # fmt: skip
         assert segment(client, png(IMAGES[0]), id).content == expected(IMAGES[0])
+        post_prompts(client, kind="instance")  # they are encoded anew
 
 
 def test_the_model_and_the_limits_are_told(client):
