@@ -74,12 +74,13 @@ def test_a_coco_file_is_the_target_of_its_images(coco):
 
 
 def test_objects_are_numbered_through_all_pictures(coco):
-    pictures = shown(coco, "a.jpg", "more/b.jpg")
-    targets, names = by_class(pictures, [coco, coco], "instance", {}, ())
+    pictures = shown(coco, "a.jpg", "more/b.jpg", "a.jpg")
+    targets, names = by_class(pictures, [coco] * 3, "instance", {}, ())
     dog = CAT_UNDER_DOG == 30
     np.testing.assert_array_equal(targets[0], np.where(dog, 2, CAT_UNDER_DOG // 20))
     assert targets[1][0, 0] == 3 and targets[1][3, 5] == 4
-    assert names == {1: "cat", 2: "dog", 3: "cat", 4: "cat"}
+    assert targets[2][0, 0] == 5 and targets[2][1, 1] == 6
+    assert names == {1: "cat", 2: "dog", 3: "cat", 4: "cat", 5: "cat", 6: "dog"}
 
 
 def test_labels_are_chosen_by_name(tmp_path):

@@ -186,7 +186,9 @@ def test_a_label_that_no_chosen_prompt_shows_is_not_found(ours):
     masks = [np.where(mask > 0, i + 1, 0) for i, mask in enumerate(MASKS)]
     ours.search_prompts(POOL, masks, 1, "similarity")
     assert set(ours.palette) == {0, 1, 2, 3, 4, 5}
-    assert set(np.unique(ours(POOL[2]).segments).tolist()) <= {0, 3}
+    found = ours(POOL[2])
+    assert set(np.unique(found.segments).tolist()) <= {0, 3}
+    assert found.palette == {label: ours.palette[label] for label in (0, 3)}
 
 
 def test_a_wrong_search_leaves_the_prompts(ours):
