@@ -34,7 +34,6 @@ SHEETS = {
         ("own/eye", "own/other-eye"),
         ("own/flower", "own/lower-flower"),
         ("own/coffee", "own/flower"),
-        ("own/flower", "own/coffee"),
     ),
 }
 FOUND = (255, 64, 64)
