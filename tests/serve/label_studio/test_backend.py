@@ -16,12 +16,17 @@ import pytest
 import uvicorn
 
 from seggpt_jax.inference import Predictor
+from seggpt_jax.results.categories import categories
+from seggpt_jax.results.forms import Shown
 from seggpt_jax.results.objects import find
 from seggpt_jax.serve.app import make_app
 from seggpt_jax.serve.gate import Limits
 from seggpt_jax.serve.label_studio import brush
 from seggpt_jax.serve.label_studio.backend import Settings
+from seggpt_jax.serve.label_studio.interface import Control, Interface
+from seggpt_jax.serve.label_studio.regions import answer
 from seggpt_jax.serve.run import bind
+from tests.results.blobs import result
 from tests.serve.test_api import IMAGES, PARAMS, RED, png
 from tests.support.models import SMALL
 from tests.support.pictures import label_map, picture
@@ -288,6 +293,19 @@ def test_labels_come_as_the_interface_has_them(media):
             assert value["x"] >= 0 and value["x"] + value["width"] <= 100 + 1e-9
         else:
             assert np.shape(value["points"])[1] == 2 and value["closed"]
+
+
+def test_boxes_are_of_connected_parts_and_of_no_speck():
+    segments = np.zeros((50, 200), int)
+    segments[10:20, 40:100] = segments[30, 150:153] = segments[45, 5] = 1
+    one = result(segments)
+    known = categories([1], "category", {})
+    shown = Shown("x.png", np.zeros((50, 200, 3), np.uint8), one, find(one), known)
+    control = Control("rectanglelabels", "box", ("cat",))
+    interface = Interface("image", "image", (control,))
+    values = [x["value"] for x in answer(shown, interface, "1")["result"]]
+    boxes = [[x[name] for name in ("x", "y", "width", "height")] for x in values]
+    np.testing.assert_allclose(boxes, [[20, 20, 30, 20], [75, 60, 1.5, 2]])
 
 
 def test_a_smart_box_or_point_gets_the_mask_it_marks(media):
