@@ -223,13 +223,20 @@ def test_a_stopped_run_goes_on_exactly(finished, model, tmp_path):
 
 
 def test_a_prompt_that_lost_is_said(finished, model, tmp_path, monkeypatch, caplog):
-    run = shutil.copytree(finished, tmp_path / "run")
+    run, counted = shutil.copytree(finished, tmp_path / "run"), []
+    count = lambda self, leaves: counted.append(jax.device_get(leaves))  # noqa: E731
+    monkeypatch.setattr(tune.TunedPrompt, "count", count)
     for gain in (0.1, -0.1):
         scores = {"initial": {"miou": 0.5}, "tuned": {"miou": 0.5 + gain}}
         scores |= {"difference": gain, "interval": [gain, gain]}
         monkeypatch.setattr(tune, "compare", lambda *args, scores=scores: scores)
         tune.tune(config(model), str(run))
         assert ("does no better than the example" in caplog.text) == (gain < 0)
+    # It was scored as the file has it, beside the example that it began with.
+    average = tiny.checkpoint.restore_params(str(run / "checkpoints"), "ema")[0]
+    for name, leaf in average.items():
+        np.testing.assert_array_equal(counted[1][name], leaf)
+        assert (counted[0][name] != leaf).any()
 
 
 def test_a_run_is_of_one_commit(finished, model, tmp_path, monkeypatch):

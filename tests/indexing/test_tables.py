@@ -133,7 +133,7 @@ def test_a_coco_file_is_drawn(tmp_path):
     boxes = {0: [2, 3, 10, 8], 1: [4, 4, 6, 6], 3: [0, 0, 5, 9]}
     notes = [
         {
-            "id": k, "image_id": k, "category_id": (0, 7)[k % 2], "iscrowd": 0,
+            "id": k, "image_id": k, "category_id": (0, 300)[k % 2], "iscrowd": 0,
             "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
         }
         for k, (x, y, w, h) in boxes.items()
@@ -142,7 +142,7 @@ def test_a_coco_file_is_drawn(tmp_path):
         "images": [{"id": k, "file_name": f"{k}.png", "width": 32, "height": 24}
                    for k in range(5)],
         "annotations": notes,
-        "categories": [{"id": 0, "name": "ant"}, {"id": 7, "name": "bee"},
+        "categories": [{"id": 0, "name": "ant"}, {"id": 300, "name": "bee"},
                        {"id": 9, "name": "never"}],
     }  # fmt: skip
     (tmp_path / "own.json").write_text(json.dumps(content))
@@ -235,3 +235,6 @@ def test_every_class_is_held_out_in_fair_part(seed):
     for count, held in ((1, 0), (2, 1), (3, 1), (4, 2), (8, 2), (20, 4), (50, 10)):
         alone = {f"{k:03}": (1,) for k in range(count)}
         assert splits_of([*alone], alone).count("val") == held
+    alone = {f"{k:02}": (1,) for k in range(20)}
+    held = [k for k, split in enumerate(splits_of([*alone], alone)) if split == "val"]
+    assert held == [2, 7, 12, 17]  # spread evenly
