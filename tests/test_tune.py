@@ -1,6 +1,7 @@
 """Tuned prompts: what is learned, what stays, and what is kept of it."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -150,11 +151,20 @@ def test_a_prompt_starts_as_a_random_example_of_a_random_class(model, tmp_path):
         (record,) = trained._example()[2]
         shown.append(record)
     assert len(set(shown)) > 6
-    first, second = (
-        set(shown) & set(np.asarray(trained.task.source.by_class[label]).tolist())
+    members = [
+        set(np.asarray(trained.task.source.by_class[label]).tolist())
         for label in trained.task.labels
-    )
+    ]
+    first, second = (set(shown) & own for own in members)
     assert first - second and second - first
+    # Of two prompts each shows another class.
+    trained.settings = dataclasses.replace(trained.settings, prompts=2)
+    for seed in range(12):
+        trained.config = dataclasses.replace(trained.config, seed=seed)
+        shown = trained._example()[2]
+        pairs = itertools.product(shown, members)
+        held = [record in own for record, own in pairs]  # of each record both classes
+        assert (held[0] and held[3]) or (held[1] and held[2])
 
 
 def test_held_out_classes_are_those_of_the_same_names(model, tmp_path, monkeypatch):
