@@ -165,6 +165,8 @@ def test_indices_of_a_palette_are_labels():
     index = np.where(DISC, 3, np.where(COLUMN > 30, 15, 0))
     colors = [BLACK, RED, RED, BLUE] + [WHITE] * 12
     np.testing.assert_array_equal(read_mask(palette(index, colors)).values, index)
+    alone = DISC * 3  # the only class in sight
+    np.testing.assert_array_equal(read_mask(palette(alone, colors)).values, alone)
     # White before black: the order of a program, so that colours are what counts.
     index = np.where(DISC, 0, np.where(COLUMN > 30, 2, 1))
     colors = [RED, BLACK, BLUE]
@@ -272,9 +274,11 @@ def test_smooth_alpha_is_cut_and_half_alpha_is_said():
     alpha = np.array(grey(DISC * 255).filter(ImageFilter.GaussianBlur(1)))
     mask = read_mask(np.dstack([np.zeros((*DISC.shape, 3), np.uint8), alpha]))
     np.testing.assert_array_equal(mask.values > 0, alpha > 127)
-    half = np.where(DISC, 255, np.where(COLUMN > 30, 100, 0)).astype(np.uint8)
-    mask = read_mask(np.dstack([half * 0] * 3 + [half]))
-    np.testing.assert_array_equal(mask.values > 0, DISC)
+    for top, low in ((255, 100), (255, 127), (200, 99), (200, 100)):
+        half = np.where(DISC, top, np.where(COLUMN > 30, low, 0)).astype(np.uint8)
+        mask = read_mask(np.dstack([half * 0] * 3 + [half]))
+        seen = half > 0 if 2 * low == top else DISC
+        np.testing.assert_array_equal(mask.values > 0, seen)
     assert "half-transparent pixels" in mask.remarks[0].what
 
 
