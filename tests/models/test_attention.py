@@ -238,6 +238,21 @@ def test_every_device_runs_its_own_rows_and_heads(impl, sizes, monkeypatch):
     np.testing.assert_allclose(one, wanted[:1], atol=1e-5)
 
 
+def test_every_device_sums_its_own_rows_and_heads():
+    rng = np.random.default_rng(5)
+    q, k, v = rng.normal(size=(3, 8, 2, 8, 4)).astype(np.float32)
+    rel = [rng.normal(size=(n, n, 4)).astype(np.float32) for n in (4, 2)]
+    wanted = kernels.attend_heads_summed(q, k, v, *rel)
+    mesh = make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        cut = NamedSharding(mesh, P(("data", "fsdp"), "tensor"))
+        args = [jax.device_put(x, cut) for x in (q, k, v)]
+        args += [jax.device_put(x, NamedSharding(mesh, P())) for x in rel]
+        found = jax.jit(attention.attend_summed)(*args)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def test_unknown_implementation_names_the_choices():
     x = jnp.zeros((1, 1, 4, 2))
     rel = jnp.zeros((2, 2, 2))
