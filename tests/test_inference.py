@@ -363,6 +363,12 @@ def test_what_is_missing_or_out_of_range_is_named():
         predictor()([picture(), np.zeros((4, 4, 3))])
 
 
+@pytest.mark.parametrize("ensemble", ["feature", "spatial", "both"])
+def test_prompts_are_combined_as_the_setting_says(ensemble):
+    ours = Predictor(SMALL, PARAMS, ensemble=ensemble)
+    assert ours._encode is ours._engine.prompt_fns(ensemble).encode_prompts
+
+
 def test_many_sets_of_prompts_are_held_at_once():
     """Each call is given its set; the prompts that are set stay."""
     ours, query = predictor(), picture(seed=8)
