@@ -94,6 +94,7 @@ def base() -> ConfigDict:
     c.context = ConfigDict(
         {
             "same_image": 0.5,
+            "prompts": 1,
             "absent_prob": 0.0,
             "mix_prob": 0.2,
             "mix_grid": (2, 2),

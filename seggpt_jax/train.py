@@ -66,13 +66,15 @@ class Trained(Protocol):
     prompt (`tune.TunedPrompt`).
 
     frozen: arrays on the devices that `paint` reads and no step changes. query_only:
-    `paint` paints the query half alone. flops: operations to train on one pair, as
+    `paint` paints the query half alone. rows_per_query: so many neighbours in a batch
+    show one query, with different prompts. flops: operations to train on one pair, as
     `models.flops` counts them. next_step: a command to go on with, of `{workdir}`.
     """
 
     model: SegGPT
     frozen: Any
     query_only: bool
+    rows_per_query: int
     flops: float
     next_step: str
 
@@ -109,7 +111,8 @@ class Whole:
         self.config, self.model = config, build_model(config.model, weights)
         self.weights = weights
         self.query_only = config.masking.query_only
-        self.paint = paint_model(self.model, self.query_only)
+        self.rows_per_query = config.context.prompts
+        self.paint = paint_model(self.model, self.query_only, self.rows_per_query)
         self.flops = training_flops(self.model.config, self.query_only)
         self.groups: list[evaluate.Group] = []
 
@@ -230,7 +233,12 @@ class Loop:
         self.config, self.workdir, self.trained = config, workdir, trained
         self.stages, self.steps = list(config.stages.values()), config.steps
         self.mesh = sharding.make_mesh(**vars(config.mesh), devices=devices)
-        sharding.check_batch(self.mesh, config.loader.batch_size, config.accumulate)
+        sharding.check_batch(
+            self.mesh,
+            config.loader.batch_size,
+            config.accumulate,
+            trained.rows_per_query,
+        )
         self.step = 0
         self.key: jax.Array
         self.state: TrainState
@@ -288,7 +296,8 @@ class Loop:
         step = make_train_step(
             self.trained.model, stage, self.config.optim, start=start,
             accumulate=self.config.accumulate, ema=self.config.ema,
-            query_only=self.trained.query_only, paint=self.trained.paint,
+            query_only=self.trained.query_only, prompts=self.trained.rows_per_query,
+            paint=self.trained.paint,
         )  # fmt: skip
         if index and self.step == start:
             enter = jax.jit(

@@ -130,6 +130,7 @@ class TunedPrompt:
     `[1, p, h, w, 3]`, normalised, of the prompts of one task with fixed colours."""
 
     query_only = True
+    rows_per_query = 1  # `paint` repeats them for several prompts
     next_step = ""  # the command `seggpt tune` says where its file is
 
     def __init__(self, config: RunSettings, weights: pretrained.Weights):

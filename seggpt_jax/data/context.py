@@ -2,12 +2,12 @@
 Coloring")."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from seggpt_jax import canvas
+from seggpt_jax import canvas, colors
 from seggpt_jax.data import augment
 from seggpt_jax.data.augment import View, Window
 from seggpt_jax.data.masking import Masking
@@ -20,6 +20,8 @@ from seggpt_jax.data.sample import (
     Source,
     families,
 )
+
+MOST_PROMPTS = 64  # of a query: all canvases of one are in memory at once
 
 
 class NothingToAsk(ValueError):
@@ -58,6 +60,11 @@ class _Plan(NamedTuple):
     query: list[Tile]
     absent: bool = False
 
+    @property
+    def alone(self) -> bool:
+        """Whether one image is on both sides."""
+        return self.prompt is self.query
+
     def fits(self, prompt: Side, query: Side) -> bool:
         """Whether crops show what they must: the prompt a label, and the query too."""
         asked = prompt.classes if self.absent else {*prompt.classes} & {*query.classes}
@@ -75,6 +82,9 @@ class ContextSettings:
     mix_prob: of these pairs of two images, probability of mix-context on both sides: a
     grid of up to mix_grid (rows, columns) views of images that share the class, cropped
     and resized back.
+    prompts: of each query, for the feature ensemble; 1 in the paper. Each makes a pair.
+    Further prompts show one label that the first one shows too: in other crops, where
+    an image is its own prompt, and else in other images of the class.
     absent_prob: of the pairs of two images, probability that the prompt asks for labels
     that the query does not show; the answer is all background. 0 in the paper.
     tries: most draws of the crops until both sides show one label on at least min_share
@@ -86,6 +96,7 @@ class ContextSettings:
     """
 
     same_image: float = 0.5
+    prompts: int = 1
     absent_prob: float = 0.0
     mix_prob: float = 0.2
     mix_grid: tuple[int, int] = (2, 2)
@@ -97,6 +108,8 @@ class ContextSettings:
             augment.check_share(name, getattr(self, name))
         if min(self.mix_grid) < 1 or max(self.mix_grid) < 2:
             raise ValueError(f"mix_grid={self.mix_grid}: needs two cells or more")
+        if not 1 <= self.prompts <= MOST_PROMPTS:
+            raise ValueError(f"prompts={self.prompts}: must be in [1, {MOST_PROMPTS}]")
         if self.tries < 1:
             raise ValueError(f"tries={self.tries}: must be >= 1")
 
@@ -131,7 +144,8 @@ class Context:
         pixels. valid: bool `[2h, w]`, false on ignored pixels, which are black in the
         target. background: uint8 `[3]`, a colour apart from all that are used. hidden:
         bool `[2h / patch, w / patch]`. kind: int32. record: int64, `index`. labels:
-        int32 `[recolor.max_colors]`, the labels asked for, then zeros.
+        int32 `[recolor.max_colors]`, the labels asked for, then zeros. With several
+        prompts each array has them as a further first axis.
 
         Raises `BadRecord` for an unreadable record, `NothingToAsk` for an empty one.
         """
@@ -146,23 +160,27 @@ class Context:
             raise NothingToAsk(f"{source.name}[{index}] has labels below one pixel")
         prompt, query = (self._render(side, rng) for side in sides)
         recolored = self.recolor(prompt, query, rng)
-        segments = np.concatenate([prompt.segments, query.segments])
-        rows, cols = segments.shape
+        rows, cols = self.size[0] * 2, self.size[1]
         labels = np.zeros(self.recolor.max_colors, np.int32)
         labels[: len(recolored.labels)] = recolored.labels
-        return {
-            "images": canvas.stitch(prompt.image, query.image),
-            "targets": canvas.stitch(recolored.prompt, recolored.query),
-            "foreground": np.concatenate(
-                [recolored.prompt_painted, recolored.query_painted]
-            ),
-            "valid": segments != IGNORE,
+        common: dict[str, np.ndarray | np.generic] = {
             "background": recolored.background,
             "hidden": self.masking((rows // self.patch, cols // self.patch), rng),
             "kind": np.int32(sample.kind),
             "record": np.int64(index),
             "labels": labels,
         }
+        below = query, recolored.query, recolored.query_painted
+        above = prompt, recolored.prompt, recolored.prompt_painted
+        pair = _canvases(above, below) | common
+        if self.settings.prompts == 1:
+            return pair
+        pairs = [pair]
+        for other in self._further(source, plan, sample, prompt, int(labels[0]), rng):
+            # The colours of the first prompt: all prompts of a query ask for the same.
+            painted = colors.paint(other.segments, recolored.labels, recolored.palette)
+            pairs.append(_canvases((other, *painted), below) | common)
+        return {name: np.stack([one[name] for one in pairs]) for name in pair}
 
     def _plan(
         self, source: Source, index: int, query: Sample, rng: np.random.Generator
@@ -201,6 +219,28 @@ class Context:
             at = (at + int(rng.integers(1, len(members)))) % len(members)
         partner = query if members[at] == index else source[int(members[at])]
         return _Plan(self._full(partner), alone)
+
+    def _further(
+        self,
+        source: Source,
+        plan: _Plan,
+        query: Sample,
+        prompt: Sample,
+        label: int,
+        rng: np.random.Generator,
+    ) -> Iterator[Sample]:
+        """The second prompt and those after it, which all show `label`. Where no view
+        shows it, the first prompt comes again."""
+        members = () if plan.alone else source.by_class.get(label, ())
+        for _ in range(self.settings.prompts - 1):
+            tiles = plan.prompt
+            if len(members):
+                other = source[int(members[int(rng.integers(len(members)))])]
+                tiles = self._full(_without(other, query) if plan.absent else other)
+            sides = (self._crop(tiles, rng) for _ in range(self.settings.tries))
+            shown = (side for side in sides if label in side.classes)
+            side = next(shown, None)
+            yield prompt if side is None else self._render(side, rng)
 
     def _full(self, sample: Sample) -> list[Tile]:
         rows, cols = self.size
@@ -286,6 +326,18 @@ class Context:
             image = tile.sample.image
             place[:] = self.view.cut_image(image, window, place.shape[:2], rng)
         return Sample(frame, side.segments, side.tiles[0].sample.kind, side.classes)
+
+
+def _canvases(above: tuple, below: tuple) -> dict[str, np.ndarray | np.generic]:
+    """The arrays of a pair with one value per pixel. above, below: a sample, its target
+    and its painted pixels."""
+    (prompt, its, painted), (query, other, also) = above, below
+    return {
+        "images": canvas.stitch(prompt.image, query.image),
+        "targets": canvas.stitch(its, other),
+        "foreground": np.concatenate([painted, also]),
+        "valid": np.concatenate([prompt.segments, query.segments]) != IGNORE,
+    }
 
 
 def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:

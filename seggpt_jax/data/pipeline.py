@@ -136,6 +136,32 @@ def make_iterator(
     return iterator
 
 
+def by_pair(dataset: grain.MapDataset, prompts: int) -> grain.MapDataset:
+    """Pairs one after the other, of elements that hold `prompts` pairs of one query: so
+    neighbours in a batch show one query, as the feature ensemble wants them."""
+    if prompts == 1:
+        return dataset
+    return grain.MapDataset.range(sys.maxsize).map(_Unstacked(dataset, prompts))
+
+
+class _Unstacked:
+    """Place in a stream of pairs -> pair. The last element of each thread is kept: its
+    pairs are asked for in turn."""
+
+    def __init__(self, dataset: grain.MapDataset, prompts: int):
+        self.dataset, self.prompts = dataset, prompts
+        self.last = threading.local()
+
+    def __reduce__(self):  # what a thread keeps stays in its process
+        return _Unstacked, (self.dataset, self.prompts)
+
+    def __call__(self, place: int) -> dict[str, np.ndarray]:
+        number, row = divmod(int(place), self.prompts)
+        if getattr(self.last, "number", None) != number:
+            self.last.element, self.last.number = self.dataset[number], number
+        return {name: values[row] for name, values in self.last.element.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Rows:
     """Place in the stream of one host -> pair: its own rows of every batch."""
@@ -169,7 +195,8 @@ class _Pairs:
         for _ in range(_MAX_REDRAWS):
             try:
                 pair = self.make_pair(self.source, int(index), rng)
-                return {**pair, "source": np.int32(self.number)}
+                shape = np.shape(pair["record"])  # of a pair, or of several
+                return {**pair, "source": np.full(shape, self.number, np.int32)[()]}
             except BadRecord as error:
                 self._count(error)
                 reason: ValueError = error

@@ -176,8 +176,9 @@ def average_query_half(x: Float[Array, "b h w d"], prompts: int):
     return jnp.concatenate([groups[:, :, : h // 2], query], 2).reshape(x.shape)
 
 
-def drop_path(x, rate, key):
-    """Stochastic depth per row of the batch; `key` None leaves x alone.
+def drop_path(x, rate, key, prompts: int = 1):
+    """Stochastic depth per group of `prompts` rows of the batch, which stay alike;
+    `key` None leaves x alone.
 
     A kept branch is scaled by 1 / (1 - rate), so its expected value does not change.
     """
@@ -187,7 +188,7 @@ def drop_path(x, rate, key):
     def draw(rows):
         return jax.random.bernoulli(key, 1 - rate, (rows,) + (1,) * (x.ndim - 1))
 
-    keep = draw_rows(draw, x.shape[0])
+    keep = draw_rows(draw, x.shape[0] // prompts).repeat(prompts, 0)
     return jnp.where(keep, x / (1 - rate).astype(x.dtype), 0)
 
 
@@ -195,9 +196,9 @@ def block(p, x, rate, key, *, impl: str, prompts: int, one_way: bool):
     """Pre-norm block: attention (feature ensemble before the residual), then MLP."""
     keys = (None, None) if key is None else jax.random.split(key)
     y = attention(p["attn"], layer_norm(p["norm1"], x), impl, one_way)
-    y = drop_path(average_query_half(y, prompts), rate, keys[0])
+    y = drop_path(average_query_half(y, prompts), rate, keys[0], prompts)
     x = constrain(x + y, "tokens")
-    return constrain(x + drop_path(mlp(p, x), rate, keys[1]), "tokens")
+    return constrain(x + drop_path(mlp(p, x), rate, keys[1], prompts), "tokens")
 
 
 def cut_layers(tree, stops: Sequence[int]) -> list:

@@ -42,13 +42,16 @@ def make_mesh(
         raise ValueError(f"mesh {given} does not fit the wiring: {error}") from error
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1):
-    """Refuses a batch that the mesh cannot cut into equal rows."""
-    rows = ways(mesh.shape, ROWS)
-    if batch_size < 1 or accumulate < 1 or batch_size % (rows * accumulate):
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1, prompts: int = 1):
+    """Refuses a batch that the mesh cannot cut into equal parts of whole groups of
+    `prompts` rows."""
+    least = ways(mesh.shape, ROWS) * accumulate * prompts
+    if batch_size < 1 or accumulate < 1 or batch_size % least:
+        several = (" x context.prompts", f" x {prompts}") if prompts > 1 else ("", "")
         raise ValueError(
             f"loader.batch_size {batch_size} is not divisible by data x fsdp x "
-            f"accumulate = {mesh.shape['data']} x {mesh.shape['fsdp']} x {accumulate}"
+            f"accumulate{several[0]} = {mesh.shape['data']} x {mesh.shape['fsdp']} x "
+            f"{accumulate}{several[1]}"
         )
 
 

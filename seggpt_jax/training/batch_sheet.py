@@ -34,7 +34,8 @@ def batch_rows(config, step: int, rows: int) -> list[sheets.Row]:
     sources, index = list(opened.values()), config.stage_at(step)
     stage = list(config.stages.values())[index]
     done = (step - config.spans[index].start) / stage.steps
-    repainted = _repainted_rows(config.seed, stage, step, done, batch_size)
+    prompts = config.context.prompts
+    repainted = _repainted_rows(config.seed, stage, step, done, batch_size, prompts)
     # Batches are consecutive pieces of the stream, so only these rows are made.
     return [
         _row(dataset[step * batch_size + i], model.patch, sources, bool(repainted[i]))
@@ -42,14 +43,16 @@ def batch_rows(config, step: int, rows: int) -> list[sheets.Row]:
     ]
 
 
-def _repainted_rows(seed: int, stage: Stage, step: int, done: float, batch_size: int):
+def _repainted_rows(
+    seed: int, stage: Stage, step: int, done: float, batch_size: int, prompts: int
+):
     """Which rows of the batch get a background colour, by the draw of the train step:
     it is repeated on a batch of single pixels, which turn from 0 to 1."""
     key, _ = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))
     prob = stage.background_prob * min(max(2 - 2 * done, 0), 1)
     zeros = np.zeros((batch_size, 1, 1, 3))
     painted = repaint_background(
-        key, zeros, zeros[..., 0] > 0, zeros[:, 0, 0] + 1, prob
+        key, zeros, zeros[..., 0] > 0, zeros[:, 0, 0] + 1, prob, prompts
     )
     return np.asarray(painted)[:, 0, 0, 0] > 0
 

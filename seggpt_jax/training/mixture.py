@@ -11,7 +11,7 @@ from absl import logging
 from seggpt_jax.config import construct, plain, require, suggest
 from seggpt_jax.data.augment import View
 from seggpt_jax.data.context import Context
-from seggpt_jax.data.pipeline import in_turn, make_dataset
+from seggpt_jax.data.pipeline import by_pair, in_turn, make_dataset
 from seggpt_jax.data.sources import check_specs, open_groups
 from seggpt_jax.training.settings import RunSettings
 
@@ -52,7 +52,7 @@ def build_dataset(config: RunSettings, size: tuple[int, int], patch: int):
             dataset = dataset.slice(slice(0, config.fixed_pairs)).repeat(
                 reseed_each_epoch=False
             )
-        mixtures.append(dataset)
+        mixtures.append(by_pair(dataset, config.context.prompts))
         ends.append(end)
     batch_size = config.loader.batch_size
     return sources, in_turn(mixtures, [end * batch_size for end in ends[:-1]])

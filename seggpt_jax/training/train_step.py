@@ -103,24 +103,27 @@ def enter_stage(state: TrainState, tx: optax.GradientTransformation) -> TrainSta
     return dataclasses.replace(state, params=params, opt_state=tx.init(params))
 
 
-def repaint_background(key, targets, foreground, background, prob):
-    """Repaints the background of a share `prob` of the rows.
+def repaint_background(key, targets, foreground, background, prob, prompts: int = 1):
+    """Repaints the background of a share `prob` of the groups of `prompts` rows.
 
     targets: uint8 `[b, 2h, w, 3]`. foreground: bool `[b, 2h, w]`. background: the
     colour of each row, uint8 `[b, 3]`.
     """
-    chosen = jax.random.bernoulli(key, prob, (targets.shape[0],))
+    chosen = jax.random.bernoulli(key, prob, (targets.shape[0] // prompts,))
+    chosen = jnp.repeat(chosen, prompts)
     where = chosen[:, None, None, None] & ~foreground[..., None]
     return jnp.where(where, background[:, None, None, :], targets)
 
 
-def paint_model(model: SegGPT, query_only: bool) -> Paint:
-    """The `Paint` of a model whose own parameters are trained."""
+def paint_model(model: SegGPT, query_only: bool, prompts: int = 1) -> Paint:
+    """The `Paint` of a model whose own parameters are trained. query_only, prompts: as
+    in `SegGPT.__call__`."""
 
     def paint(params, frozen, rows, key):
         return model.apply(
             {"params": params}, rows["images"], rows["targets"], rows["hidden"],
             rows["kind"], train=True, rngs={"dropout": key}, query_only=query_only,
+            prompts=prompts,
         )[0]  # fmt: skip
 
     return paint
@@ -135,6 +138,7 @@ def make_train_step(
     accumulate: int = 1,
     ema: float = 0.0,
     query_only: bool = False,
+    prompts: int = 1,
     paint: Paint | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """One stage's pure step `(state, batch, key, frozen=None) -> (state, metrics)`.
@@ -143,10 +147,11 @@ def make_train_step(
     accumulate: micro-batches per step. The loss is one sum divided by one count, both
     over the whole batch. So their number changes the memory but not the result.
     query_only: every `hidden` is the query half, so only this half is painted, at less
-    cost. paint: replaces the model's own, for a tuned prompt.
+    cost. prompts: so many neighbouring rows show one query. paint: replaces the model's
+    own, for a tuned prompt.
     """
     tx = stage.optimizer(optim)
-    paint = paint or paint_model(model, query_only)
+    paint = paint or paint_model(model, query_only, prompts)
 
     def step(state: TrainState, batch, key, frozen=None):
         # All randomness is a function of the run's key and the step. So a run that was
@@ -160,8 +165,9 @@ def make_train_step(
         if stage.background_prob:
             prob = stage.background_prob * jnp.clip(2 - 2 * done, 0, 1)
             targets = repaint_background(
-                k_background, targets, batch["foreground"], batch["background"], prob
-            )
+                k_background, targets, batch["foreground"], batch["background"], prob,
+                prompts,
+            )  # fmt: skip
         # The weight of every value, `[b, 2h, w, 3]`. Their total is of the whole batch:
         # the loss must not depend on how micro-batches and devices divide it.
         weights = counted_pixels(batch["hidden"], batch["valid"], targets.shape)
@@ -187,7 +193,7 @@ def make_train_step(
         rows = {n: batch[n] for n in ("images", "hidden", "kind")}
         rows |= {"targets": targets, "weights": weights}
         whole = state.params, k_drop, frozen, total
-        loss, grads = _accumulated(loss_fn, rows, whole, accumulate)
+        loss, grads = _accumulated(loss_fn, rows, whole, accumulate, prompts)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = _average(state.ema, params, state.step, ema)
@@ -202,18 +208,20 @@ def make_train_step(
     return step
 
 
-def _accumulated(loss_fn, rows, whole, count: int):
+def _accumulated(loss_fn, rows, whole, count: int, prompts: int):
     """Loss and gradients of `loss_fn(params, rows, *rest)`, in `count` micro-batches.
-    whole: parameters, key, and what else `loss_fn` takes."""
+    whole: parameters, key, and what else `loss_fn` takes. prompts: so many neighbouring
+    rows stay together."""
     value_and_grad = jax.value_and_grad(loss_fn)
     if count == 1:
         params, *rest = whole
         return value_and_grad(params, rows, *rest)
 
-    # A device holds consecutive rows. The rows of one micro-batch are `count` apart, so
-    # that every device has rows of each, and no row moves to another device.
+    # A device holds consecutive rows. The queries of one micro-batch are `count` apart,
+    # so that every device has rows of each, and no row moves to another device.
     def cut(x):
-        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+        y = x.reshape(-1, count, prompts, *x.shape[1:]).swapaxes(0, 1)
+        return y.reshape(count, -1, *x.shape[1:])
 
     def run(rows, whole):
         params, key, *rest = whole

@@ -326,9 +326,54 @@ def test_the_same_generator_gives_the_same_element():
             np.testing.assert_array_equal(first[name], again[name], name)
 
 
+@pytest.mark.parametrize("same_image", [0.0, 1.0])
+@pytest.mark.parametrize("more", [{}, {"mix_prob": 1.0}])
+def test_several_prompts_of_a_query_ask_for_the_same(same_image, more):
+    one = make_context(**{"same_image": same_image, "mix_prob": 0.0, **more})
+    several = make_context(
+        **{"same_image": same_image, "mix_prob": 0.0, **more}, prompts=4
+    )
+    other_images = set()
+    for seed in range(30):
+        alone = one(Squares(), seed % 9, np.random.default_rng(seed))
+        pairs = several(Squares(), seed % 9, np.random.default_rng(seed))
+        for name, values in pairs.items():
+            assert len(values) == 4
+            np.testing.assert_array_equal(values[0], alone[name], name)
+        query = [canvas.split(x)[1] for x in pairs["targets"]]
+        shown = [canvas.split(x)[1] for x in pairs["images"]]
+        for k in range(1, 4):
+            np.testing.assert_array_equal(query[k], query[0])
+            np.testing.assert_array_equal(shown[k], shown[0])
+            np.testing.assert_array_equal(pairs["hidden"][k], pairs["hidden"][0])
+            prompt = canvas.split(pairs["targets"][k])[0]
+            # Its colours are the first prompt's, of which one is in the query.
+            first = canvas.split(pairs["targets"][0])[0]
+            assert colors_of(prompt) & colors_of(query[0])
+            assert colors_of(prompt) <= colors_of(first)
+            np.testing.assert_array_equal(
+                pairs["foreground"][k], pairs["targets"][k].any(-1)
+            )
+            assert not (pairs["foreground"][k] & ~pairs["valid"][k]).any()
+            other_images |= records({"images": pairs["images"][k]})[0] - {seed % 9}
+        assert len({x.tobytes() for x in pairs["targets"]}) > 1  # views of their own
+    assert (len(other_images) > 5) == (same_image == 0)
+
+
+def test_further_prompts_of_an_absent_label_never_show_the_query_what_it_asks():
+    context = make_context(same_image=0.0, mix_prob=0.0, absent_prob=1.0, prompts=3)
+    for seed in range(30):
+        pairs = context(Squares(), seed % 9, np.random.default_rng(seed))
+        for target in pairs["targets"]:
+            prompt, query = (colors_of(half) for half in canvas.split(target))
+            assert prompt and not query
+
+
 @pytest.mark.parametrize(
     "setting, value",
     [
+        ("prompts", 0),
+        ("prompts", 65),
         ("same_image", 1.5),
         ("absent_prob", 2.0),
         ("mix_prob", -0.5),

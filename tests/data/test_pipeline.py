@@ -119,6 +119,24 @@ def test_same_seed_same_stream_and_every_epoch_another_pair(dataset, straight):
     assert not np.array_equal(stream[0]["targets"], stream[1]["targets"])
 
 
+def test_pairs_of_one_query_are_neighbours_from_any_step_on():
+    context = dataclasses.replace(CONTEXT, settings=ContextSettings(prompts=3))
+    stream = pipeline.make_dataset([Halves("a"), Halves("b", 7)], [3, 1], context, 5)
+    pairs = pipeline.by_pair(stream, 3)
+    wanted = [
+        {n: x[k] for n, x in stream[i].items()} for i in range(8) for k in range(3)
+    ]
+    assert_equal([pairs[k] for k in range(24)], wanted)
+    assert_equal([pairs[k] for k in (5, 0, 22)], [wanted[k] for k in (5, 0, 22)])
+    # Two threads, and a start in the midst of the stream.
+    batches = take(pipeline.make_iterator(pairs, 6, 2, threads=2, prefetch=2), 2)
+    rows = [{n: x[k] for n, x in b.items()} for b in batches for k in range(6)]
+    assert_equal(rows, wanted[12:])
+    assert {int(row["source"]) for row in rows} <= {0, 1}
+    again = pickle.loads(pickle.dumps(pairs))  # for worker processes
+    assert_equal([again[k] for k in (4, 5)], wanted[4:6])
+
+
 @pytest.mark.parametrize("step", [1, 7])
 def test_restart_continues_with_the_very_next_batch(dataset, straight, step):
     rest = take(pipeline.make_iterator(dataset, 4, start_step=step), 10 - step)

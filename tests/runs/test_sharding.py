@@ -201,3 +201,6 @@ def test_batch_must_divide():
         sharding.check_batch(mesh, 12)
     with pytest.raises(ValueError, match="batch_size 8"):
         sharding.check_batch(mesh, 8, 2)
+    sharding.check_batch(mesh, 48, 2, prompts=3)
+    with pytest.raises(ValueError, match="accumulate x context.prompts = 2 x 4 x 2 x"):
+        sharding.check_batch(mesh, 16, 2, prompts=3)

@@ -63,7 +63,8 @@ def test_invalid_pixels_are_hatched():
     assert row.caption == "pets #3, category: dog, cat"
 
 
-def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch, prompts):
     """The step's own draw, caught where it paints, at a step of the second stage."""
     config = shapes.get_config("steps=20")
     settings = read_settings(config)
@@ -74,8 +75,9 @@ def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
     class Caught(Exception):
         pass
 
-    def catch(key, targets, foreground, background, prob):
-        raise Caught(np.asarray(jax.random.bernoulli(key, prob, (b,))))
+    def catch(key, targets, foreground, background, prob, group):
+        drawn = jax.random.bernoulli(key, prob, (b // group,))
+        raise Caught(np.repeat(np.asarray(drawn), group))
 
     with monkeypatch.context() as patch:
         patch.setattr(train_step, "repaint_background", catch)
@@ -86,13 +88,14 @@ def test_repainted_backgrounds_are_those_of_the_train_step(monkeypatch):
             start=start,
             accumulate=1,
             ema=0.0,
+            prompts=prompts,
         )
         state = train_step.TrainState(jax.numpy.int32(step), None, None, None)
         names = ("targets", "foreground", "background")
         with pytest.raises(Caught) as caught:
             one(state, dict.fromkeys(names), jax.random.key(config.seed))
     done = (step - start) / stage.steps
-    rows = batch_sheet._repainted_rows(config.seed, stage, step, done, b)
+    rows = batch_sheet._repainted_rows(config.seed, stage, step, done, b, prompts)
     np.testing.assert_array_equal(rows, caught.value.args[0])
     assert 0 < rows.sum() < b
 

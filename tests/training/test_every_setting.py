@@ -67,6 +67,7 @@ ROWS = {
     "bad_share": (0.01, "pairs"),
     "fixed_pairs": (3, "pairs"),
     "context.same_image": (1.0, "pairs"),
+    "context.prompts": (2, "pairs steps"),
     "context.absent_prob": (1.0, "pairs"),
     "context.mix_prob": (1.0, "pairs"),
     "context.mix_grid": ((1, 3), "pairs"),

@@ -267,6 +267,28 @@ def one_colour(params, frozen, rows, key):
     return jnp.broadcast_to(params["colour"], rows["images"].shape)
 
 
+@pytest.mark.parametrize("micro", [1, 2])
+def test_a_query_with_the_same_prompt_twice_is_a_query_with_this_prompt(micro):
+    """Prompts of a query stay together in micro-batches, backgrounds and drop path: the
+    ensemble of two that are alike then equals one of them. Other neighbours would
+    not."""
+    stage, batch = STAGES["l2"], make_batch(query_only=True)
+    twice = {name: np.repeat(values, 2, 0) for name, values in batch.items()}
+    after = []
+    for prompts, rows in ((1, batch), (2, twice)):
+        tx = stage.optimizer(OPTIM)
+        state = new_state(random_params(MODEL, scale=0.5), tx, ema=True)
+        step = make_train_step(
+            MODEL, stage, OPTIM, accumulate=micro, ema=EMA, query_only=True,
+            prompts=prompts,
+        )  # fmt: skip
+        state, metrics = jax.jit(step)(state, rows, jax.random.key(3))
+        after.append((state.params, metrics))
+    # Sums over twice as many rows round otherwise.
+    for one, other in zip(*map(jax.tree.leaves, after), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_backgrounds_are_repainted_for_half_the_stage_then_less_and_less():
     """All targets are black and all backgrounds white, so the loss tells the share."""
     many, stage = 4000, Stage(steps=100, lr=1.0, loss="l2", background_prob=0.8)
