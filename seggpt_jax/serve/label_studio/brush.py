@@ -8,6 +8,7 @@ mask.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,9 +41,9 @@ def encode(mask: np.ndarray) -> list[int]:
     return np.packbits(_bits(numbers, widths)).tolist()
 
 
-def decode(packed: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-    """The mask bool `[h, w]` of a size (h, w). Raises ValueError for bytes that are no
-    mask of it."""
+def decode(packed: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
+    """The mask bool `[h, w]` of a size (h, w). packed: any values, as a request has
+    them. Raises ValueError for what is no mask of it."""
     height, width = size
     try:
         data = bytes(packed)
