@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, label
 
 from benchmarks.rows import parse, report
-from configs.mini import NOT_EPISODES
+from configs import mini
 from seggpt_jax import Predictor
 from seggpt_jax.data.sources import open_groups
 from seggpt_jax.evaluators.common import Episode
@@ -39,8 +39,8 @@ GROUPS = {
 
 def draw(args: argparse.Namespace, size) -> Iterator[tuple[Episode, Episode | None]]:
     """Episodes and the same with wrong prompts, of every set and split."""
-    sets = {"type": "indexed", "folder": "*", "exclude": NOT_EPISODES}
-    specs = {split: sets | {"split": split} for split in args.splits}
+    heldout = mini.get_config().evals.heldout.sources.to_dict()
+    specs = {split: heldout[split] for split in args.splits}
     for sources in open_groups(specs, args.data).values():
         for name, source in sources.items():
             others = [other for key, other in sources.items() if key != name]
@@ -121,7 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="a model's name")
     parser.add_argument("--data", type=Path, required=True, help="folder of sets")
-    parser.add_argument("--splits", nargs="+", default=["val", "test"])
+    splits = ["val", "test"]
+    parser.add_argument("--splits", nargs="+", default=splits, choices=splits)
     parser.add_argument("--episodes", type=int, default=40, help="of each split")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
     args = parse(parser)
