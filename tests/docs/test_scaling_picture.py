@@ -41,7 +41,7 @@ def test_the_photographs_are_drawn(sheet, tmp_path):
     rows = segment.panels(sheet)
     for *_, image, found in rows:
         changed = (np.asarray(image) != np.asarray(found)).any(-1).mean()
-        assert 0.03 < changed < 0.7  # something, and not everything
+        assert 0.03 < changed < 0.4  # the things cover 0.05 to 0.3
     segment.draw(rows, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 20_000
 
