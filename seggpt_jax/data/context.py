@@ -176,7 +176,9 @@ class Context:
         if self.settings.prompts == 1:
             return pair
         pairs = [pair]
-        for other in self._further(source, plan, sample, prompt, int(labels[0]), rng):
+        for other in self._further(
+            source, index, plan, sample, prompt, int(labels[0]), rng
+        ):
             # The colours of the first prompt: all prompts of a query ask for the same.
             painted = colors.paint(other.segments, recolored.labels, recolored.palette)
             pairs.append(_canvases((other, *painted), below) | common)
@@ -213,16 +215,14 @@ class Context:
             prompt = self._mix(source, members, None, rng)
             return _Plan(prompt, self._mix(source, members, query, rng))
         # 4. Another image of the same class; the record, where there is no other.
-        at = int(rng.integers(len(members)))
-        if members[at] == index and len(members) > 1:
-            # A random step forward: all others are equally likely.
-            at = (at + int(rng.integers(1, len(members)))) % len(members)
-        partner = query if members[at] == index else source[int(members[at])]
+        at = _another(members, index, rng)
+        partner = query if at == index else source[at]
         return _Plan(self._full(partner), alone)
 
     def _further(
         self,
         source: Source,
+        index: int,
         plan: _Plan,
         query: Sample,
         prompt: Sample,
@@ -235,7 +235,7 @@ class Context:
         for _ in range(self.settings.prompts - 1):
             tiles = plan.prompt
             if len(members):
-                other = source[int(members[int(rng.integers(len(members)))])]
+                other = source[_another(members, index, rng)]
                 tiles = self._full(_without(other, query) if plan.absent else other)
             sides = (self._crop(tiles, rng) for _ in range(self.settings.tries))
             shown = (side for side in sides if label in side.classes)
@@ -338,6 +338,17 @@ def _canvases(above: tuple, below: tuple) -> dict[str, np.ndarray | np.generic]:
         "foreground": np.concatenate([painted, also]),
         "valid": np.concatenate([prompt.segments, query.segments]) != IGNORE,
     }
+
+
+def _another(
+    members: Sequence[int] | np.ndarray, index: int, rng: np.random.Generator
+) -> int:
+    """A random member that is not `index`, where there is another."""
+    at = int(rng.integers(len(members)))
+    if members[at] == index and len(members) > 1:
+        # A random step forward: all others are equally likely.
+        at = (at + int(rng.integers(1, len(members)))) % len(members)
+    return int(members[at])
 
 
 def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:
