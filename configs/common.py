@@ -95,6 +95,7 @@ def base() -> ConfigDict:
         {
             "same_image": 0.5,
             "prompts": 1,
+            "one_prompt": 0.0,
             "absent_prob": 0.0,
             "mix_prob": 0.2,
             "mix_grid": (2, 2),

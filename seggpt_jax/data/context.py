@@ -85,6 +85,8 @@ class ContextSettings:
     prompts: of each query, for the feature ensemble; 1 in the paper. Each makes a pair.
     Further prompts show one label that the first one shows too: in other crops, where
     an image is its own prompt, and else in other images of the class.
+    one_prompt: of queries with several prompts, probability that the first prompt comes
+    in place of the others too. The ensemble of equal prompts is the answer to one.
     absent_prob: of the pairs of two images, probability that the prompt asks for labels
     that the query does not show; the answer is all background. 0 in the paper.
     tries: most draws of the crops until both sides show one label on at least min_share
@@ -97,6 +99,7 @@ class ContextSettings:
 
     same_image: float = 0.5
     prompts: int = 1
+    one_prompt: float = 0.0
     absent_prob: float = 0.0
     mix_prob: float = 0.2
     mix_grid: tuple[int, int] = (2, 2)
@@ -104,7 +107,13 @@ class ContextSettings:
     min_share: float = 0.002
 
     def __post_init__(self):
-        for name in ("same_image", "absent_prob", "mix_prob", "min_share"):
+        for name in (
+            "same_image",
+            "one_prompt",
+            "absent_prob",
+            "mix_prob",
+            "min_share",
+        ):
             augment.check_share(name, getattr(self, name))
         if min(self.mix_grid) < 1 or max(self.mix_grid) < 2:
             raise ValueError(f"mix_grid={self.mix_grid}: needs two cells or more")
@@ -175,6 +184,9 @@ class Context:
         pair = _canvases(above, below) | common
         if self.settings.prompts == 1:
             return pair
+        alike = self.settings.one_prompt and rng.random() < self.settings.one_prompt
+        if alike:
+            return {n: np.stack([x] * self.settings.prompts) for n, x in pair.items()}
         pairs = [pair]
         for other in self._further(
             source, index, plan, sample, prompt, int(labels[0]), rng

@@ -364,6 +364,23 @@ def test_several_prompts_of_a_query_ask_for_the_same(same_image, more):
     assert (len(other_images) > 5) == (same_image == 0)
 
 
+def test_a_share_of_the_queries_has_one_prompt_only():
+    how = {"same_image": 0.5, "mix_prob": 0.0, "prompts": 3}
+    context, several = make_context(**how, one_prompt=0.4), make_context(**how)
+    alike = 0
+    for seed in range(200):
+        rows, first = (
+            make(Squares(), seed % 9, np.random.default_rng(seed))
+            for make in (context, several)
+        )
+        equal = all((x == x[:1]).all() for x in rows.values())
+        alike += equal
+        for name, values in rows.items():
+            assert values.shape == first[name].shape
+            np.testing.assert_array_equal(values[0], first[name][0], name)
+    assert 60 < alike < 100  # 80 are expected, the standard deviation is 7
+
+
 def test_further_prompts_of_an_absent_label_never_show_the_query_what_it_asks():
     context = make_context(same_image=0.0, mix_prob=0.0, absent_prob=1.0, prompts=3)
     for seed in range(30):
@@ -379,6 +396,7 @@ def test_further_prompts_of_an_absent_label_never_show_the_query_what_it_asks():
         ("prompts", 0),
         ("prompts", 65),
         ("same_image", 1.5),
+        ("one_prompt", -0.1),
         ("absent_prob", 2.0),
         ("mix_prob", -0.5),
         ("mix_grid", (1, 1)),

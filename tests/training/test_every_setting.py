@@ -68,6 +68,7 @@ ROWS = {
     "fixed_pairs": (3, "pairs"),
     "context.same_image": (1.0, "pairs"),
     "context.prompts": (2, "pairs steps"),
+    "context.one_prompt": (1.0, ""),  # of several prompts: tests/data/test_context.py
     "context.absent_prob": (1.0, "pairs"),
     "context.mix_prob": (1.0, "pairs"),
     "context.mix_grid": ((1, 3), "pairs"),

@@ -31,6 +31,7 @@ PAPER = {
     "model.drop_path": 0.1,
     "context.same_image": 0.5,
     "context.prompts": 1,
+    "context.one_prompt": 0.0,
     "context.absent_prob": 0.0,
     "view.crop_scale": (0.3, 1.0),
     "view.crop_ratio": (3 / 4, 4 / 3),
