@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -22,7 +21,7 @@ from seggpt_jax.models.seggpt import SegGPT, init_params
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import hosts, sharding
 from seggpt_jax.runs.paths import AnyPath, locate
-from seggpt_jax.runs.runtime import peak_memory
+from seggpt_jax.runs.runtime import peak_memory, quick_compile
 from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
 from seggpt_jax.runs.writer import PICTURES, Clock, Progress, Writer, history
 from seggpt_jax.training import optim
@@ -249,8 +248,12 @@ class Loop:
 
     def init(self, key) -> TrainState:
         """The state before the first step; runs under jit."""
+        return self.begin(self.trained.init(key))
+
+    def begin(self, params) -> TrainState:
+        """The state before the first step of given parameters; runs under jit."""
         tx, ema = self.stages[0].optimizer(self.config.optim), self.config.ema > 0
-        return new_state(self.trained.init(key), tx, ema)
+        return new_state(params, tx, ema)
 
     @functools.cached_property
     def abstract(self) -> TrainState:
@@ -284,10 +287,10 @@ class Loop:
         logging.debug("parameters:\n%s", table)
         logging.debug("placement:\n%s", sharding.describe(self.abstract, self.places))
         params = self.trained.start(self.mesh)
-        self.state = jax.jit(self.init, out_shardings=self.places)(self.key)
-        if params is not None:
-            average = jax.tree.map(jnp.copy, params) if self.config.ema > 0 else None
-            self.state = dataclasses.replace(self.state, params=params, ema=average)
+        make, of = (self.init, self.key) if params is None else (self.begin, params)
+        self.state = jax.jit(
+            make, out_shardings=self.places, compiler_options=quick_compile()
+        )(of)
 
     def begin_stage(self, index: int):
         """The jitted step of a stage. At the first step of a later stage the state

@@ -5,6 +5,7 @@ jax is imported late: the command line reads its options without it.
 
 import os
 import sys
+from typing import Any
 
 from seggpt_jax.runs import paths
 
@@ -62,3 +63,12 @@ def cache_compiled() -> str:
         folder = str(paths.user_cache() / "seggpt_jax/xla")
         jax.config.update("jax_compilation_cache_dir", folder)
     return jax.config.values["jax_compilation_cache_dir"]
+
+
+def quick_compile() -> dict[str, Any]:
+    """Compiler options of a program that runs once. On a CPU, to optimise the drawing
+    of random parameters takes longer than to draw them. The values stay the same."""
+    import jax
+
+    on_cpu = jax.default_backend() == "cpu"
+    return {"xla_backend_optimization_level": 1} if on_cpu else {}
