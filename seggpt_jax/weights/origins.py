@@ -12,6 +12,7 @@ import numpy as np
 
 from seggpt_jax.models.params import to_torch
 from seggpt_jax.models.seggpt import SIZES, SegGPT, SegGPTConfig, init_params
+from seggpt_jax.runs.runtime import quick_compile
 
 _KIND_TOKENS = "type_token_cls", "type_token_ins"
 _MAE_ONLY = r"cls_token|mask_token|decoder_.*"
@@ -62,7 +63,9 @@ def _complete_mae(state: dict[str, np.ndarray]):
         width, depth, known[width, depth], patch, canvas=(56 * patch, 28 * patch),
         pos_grid=round((pos.shape[1] - 1) ** 0.5), merge_after=min(2, depth // 4 - 1),
     )  # fmt: skip
-    init = jax.jit(lambda key: init_params(SegGPT(config), key))
+    init = jax.jit(
+        lambda key: init_params(SegGPT(config), key), compiler_options=quick_compile()
+    )
     fresh = to_torch(config, jax.device_get(init(jax.random.key(0))))
     kept = {n: x for n, x in state.items() if not re.fullmatch(_MAE_ONLY, n)}
     filled = {n: x for n, x in fresh.items() if not re.fullmatch(_ENCODER, n)}
