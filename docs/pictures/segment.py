@@ -14,7 +14,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
 from seggpt_jax import Predictor  # noqa: E402
@@ -36,7 +35,6 @@ SHEETS = {
         ("own/coffee", "own/flower"),
     ),
 }
-FOUND = (255, 64, 64)
 
 
 def panels(sheet: str) -> list[list[Image.Image]]:
@@ -46,8 +44,7 @@ def panels(sheet: str) -> list[list[Image.Image]]:
         shown = EXAMPLES / f"{example}.jpg", EXAMPLES / f"{example}-mask.png"
         predictor.set_prompts(*shown)
         image = predictor.read_image(EXAMPLES / f"{query}.jpg")
-        found = predictor(image).segments > 0
-        colored = overlay(image, np.uint8(found[..., None] * FOUND))
+        colored = overlay(image, predictor(image).colors)
         rows.append([*map(Image.open, shown), *map(Image.fromarray, (image, colored))])
     return rows
 

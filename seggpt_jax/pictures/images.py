@@ -20,6 +20,7 @@ NEAR = 96  # L1 distance within which a painted colour is a label's, as JPEGs ne
 _REMEDY = "replace it, or save it anew as PNG"
 _ROUNDED = 6  # L1 distance to the line between two colours that their blend may have
 _LINE = 600  # pixels of an image's longer side to one of the lines in its overlay
+_RED = (255, 64, 64)  # it stands for white in overlays
 _RARE = 1e-3  # a colour of a smaller share of the pixels may belong to an edge
 
 
@@ -123,14 +124,22 @@ def resize_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def overlay(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """An image with its segmentation over it, uint8 `[h, w, 3]`: labelled pixels are 60
-    percent colour, the background is unchanged. A line along the inside of each region
-    is black, of dark colours white: white on a bright object would not be seen."""
-    mixed = image * np.float32(0.4) + colors * np.float32(0.6)
+    percent colour (`tint`), the background is unchanged. A line along the inside of
+    each region is black, of dark colours white: white on a bright object would not be
+    seen."""
+    mixed = image * np.float32(0.4) + tint(colors) * np.float32(0.6)
     labelled = colors.any(-1, keepdims=True)
     shown = np.where(labelled, mixed, image).round().astype(np.uint8)
     edge = _edges(colors) & colors.any(-1)
     shown[edge] = np.where(colors[edge].mean(-1, keepdims=True) < 96, 255, 0)
     return shown
+
+
+def tint(colors: np.ndarray) -> np.ndarray:
+    """Colours `[..., 3]` as an overlay has them, uint8: red for white. White over a
+    photograph looks like the thing bleached, or like nothing over a bright one."""
+    white = (colors == 255).all(-1, keepdims=True)
+    return np.where(white, _RED, colors).astype(np.uint8)
 
 
 def _edges(colors: np.ndarray) -> np.ndarray:

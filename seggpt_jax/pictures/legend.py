@@ -1,9 +1,11 @@
-"""The names of classes beneath a picture, each beside its colour."""
+"""The names of classes beneath an overlay, each beside its colour there."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from seggpt_jax.pictures.images import tint
 
 _PAPER, _INK = (255, 255, 255), (0, 0, 0)
 _SMALLEST, _LARGEST = 11, 64  # px: letters
@@ -13,8 +15,9 @@ _LINE = 40  # letters of the longer side of a picture that the strip is made for
 def with_legend(
     picture: np.ndarray, entries: Iterable[tuple[str, Sequence[int]]]
 ) -> np.ndarray:
-    """A picture uint8 `[h, w, 3]` with a strip of (name, colour) beneath it, in as many
-    lines as they need. The pixels of the picture stay as they are; without entries
+    """An overlay uint8 `[h, w, 3]` with a strip of (name, colour of the painting)
+    beneath it, in as many lines as they need. Colours are shown as in the overlay
+    (`tint`). The pixels of the picture stay as they are; without entries
     there is no strip."""
     strip = _strip(picture.shape[1], max(picture.shape[:2]), list(entries))
     return np.concatenate([picture, strip])
@@ -31,7 +34,7 @@ def _strip(
         wide = size + gap + round(font.getlength(name))
         if x > gap and x + wide > width:
             x, y = gap, y + line
-        places.append((x, y, name, tuple(int(c) for c in color)))
+        places.append((x, y, name, tuple(tint(np.array(color)).tolist())))
         x += wide + 2 * gap
     height = y + line if places else 0
     strip = Image.new("RGB", (width, height), _PAPER)

@@ -232,7 +232,11 @@ def test_overlay_leaves_the_background_as_it_is():
     shown = images.overlay(image, colors)
     outside = ~colors.any(-1)
     np.testing.assert_array_equal(shown[outside], image[outside])
-    np.testing.assert_allclose(shown[:3], 0.4 * image[:3] + 0.6 * 255, atol=0.5)
+    # White would hide what it covers, so red stands for it.
+    mixed = 0.4 * image[:3] + 0.6 * np.array((255, 64, 64))
+    np.testing.assert_allclose(shown[:3], mixed, atol=0.5)
+    blue = 0.4 * image[6:, :2] + 0.6 * np.array((0, 0, 200))
+    np.testing.assert_allclose(shown[6:, :2], blue, atol=0.5)
     # A line along the border of each region, not along that of the image.
     assert not shown[3].any()
     assert (shown[5, :3] == 255).all() and (shown[5:, 2] == 255).all()
