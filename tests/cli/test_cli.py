@@ -347,7 +347,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         ),
         (
             ["photos", "--coco", "gt.json", "--as", "coco-json"],
-            "gt.json: not a JSON file",
+            "error: gt.json does not exist",
         ),
         (["photos", "--names", "1=x", "--as", "csv"], "labels 2 have no name"),
         (["photos", "--prompt", "prompt.png"], "IMAGE:MASK is wanted"),

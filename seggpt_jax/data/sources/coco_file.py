@@ -94,6 +94,8 @@ class Images:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(read_file(path))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file ({error})") from error
 
