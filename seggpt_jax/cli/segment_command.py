@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seggpt_jax.cli import inputs, model_args, prompt_args, talk
-from seggpt_jax.config import parse_list
+from seggpt_jax.config import parse_list, shorten
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.predict import ENSEMBLES
 from seggpt_jax.results.categories import categories, categories_of, read_names
@@ -111,8 +111,6 @@ def run(args, failed: list[inputs.Failed]) -> None:
         if result.choice:
             line = prompt_args.describe(given, result.choice)
             tqdm.write(f"{found[name]}: {line}")
-        if not result.segments.any():
-            empty.append(found[name])
         objects = find(result, args.split) if of_objects else []
         shown = Shown(str(found[name]), image, result, objects, classes,
                       entries.get(name), named)  # fmt: skip
@@ -120,6 +118,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
             folder.write(name, shown)
         except (ValueError, OSError) as error:
             failed.append((found[name], f"its result could not be written: {error}"))
+        else:
+            if not result.segments.any():
+                empty.append(found[name])
     folder.join(classes, as_results=truth is not None)
     done = len(folder.todo) - len(failed)
     forms_ = ", ".join(f"NAME{FORMS[form].suffix}" for form in forms)
@@ -127,9 +128,8 @@ def run(args, failed: list[inputs.Failed]) -> None:
         images = f"{done} image{'s' * (done > 1)}"
         talk.say(args.quiet, f"wrote {forms_} of {images} in {out}")
     if empty:
-        more = ", ..." if empty[1:] else ""
-        print(f"nothing found in {len(empty)} of {len(folder.todo)} images: "
-              f"{empty[0]}{more}", file=sys.stderr)  # fmt: skip
+        print(f"nothing found in {len(empty)} of {done} images: {shorten(empty)}",
+              file=sys.stderr)  # fmt: skip
 
 
 def _check_options(args, forms: list[str]) -> None:

@@ -319,8 +319,13 @@ def test_what_nothing_is_found_in_is_said(here, capsys):
     release.export_params("dark", dark, {**SMALL.__dict__})
     command = ("segment", "--model", "dark", "--prompt", "prompt.png:mask.png")
     assert run(*command, "--out", "none", "photos") == 0
-    said = "nothing found in 3 of 3 images: photos/a.jpg, ..."
+    said = "nothing found in 3 of 3 images: " + ", ".join(
+        f"photos/{name}" for name in ("a.jpg", "b.png", "more/a.png")
+    )
     assert capsys.readouterr().err.splitlines()[-1] == said
+    (here / "photos/bad.jpg").write_bytes(b"no picture")  # it is not one of the images
+    assert run(*command, "--out", "fewer", "photos") == 1
+    assert said in capsys.readouterr().err.splitlines()
 
 
 def test_a_bad_file_does_not_stop_the_others(here, capsys):
