@@ -118,8 +118,10 @@ def hold_frozen(params, settings: OptimSettings):
 
 def schedule(steps: int, lr: float, warmup: int, end_lr: float):
     """Linear warm-up over `warmup` steps, then half a cosine down to `end_lr`."""
+    if not warmup:  # optax would log that a warm-up of no steps is a constant
+        return optax.cosine_decay_schedule(lr, max(steps, 1), end_lr / lr if lr else 0)
     return optax.warmup_cosine_decay_schedule(
-        0.0 if warmup else lr, lr, warmup, max(steps, warmup + 1), end_lr
+        0.0, lr, warmup, max(steps, warmup + 1), end_lr
     )
 
 

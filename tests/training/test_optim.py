@@ -107,7 +107,13 @@ def test_schedule_warms_up_then_falls_as_half_a_cosine():
     np.testing.assert_allclose([lr(0), lr(5), lr(10)], [0, 0.5, 1], atol=1e-6)
     np.testing.assert_allclose(lr(55), 0.1 + 0.9 * 0.5, atol=1e-6)
     np.testing.assert_allclose(lr(100), 0.1, atol=1e-6)
-    assert optim.schedule(10, 1.0, 0, 0.0)(0) == 1
+
+
+def test_a_schedule_without_warmup_is_silent(caplog):
+    lr = optim.schedule(10, 2.0, 0, 0.5)
+    assert not caplog.records
+    np.testing.assert_allclose([lr(0), lr(5), lr(10)], [2, 1.25, 0.5], atol=1e-6)
+    assert optim.schedule(0, 0.0, 0, 0.5)(0) == 0
 
 
 @pytest.mark.parametrize(
