@@ -35,7 +35,7 @@ ABOUT, PARAMS = "export.json", "params.safetensors"
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 _MOST = 2**31  # values of an array, and bytes of an ONNX file
 _BATCH = "b"  # the axis of any size
-_INSTALL = "docs/export.md says how to install it"
+_REMEDY = "pip install 'seggpt_jax[export]'"
 
 
 class Function(NamedTuple):
@@ -130,7 +130,7 @@ def _check_prompts(config: SegGPTConfig, prompts: int) -> None:
 
 def _stablehlo(config, params, functions) -> Iterator[tuple[str, bytes]]:
     """Both functions as `jax.export` has them, and the parameters beside."""
-    _require("flatbuffers", "--to stablehlo")
+    _require("flatbuffers", "--to stablehlo", _REMEDY)
     flat = traverse_util.flatten_dict(params, sep="/")
     shapes = {x: jax.ShapeDtypeStruct(a.shape, a.dtype) for x, a in flat.items()}
     for function in functions:
@@ -153,7 +153,7 @@ def _onnx(config, params, functions) -> Iterator[tuple[str, bytes]]:
             f"--to onnx: the model has {size / 1e9:.1f} GB of parameters, and an ONNX "
             "file holds 2 GB: take --to stablehlo"
         )
-    _require("jax2onnx", "--to onnx")
+    _require("jax2onnx", "--to onnx", "docs/export.md says how to install it")
     if jax.__version_info__ >= (0, 11):
         raise ValueError(
             f"--to onnx: jax2onnx needs jax below 0.11, and this is {jax.__version__}: "
@@ -193,9 +193,9 @@ def _onnx(config, params, functions) -> Iterator[tuple[str, bytes]]:
         yield f"{function.name}.onnx", onnx_ir.to_proto(model).SerializeToString()
 
 
-def _require(package: str, option: str) -> None:
+def _require(package: str, option: str, remedy: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise ValueError(f"{option} needs {package}: {_INSTALL}")
+        raise ValueError(f"{option} needs {package}: {remedy}")
 
 
 def _about(weights, config, prompts, to, functions) -> dict[str, Any]:

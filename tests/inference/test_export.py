@@ -197,7 +197,10 @@ def test_a_model_too_large_for_onnx(tmp_path):
 
 def test_the_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    for to, package in (("stablehlo", "flatbuffers"), ("onnx", "jax2onnx")):
-        with pytest.raises(ValueError, match=f"{to} needs {package}"):
+    for to, needs in (
+        ("stablehlo", r"flatbuffers: pip install 'seggpt_jax\[export\]'"),
+        ("onnx", r"jax2onnx: docs/export\.md"),
+    ):
+        with pytest.raises(ValueError, match=f"{to} needs {needs}"):
             export.export(WEIGHTS, to, 1, tmp_path / "x.zip")
     assert not list(tmp_path.iterdir())
