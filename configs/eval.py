@@ -277,7 +277,8 @@ def get_config(argument=None):
         c.evals[name] = _row(name, **arguments)
     else:
         choices = [*ROWS, "all"]
-        raise ValueError(f"configs/eval.py:{argument}{suggest(name, choices)}")
+        what = f":{argument} is unknown" if argument else ": give a row, as :davis17"
+        raise ValueError(f"configs/eval.py{what}{suggest(name, choices)}")
     if side:
         c.model.canvas = (2 * side, side)
     return c
