@@ -163,7 +163,7 @@ def _check_there(files: Iterable[str]) -> None:
 def _read_search(prompt: str) -> tuple[int, str]:
     """`auto:4:similarity` -> 4, "similarity"."""
     _, *rest = prompt.split(":")
-    count, by = [*rest, search.WAYS[0]][:2]
+    count, by = [*rest, search.WAYS[0], ""][:2]
     if len(rest) not in (1, 2) or not count.isdecimal() or not int(count):
         choices = " or ".join(f"auto:K:{way}" for way in search.WAYS)
         raise ValueError(f"--prompt {prompt}: {choices} is wanted, K 1 or more")

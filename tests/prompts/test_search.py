@@ -292,6 +292,7 @@ def test_the_command_chooses_for_each_image(here, capsys):
     [
         (["auto:2"], "beside the examples to choose from"),
         (["auto:1", "auto:2", "images:masks"], "auto:K once"),
+        (["auto", "images:masks"], "--prompt auto: auto:K:score or auto:K:similarity"),
         (["auto:x", "images:masks"], "auto:K:score or auto:K:similarity is wanted"),
         (["auto:0", "images:masks"], "K 1 or more"),
         (["auto:2:score:3", "images:masks"], "auto:K:score"),
