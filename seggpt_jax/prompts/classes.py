@@ -9,7 +9,7 @@ import numpy as np
 
 from seggpt_jax.config import suggest
 from seggpt_jax.data.decode import Picture
-from seggpt_jax.data.sample import BACKGROUND
+from seggpt_jax.data.sample import BACKGROUND, IGNORE
 from seggpt_jax.pictures import images
 from seggpt_jax.prompts.annotations import SUFFIX, Annotations
 
@@ -91,6 +91,9 @@ def _of_labels(
     values = images.read_mask(target, name).values
     if values.ndim == 3:
         raise ValueError(f"{name} is a painting: only labels have names")
+    if [*names] == [1] and np.setdiff1d(values, [BACKGROUND]).tolist() == [IGNORE]:
+        # A binary mask, as in `read_prompts`.
+        values = (values == IGNORE).astype(np.int32)
     kept = np.isin(values, ids_of(names, classes, "the names"))
     if not kept.any():
         raise ValueError(f"{name} shows no {', '.join(classes)}")

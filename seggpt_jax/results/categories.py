@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seggpt_jax.config import shorten, suggest
+from seggpt_jax.data.sample import IGNORE
 from seggpt_jax.data.sources.indexed import CLASSES, class_table
 
 OBJECT = "object"  # the category of objects that only have numbers
@@ -34,7 +35,10 @@ def read_names(text: str) -> dict[int, str]:
                 f"--names {text}: 1=cat,2=dog is wanted, or the {CLASSES} of a folder"
             )
         table = class_table(folder)
-        return {label: name for label, name in table.items() if label}
+        named = {label: name for label, name in table.items() if label}
+        if set(named) == {IGNORE}:  # of masks of 0 and 255, whose inside is label 1
+            named = {1: named[IGNORE]}
+        return named
     names = {}
     for part in text.split(","):
         label, _, name = (word.strip() for word in part.partition("="))

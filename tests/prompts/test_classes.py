@@ -151,3 +151,12 @@ def test_targets_that_do_not_fit_are_named(coco, tmp_path):
         by_class(picture, [coco], "category", {}, ())
     (dogs,), _ = by_class(picture, [coco], "category", {}, ["dog"])
     assert (dogs == 30).sum() == 2
+
+
+def test_a_mask_of_0_and_255_shows_the_class_that_label_1_is():
+    binary = np.uint8(255 * (LABELS > 0))
+    targets, _ = by_class(["x"], [binary], "category", {1: "cat"}, ["cat"])
+    np.testing.assert_array_equal(targets[0], LABELS > 0)
+    # Beside other classes 255 may be ignored.
+    with pytest.raises(ValueError, match="prompt target 1 shows no cat"):
+        by_class(["x"], [binary], "category", {1: "cat", 2: "dog"}, ["cat"])

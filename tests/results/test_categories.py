@@ -14,6 +14,15 @@ def test_names_are_pairs_or_a_class_table(tmp_path):
     assert read_names(str(table)) == read_names(str(tmp_path)) == {4: "cat, tame"}
 
 
+def test_the_one_class_of_masks_of_0_and_255_is_label_1(tmp_path):
+    """`seggpt index` writes it as 255, and prompts call it 1."""
+    table = tmp_path / "classes.tsv"
+    table.write_text("id\tname\timages\n255\tcat\t3\n")
+    assert read_names(str(table)) == {1: "cat"}
+    table.write_text("id\tname\timages\n4\towl\t1\n255\tcat\t3\n")
+    assert read_names(str(table)) == {4: "owl", 255: "cat"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
