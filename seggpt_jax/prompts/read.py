@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _APART = 48  # L1 distance below which two colours of a painting are taken for one
 _SCALED = "masks of another size than their images are scaled to them"
+_EXCHANGED = "image and mask look exchanged"
 _DROPPED = (
     "255 beside other labels is ignored, and is background in a prompt; a class needs "
     "another value"
@@ -87,6 +88,11 @@ def read_prompts(
             detail = f"it is {columns} x {rows}, the image {w} x {h}"
             remarks.append((names[i - 1], Remark(_SCALED, detail)))
         marks.append(mask._replace(values=fitted))
+        if _drawn(image.pixels) and fitted.ndim == 3:
+            count = len(colors.unique_colors(fitted)[0])
+            if count > images.FEW_COLORS:
+                detail = f"it has {count:,} colours, and the image two"
+                remarks.append((names[i - 1], Remark(_EXCHANGED, detail)))
     if any(mask.values.ndim == 3 for mask in marks):
         painted = _paintings(marks, names)
         palette = images.colors_of(np.concatenate(
@@ -101,8 +107,10 @@ def read_prompts(
         palette = colors.spread_palette(len(labels))
         painted = [colors.paint(one, labels, palette)[0] for one in maps]
     if not len(labels):
+        hint = f"; {_EXCHANGED}" if all(map(_drawn, shown)) else ""
         raise ValueError(
-            f"prompt targets are empty: they show no label at all ({shorten(names, 3)})"
+            "prompt targets are empty: they show no label at all "
+            f"({shorten(names, 3)}){hint}"
         )
     if log:
         _log(remarks)
@@ -175,6 +183,13 @@ def read_new(
     if not read.any():
         raise ValueError(f"{name} shows no object")
     return read
+
+
+def _drawn(image: np.ndarray) -> bool:
+    """Whether an image has two colours, as masks have, and photographs have not."""
+    step = max(1, max(image.shape) // 64)  # few pixels tell of nearly all photographs
+    few = len(colors.unique_colors(image[::step, ::step])[0]) <= 2
+    return few and len(colors.unique_colors(image)[0]) == 2
 
 
 def _same_aspect(target: np.ndarray, size: tuple[int, ...]) -> bool:

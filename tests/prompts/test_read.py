@@ -107,3 +107,18 @@ def test_a_painting_is_read_in_the_labels_of_the_prompts():
         read_labels(255 - painting, *known, (2, 3), "painting")
     with pytest.raises(ValueError, match="painting is 3 x 2, and its image 3 x 3"):
         read_labels(painting, *known, (3, 3), "painting")
+
+
+def test_an_image_and_a_mask_that_look_exchanged_are_said(caplog):
+    mask = np.uint8(255 * (label_map() > 0))
+    read_prompts([mask], [picture()], "category", SIZE)
+    assert "image and mask look exchanged: prompt target 1 (it has" in caplog.text
+    caplog.clear()
+    flat = np.zeros((40, 30, 3), np.uint8)
+    flat[:20, :15] = (0, 0, 255)
+    for image, target in ((picture(), picture()), (picture(), mask), (flat, flat)):
+        read_prompts([image], [target], "category", SIZE)
+    assert not caplog.records
+    for image, hint in ((mask, "; image and mask look exchanged"), (picture(), "")):
+        with pytest.raises(ValueError, match=rf"no label at all \(.*1\){hint}$"):
+            read_prompts([image], [0 * mask], "category", SIZE)
