@@ -1,6 +1,7 @@
 """Input files of `seggpt segment`."""
 
 import glob
+import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,10 @@ def _expand(given: str, found: Found) -> Iterator[tuple[Path, str]]:
         yield from ((p, str(p.relative_to(path))) for p in inside.pictures
                     if p not in made)  # fmt: skip
     elif path.exists():
+        if (mimetypes.guess_type(path.name)[0] or "").startswith("video/"):
+            raise ValueError(
+                f"{given} is a video, not a picture: `seggpt video` takes it"
+            )
         yield path, path.name
     elif not any(c in given for c in _GLOB):
         raise FileNotFoundError(f"{given} does not exist")

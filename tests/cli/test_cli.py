@@ -358,6 +358,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
         (["photos", "--prompt", "prompt.png"], "IMAGE:MASK is wanted"),
         (["photos", "--prompt", "none.png:mask.png"], "none.png does not exist"),
         (["nothing/*.png"], "nothing/*.png matches no file"),
+        (["clip.mp4"], "clip.mp4 is a video, not a picture: `seggpt video` takes"),
         (["photos", ""], "INPUT is empty"),
         (["empty"], "empty has no picture to segment; it has nothing"),
         (["photos/a.jpg", "photos/more/a.png"], "would both be written as a"),
@@ -368,6 +369,7 @@ def test_a_bad_file_does_not_stop_the_others(here, capsys):
 )
 def test_wrong_arguments_end_in_one_line(here, capsys, argv, said):
     (here / "empty").mkdir()
+    (here / "clip.mp4").touch()
     assert segment(*argv) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ") and said in lines[-1]
