@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+DTYPES = ("float32", "bfloat16", "auto")  # that users name
 # Measured on a CPU with avx512_bf16 (docs/speed.md): bfloat16 is faster from jax 0.12
 # on. A model of 96 features gains 2 ms, and its small masks change.
 _JAX = (0, 12)

@@ -13,10 +13,10 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from seggpt_jax.config import require
+from seggpt_jax.config import require, suggest
 from seggpt_jax.data.decode import Picture, as_array, check_bits, naming_errors
 from seggpt_jax.data.sample import KINDS
-from seggpt_jax.inference.dtype import automatic
+from seggpt_jax.inference.dtype import DTYPES, automatic
 from seggpt_jax.inference.result import Job, Result, in_range, make_job, read_painting
 from seggpt_jax.inference.session import Session
 from seggpt_jax.models.seggpt import SegGPT, SegGPTConfig
@@ -128,6 +128,8 @@ class Predictor:
           settings: as of `Predictor`.
         """
         _check(**settings)  # before a large model is read
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is unknown{suggest(dtype, DTYPES)}")
         known = "float32" if dtype == "auto" else dtype
         model, weights = load_model(name, dtype=known, attention=attention)
         if dtype == "auto":

@@ -56,3 +56,9 @@ def test_a_predictor_takes_it(found, monkeypatch):
     )
     predictor = Predictor.from_pretrained("mini", dtype="auto")
     assert predictor.config.dtype == found and asked == [predictor.config.width]
+
+
+def test_another_type_is_named_with_all_choices():
+    said = "dtype 'float16' is unknown; .*hoices: auto, bfloat16, float32"
+    with pytest.raises(ValueError, match=said):
+        Predictor.from_pretrained("mini", dtype="float16")
