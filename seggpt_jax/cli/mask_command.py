@@ -1,6 +1,7 @@
 """What `seggpt mask` does: the mask of one object, by a box, points or strokes."""
 
 import argparse
+import shlex
 
 from seggpt_jax.cli import inputs
 from seggpt_jax.pictures.images import label_png
@@ -36,4 +37,5 @@ def run(args: argparse.Namespace, failed: object) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with staging.new_file(out) as temporary:
         temporary.write_bytes(label_png(made.target))
-    print(f"{out}: {made.target.mean():.1%} of the image; --prompt {args.image}:{out}")
+    prompt = shlex.quote(f"{args.image}:{out}")
+    print(f"{out}: {made.target.mean():.1%} of the image; --prompt {prompt}")

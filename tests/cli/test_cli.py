@@ -831,6 +831,9 @@ def test_a_mask_by_clicks_becomes_a_prompt(here, capsys):
         np.testing.assert_array_equal(np.array(mask), image[..., 0] > 100)
     prompt = ("--prompt", "red.png:made/red.png")
     assert run("segment", "--model", "model", *prompt, "photos", "--out", "out") == 0
+    assert run(*argv[:-1], "made/its mask.png") == 0
+    said = "--prompt 'red.png:made/its mask.png'"  # it can be copied to a shell
+    assert capsys.readouterr().out.strip().endswith(said)
 
 
 @pytest.mark.parametrize(
