@@ -50,6 +50,7 @@ PORT = ("torch", "transformers")
 BENCHMARKS = {
     "ablate": Quick("base --init mini --steps 1 --data {data} --episodes 1 "
                     "--workdir {work}"),
+    "agreement": Quick("--model shapes --data {data} --splits val --episodes 2"),
     "aot": Quick("--config=tests/tiny.py:first=6,batch=4 --topology=v5e:2x2 --nofit "
                  "--painted=0", ("libtpu",)),
     "attention": Quick("--shapes shapes --passes forward --repeats 1"),

@@ -117,15 +117,20 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                        **summary(some)}  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(about: str) -> argparse.ArgumentParser:
+    """The options of a command that takes a model through episodes of `draw`."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--model", required=True, help="a model's name")
     parser.add_argument("--data", type=Path, required=True, help="folder of sets")
     splits = ["val", "test"]
     parser.add_argument("--splits", nargs="+", default=splits, choices=splits)
     parser.add_argument("--episodes", type=int, default=40, help="of each split")
     parser.add_argument("--out", type=Path, help="file that the rows are appended to")
-    args = parse(parser)
+    return parser
+
+
+def main() -> None:
+    args = parse(options(__doc__.splitlines()[0]))
     report("benchmarks.failures", rows(args), args.out)
 
 
