@@ -86,6 +86,59 @@ def mini() -> str:
     ))  # fmt: skip
 
 
+def prompts() -> str:
+    """Other images of its training sets by one prompt and by more; what was held out of
+    the training."""
+    images = "those with images enough for 8 prompts"
+    domains = [name for name in _sources("mini/unseen_domains") if name != "mean"]
+    rows: Sequence[tuple[str, int, str, str]] = (
+        ("34 splits of sets it was trained on", 1, "seen", "mean"),
+        (images, 1, "feature", "mean"),
+        *((f"{way} ensemble", count, way, "mean")
+          for way in ("feature", "spatial") for count in (4, 8)),
+        ("**unseen domains**", 1, "unseen_domains", "mean"),
+        *((name, 1, "unseen_domains", name) for name in domains),
+        ("**unseen classes** `fray`, `uneven` of tiles", 1, "unseen_classes",
+         "magnetic-tile-defect"),
+        ("the folds, which it was trained on", 1, "folds", "mean"),
+    )  # fmt: skip
+
+    def row(text: str, count: int, group: str, source: str) -> Iterable[Any]:
+        found, where = _scores(f"mini/{group}"), f"{group}/{source}/{count}shot"
+        yield from (text, count)
+        yield from (percent(found["scores"][_key(where, x)]["value"]) for x in ARMS)
+        gaps = found["differences"]
+        yield from (_spread_of(gaps[f"{where}/miou - {arm}"]) for arm in ARMS[1:])
+
+    head = ("episodes", "prompts", *_ARM_NAMES, *(f"- {arm}" for arm in ARMS[1:]))
+    return _table(head, (row(*line) for line in rows))
+
+
+def retinas() -> str:
+    """Dice of vessels in tiles."""
+    texts = {"drive": "DRIVE (20 images)", "chase-db1": "CHASE_DB1 (8 images)"}
+
+    def row(name: str, text: str) -> Iterable[str]:
+        scores = _scores(f"mini/{name}")["scores"]
+        yield text
+        for count in (1, 4, 8):
+            yield _spread_of(scores[f"{name}/{name}/N{count}/dice"])
+
+    return _table(("set", "1 prompt", "4", "8"), (row(*x) for x in texts.items()))
+
+
+def videos() -> str:
+    """J, F and their mean, by the number of frames in memory."""
+    scores, where = _scores("mini/davis16")["scores"], "davis16/davis16"
+    texts = {"K0": "first mask as only prompt (K = 0)", "K4": "K = 4", "K8": "K = 8",
+             "copy": "first mask copied"}  # fmt: skip
+    return _table(("", "J", "F", "J&F"), (
+        (text, _spread_of(scores[f"{where}/{name}/j"]),
+         *(percent(scores[f"{where}/{name}/{x}"]["value"]) for x in ("f", "jf")))
+        for name, text in texts.items()
+    ))  # fmt: skip
+
+
 def failures() -> str:
     """IoU by what is asked for. Of rows measured twice the later counts."""
     texts = {
@@ -209,8 +262,8 @@ def pipeline() -> str:
 
 TABLES = {
     table.__name__: table
-    for table in (shapes, mini, failures, scaling, search, inference, attention,
-                  pipeline)
+    for table in (shapes, mini, failures, prompts, retinas, videos, scaling, search,
+                  inference, attention, pipeline)
 }  # fmt: skip
 
 
@@ -233,6 +286,13 @@ def _spread(value: float, interval: Sequence[float]) -> str:
 def _spread_of(entry: dict[str, float]) -> str:
     """A score of a file of results."""
     return _spread(entry["value"], (entry["low"], entry["high"]))
+
+
+def _sources(name: str) -> list[str]:
+    """The sources of a group's one-shot scores, and their mean, in the file's order."""
+    ends = "/1shot/miou"
+    found = (key for key in _scores(name)["scores"] if key.endswith(ends))
+    return [key.removesuffix(ends).split("/")[-1] for key in found]
 
 
 def _key(where: str, arm: str) -> str:

@@ -8,7 +8,7 @@ collection (for your own folder: docs/data.md), and evaluates on their `val` and
 splits. docs/results.md has the scores, hardware and time. In the second stage there are
 fewer scenes, and painted pixels weigh less, so that objects which do not fit the prompt
 stay black. The second stage alone, from the model of another run; so the bundled model
-went on, and then once more from `runs/mini-more`, with 24,000 steps and seed 2:
+went on, and later twice more (docs/notes/mini.md has every command):
 
     python -m seggpt_jax.main --config=configs/mini.py:more,steps=22000 \
         --workdir=runs/mini-more --config.data_dir=../shared/data \
