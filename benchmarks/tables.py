@@ -54,8 +54,7 @@ def mini() -> str:
     found = _scores("mini")
     scores, gaps = found["scores"], found["differences"]
     ends = "/1shot/miou"
-    names = [name.removesuffix(ends) for name in scores if name.endswith(ends)]
-    sources = [name for name in names if name != "heldout/mean"]
+    sources = [name for name in _one_shot(scores) if name != "heldout/mean"]
     sources.sort(key=lambda name: -scores[name + ends]["value"])
 
     def row(name: str, text: str) -> Iterable[str]:
@@ -90,7 +89,8 @@ def prompts() -> str:
     """Other images of its training sets by one prompt and by more; what was held out of
     the training."""
     images = "those with images enough for 8 prompts"
-    domains = [name for name in _sources("mini/unseen_domains") if name != "mean"]
+    held_out = _one_shot(_scores("mini/unseen_domains")["scores"])
+    domains = [name.split("/")[1] for name in held_out if not name.endswith("/mean")]
     rows: Sequence[tuple[str, int, str, str]] = (
         ("34 splits of sets it was trained on", 1, "seen", "mean"),
         (images, 1, "feature", "mean"),
@@ -288,11 +288,10 @@ def _spread_of(entry: dict[str, float]) -> str:
     return _spread(entry["value"], (entry["low"], entry["high"]))
 
 
-def _sources(name: str) -> list[str]:
-    """The sources of a group's one-shot scores, and their mean, in the file's order."""
+def _one_shot(scores: dict[str, Any]) -> list[str]:
+    """GROUP/SOURCE of all one-shot scores, and GROUP/mean, in the file's order."""
     ends = "/1shot/miou"
-    found = (key for key in _scores(name)["scores"] if key.endswith(ends))
-    return [key.removesuffix(ends).split("/")[-1] for key in found]
+    return [name.removesuffix(ends) for name in scores if name.endswith(ends)]
 
 
 def _key(where: str, arm: str) -> str:

@@ -88,7 +88,7 @@ def read_prompts(
             detail = f"it is {columns} x {rows}, the image {w} x {h}"
             remarks.append((names[i - 1], Remark(_SCALED, detail)))
         marks.append(mask._replace(values=fitted))
-        if _drawn(image.pixels) and fitted.ndim == 3:
+        if fitted.ndim == 3 and _drawn(image.pixels):
             count = len(colors.unique_colors(fitted)[0])
             if count > images.FEW_COLORS:
                 detail = f"it has {count:,} colours, and the image two"
