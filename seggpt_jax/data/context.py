@@ -2,7 +2,7 @@
 Coloring")."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,11 +54,17 @@ class Side(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """The images of both sides. absent: the sides need not share a label."""
+    """The images of both sides. without: labels that the query's image shows, and the
+    prompt must not; empty where the sides are to share a label."""
 
     prompt: list[Tile]
     query: list[Tile]
-    absent: bool = False
+    without: frozenset[int] = frozenset()
+
+    @property
+    def absent(self) -> bool:
+        """Whether the prompt asks for what the query does not show."""
+        return bool(self.without)
 
     @property
     def alone(self) -> bool:
@@ -188,9 +194,7 @@ class Context:
         if alike:
             return {n: np.stack([x] * self.settings.prompts) for n, x in pair.items()}
         pairs = [pair]
-        for other in self._further(
-            source, index, plan, sample, prompt, int(labels[0]), rng
-        ):
+        for other in self._further(source, index, plan, prompt, int(labels[0]), rng):
             # The colours of the first prompt: all prompts of a query ask for the same.
             painted = colors.paint(other.segments, recolored.labels, recolored.palette)
             pairs.append(_canvases((other, *painted), below) | common)
@@ -215,12 +219,13 @@ class Context:
         wanted = int(rng.choice(known))
         # 2. Another image, for a label that the query does not show (not in the paper).
         if self.settings.absent_prob and rng.random() < self.settings.absent_prob:
-            rivals = _rivals(source, wanted, query)
+            shown = _shown(source, index, query)
+            rivals = _rivals(source, wanted, shown)
             if rivals:
                 members = source.by_class[int(rng.choice(rivals))]
                 other = source[int(members[int(rng.integers(len(members)))])]
                 # Labels that both show leave the prompt: nothing in the query matches.
-                return _Plan(self._full(_without(other, query)), alone, absent=True)
+                return _Plan(self._full(_without(other, shown)), alone, shown)
         # 3. Mix-context: a grid of images of one class on both sides.
         members = source.by_class[wanted]
         if rng.random() < self.settings.mix_prob:
@@ -236,7 +241,6 @@ class Context:
         source: Source,
         index: int,
         plan: _Plan,
-        query: Sample,
         prompt: Sample,
         label: int,
         rng: np.random.Generator,
@@ -248,7 +252,7 @@ class Context:
             tiles = plan.prompt
             if len(members):
                 other = source[_another(members, index, rng)]
-                tiles = self._full(_without(other, query) if plan.absent else other)
+                tiles = self._full(_without(other, plan.without))
             sides = (self._crop(tiles, rng) for _ in range(self.settings.tries))
             shown = (side for side in sides if label in side.classes)
             side = next(shown, None)
@@ -363,20 +367,31 @@ def _another(
     return int(members[at])
 
 
-def _rivals(source: Source, wanted: int, query: Sample) -> list[int]:
-    """Classes of the family of `wanted` that the query does not show. Those of another
-    family differ in kind: to tell them apart would need no matching."""
+def _shown(source: Source, index: int, query: Sample) -> frozenset[int]:
+    """Labels that the image of a record shows: the record's own, those that are
+    background in it (`Sample.beside`), and those of the image's other records."""
+    found = {*query.classes, *query.beside}
+    numbers = getattr(source, "origins", None)
+    if numbers is not None:
+        own = np.flatnonzero(numbers == numbers[index])
+        found |= {c for c, m in source.by_class.items() if np.isin(own, m).any()}
+    return frozenset(found)
+
+
+def _rivals(source: Source, wanted: int, shown: Collection[int]) -> list[int]:
+    """Classes of the family of `wanted` that are not among those shown. Those of
+    another family differ in kind: to tell them apart would need no matching."""
     family = next(ids for ids in families(source).values() if wanted in ids)
-    return [
-        c for c in family if c not in query.classes and len(source.by_class.get(c, ()))
-    ]
+    return [c for c in family if c not in shown and len(source.by_class.get(c, ()))]
 
 
-def _without(sample: Sample, query: Sample) -> Sample:
-    """The sample; its labels that the query shows too become background."""
-    shared = np.isin(sample.segments, query.classes)
+def _without(sample: Sample, labels: Collection[int]) -> Sample:
+    """The sample; these labels become background."""
+    if not labels:
+        return sample
+    shared = np.isin(sample.segments, [*labels])
     segments = np.where(shared, BACKGROUND, sample.segments)
-    classes = tuple(c for c in sample.classes if c not in query.classes)
+    classes = tuple(c for c in sample.classes if c not in labels)
     return dataclasses.replace(sample, segments=segments, classes=classes)
 
 

@@ -184,6 +184,37 @@ def test_absent_prompts_stay_within_a_family_of_classes():
         assert asked in ({1}, {3})
 
 
+class OneClassEach(Squares):
+    """Image k as two records, 2k of its class on the left and 2k + 1 of class 4 on the
+    right: the other class is background. told: by `Sample.beside`, or by `origins`."""
+
+    def __init__(self, told, count=9):
+        super().__init__(count)
+        self.told = told
+        if told == "origins":
+            self.origins = np.arange(2 * count) // 2
+        one = {c: [2 * k for k in members] for c, members in self.by_class.items()}
+        self.by_class = one | {4: [2 * k + 1 for k in range(count)]}
+
+    def __len__(self):
+        return 2 * self.count
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index // 2)
+        own, other = sample.classes[:: -1 if index % 2 else 1]
+        segments = np.where(sample.segments == other, 0, sample.segments)
+        beside = (other,) if self.told == "beside" else ()
+        return Sample(sample.image, segments, CATEGORY, (own,), beside)
+
+
+@pytest.mark.parametrize("told", ["beside", "origins"])
+def test_absent_prompts_never_ask_for_what_another_record_of_the_image_shows(told):
+    context = make_context(same_image=0.0, mix_prob=0.0, absent_prob=1.0)
+    source, rng = OneClassEach(told), np.random.default_rng(0)
+    asked = {int(context(source, 0, rng)["labels"][0]) for _ in range(60)}
+    assert asked == {2, 3}  # image 0 shows 1, and 4 in its other record
+
+
 def test_partners_of_one_class_come_as_often():
     context = make_context(same_image=0.0, mix_prob=0.0)
     source, rng = Ramps(15), np.random.default_rng(7)
