@@ -226,7 +226,8 @@ class Dataset:
         if type(self.layout).origin is Layout.origin:
             return None
         names = [self.layout.origin(self.record_id(i)) for i in range(len(self))]
-        return np.unique(names, return_inverse=True)[1]
+        found, numbers = np.unique(names, return_inverse=True)
+        return numbers if len(found) < len(names) else None
 
     def object_names(self, index: int) -> dict[int, str]:
         """Label of each object of a record -> name of its class; empty where the labels

@@ -13,6 +13,7 @@ from seggpt_jax.data.prepared import Prepared
 from seggpt_jax.data.sample import CATEGORY, IGNORE, INSTANCE, BadRecord
 from seggpt_jax.data.sources import make_layout, open_sources
 from seggpt_jax.data.sources.indexed import Indexed
+from seggpt_jax.evaluators.episodes import Episodes
 from tests.support.folders import (
     CLASSES,
     HEAD,
@@ -46,6 +47,22 @@ def test_round_trip(root):
     assert {k: v.tolist() for k, v in source.by_class.items()} == {1: [0], 2: [0]}
     assert len(source) == len(list(source)) == 2
     assert source[np.int64(-1)].classes == (1, 2)
+
+
+def test_two_masks_of_an_image_are_never_query_and_prompt(tmp_path):
+    """The answer would lie in the prompt."""
+    rows = [f"train\t{n}.png\t{n}_mask.png\t9\t6\t1" for n in "aabb"]
+    root = write(tmp_path / "x", rows)
+    for name in ("b.png", "b_mask.png"):
+        (root / name).write_bytes((root / name.replace("b", "a", 1)).read_bytes())
+    source = indexed(root, "train")
+    assert source.origins.tolist() == [0, 0, 1, 1]
+    episodes = Episodes(source, (6, 9), min_pixels=1)
+    for number in range(20):
+        query, prompt = episodes.draw(number)[0].records
+        assert source.origins[query] != source.origins[prompt]
+    (root / "index.tsv").write_text(HEADER + "\n".join(rows[1:3]))
+    assert indexed(root, "train").origins is None  # each has its own
 
 
 def test_by_class_decodes_nothing(root):

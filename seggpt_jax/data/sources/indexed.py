@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,9 @@ class Indexed(Layout):
         if kind is None:
             kind = INSTANCE if same else CATEGORY
         return _Opened(kind, same, self.strict, ids=tuple(facts["ids"]))
+
+    def origin(self, name: str) -> str:
+        return re.sub("#[0-9]+$", "", name)  # of a further mask of an image
 
     def error_names(self, root: Path, entry: Entry) -> tuple[str, str]:
         line = f"({INDEX} line {json.loads(entry.annotation)['line']})"
