@@ -106,6 +106,7 @@ def opened(picture: Picture) -> Iterator[Image.Image]:
     """
     if isinstance(picture, Image.Image):
         check_size(picture)
+        _check_known(picture)
         yield picture
         return
     if isinstance(picture, Array):

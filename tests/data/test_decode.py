@@ -284,3 +284,6 @@ def tiff(values, **options):
 def test_forms_that_pillow_reads_wrongly_are_refused(content, bits, said):
     with pytest.raises(BadRecord, match=said):
         read_bytes(content, bits)
+    # The server's pictures, and those of many users, are open already.
+    with Image.open(io.BytesIO(content)) as image, pytest.raises(BadRecord):
+        decode.read_rgb(image, bits)
