@@ -53,7 +53,7 @@ class PromptSet:
 
     @property
     def kind(self) -> str:
-        """`category` or `instance`: what the labels tell apart."""
+        """What the labels tell apart, `category` or `instance`."""
         kind = int(self.prompts.kind[0])
         return next(name for name, number in KINDS.items() if number == kind)
 
@@ -160,7 +160,7 @@ class Predictor:
 
     @property
     def kind(self) -> str:
-        """`category` or `instance`: what the labels of the prompts tell apart."""
+        """What the labels of the prompts tell apart, `category` or `instance`."""
         return self._prompted().kind
 
     example = staticmethod(clicks.example)
