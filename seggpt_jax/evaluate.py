@@ -242,7 +242,8 @@ def score_group(
     about = {**about, **{f"{key}_sha256": sha256(Path(p)) for key, p in files.items()}}
     for index, (key, evaluator) in enumerate(group.evaluators.items()):
         name = group.file(key)
-        about_cases = {**about, "settings": settings}
+        data = hosts.on_first(functools.partial(getattr, evaluator, "data"))
+        about_cases = {**about, "settings": settings, "data": data}
         with Cases(folder / name, about_cases, show=name, active=first) as cases:
             scores |= evaluator.run(params, cases)
             seconds += cases.seconds

@@ -182,6 +182,21 @@ def test_every_evaluator_of_prompts_asks_for_its_ensemble(kind):
     assert asked == ["both"]
 
 
+@pytest.mark.parametrize("kind", ["closed", "examples", "fewshot"])
+def test_cases_are_of_the_data_of_all_sources(kind):
+    """Those of prompts too: other prompts give other scores."""
+    cls = importlib.import_module(evaluate.EVALUATORS[kind]).Evaluator
+    source, other = blocks.Blocks(), blocks.Blocks()
+    source.digest, other.digest = "scored", "shown"
+    given = dict(name="x", source=source, batch_size=1, engine=blocks.engine())
+    need = "wrong_sources" if kind == "fewshot" else "prompts"
+    given[need] = lambda: [other] if kind == "fewshot" else other
+    given |= {"closed": {"example": "noise/3"}, "fewshot": {"episodes": 1}}.get(
+        kind, {}
+    )
+    assert cls(**given).data == ["scored", "shown"]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

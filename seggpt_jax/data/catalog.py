@@ -120,6 +120,13 @@ class Catalog:
         """For each kind of fault a text, with its count and `limit` examples."""
         return _causes(self.skipped, self.unreadable, self.flaws, limit)
 
+    def digest(self) -> bytes:
+        """Of the records, their annotations, and the classes that they show."""
+        found = hashlib.sha256(json.dumps([self.names, self.facts]).encode())
+        for values in (self._text, self._starts, *self.by_class.values()):
+            found.update(values.tobytes())
+        return found.digest()
+
     def entry(self, index: int) -> Entry:
         """A record as a layout lists it, but for its classes: see `by_class`."""
         return Entry(*self[index])

@@ -1,10 +1,13 @@
 """A split of any layout as a source, from the owners' folder or the prepared form."""
 
 import functools
+import hashlib
 import io
 import itertools
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, SupportsIndex
 
@@ -56,6 +59,10 @@ class Store:
         """Raises `BadRecord` for a record that cannot be read."""
         raise NotImplementedError
 
+    def digest(self) -> str:
+        """Tells these records from others, and from the same after a change."""
+        raise NotImplementedError
+
     def __getstate__(self) -> dict:
         # Mapped arrays would be copied, and readers cannot be.
         return {k: v for k, v in vars(self).items() if k not in self.opened}
@@ -73,6 +80,24 @@ class Raw(Store):
 
     def __getitem__(self, index: int) -> RawRecord:
         return self.layout.read(self.root, self.catalog.entry(index))
+
+    def digest(self) -> str:
+        """Of the catalog, the bytes of masks and the sizes of images: masks are
+        corrected in place. A copy of the folder has the same."""
+        found = hashlib.sha256(self.catalog.digest())
+        entries = [self.catalog.entry(i) for i in range(len(self.catalog))]
+        images = dict.fromkeys(self.root / entry.image for entry in entries)
+        masks = dict.fromkeys(self.root / entry.mask for entry in entries)
+        sizes = [path.stat().st_size if path.is_file() else 0 for path in images]
+        found.update(json.dumps(sizes).encode())
+        with ThreadPoolExecutor(self.layout.readers) as pool:
+            for one in pool.map(_file_digest, masks):
+                found.update(one)
+        return found.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest()
 
 
 class Dataset:
@@ -214,6 +239,11 @@ class Dataset:
             image, segments, self.kind, visible(segments), beside, self._sides
         )
         return sample, remarks
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Another one after a change of the data (`Store.digest`)."""
+        return self.store.digest()
 
     def record_id(self, index: int) -> str:
         """The name of a record, unique in the split."""

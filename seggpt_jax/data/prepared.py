@@ -186,6 +186,12 @@ class Prepared(Store):
         where = f"{self.folder / self._shard(index)} record {name}"
         return RawRecord(name, image, mask, annotation, where, where)
 
+    def digest(self) -> str:
+        """Of the catalog and the checksums of the shards."""
+        found = hashlib.sha256(self.catalog.digest())
+        found.update(json.dumps([shard["sha256"] for shard in self.shards]).encode())
+        return found.hexdigest()
+
     def damaged(self) -> Iterator[str]:
         """An error for each file whose checksum is not that of the manifest."""
         for shard in self.shards:

@@ -102,7 +102,8 @@ class TaskSource(Source, Protocol):
 
 @runtime_checkable
 class NamedSource(Source, Protocol):
-    """A source whose records have names. Some have `origins`, too (`Dataset`)."""
+    """A source whose records have names. Some have `origins` and a `digest`, too
+    (`Dataset`)."""
 
     def record_id(self, index: int) -> str:
         """The name of a record, unique in the source."""

@@ -68,7 +68,9 @@ class Cases:
                 break
             line = json.loads(text)
             if number == 0 and line.get("about") != json.loads(json.dumps(about)):
-                logging.info("%s is of other weights or settings: starts anew", path)
+                logging.info(
+                    "%s is of other weights, settings or data: starts anew", path
+                )
                 return False, records
             if number:
                 records.append(line)

@@ -106,6 +106,11 @@ class Evaluator(abc.ABC):
         return {f"{place}/{key}": value for key, value in scores.items()}
 
     @property
+    def data(self) -> list[str]:
+        """Digests of the sources that scores depend on, where these have any."""
+        return digests(getattr(self, "source", None))
+
+    @property
     def files(self) -> Mapping[str, str]:
         """Setting -> path of a file that scores depend on, such as a tuned prompt."""
         return {}
@@ -227,6 +232,12 @@ def compared(
     right = (pred == truth)[~ignore]
     share = right.mean() if right.size else np.nan
     return shown, palette[pred], f"{share:.2f} of pixels right"
+
+
+def digests(*sources: Any) -> list[str]:
+    """What tells the data of sources from other data, as of `Dataset.digest`."""
+    found = (getattr(source, "digest", None) for source in sources)
+    return [digest for digest in found if digest]
 
 
 def check_classes(source: Any, prompts: Any) -> None:

@@ -108,6 +108,10 @@ class Evaluator(common.Evaluator):
         self.count = min(self.images or len(self.source), len(self.source))
         self._winner: np.ndarray = np.zeros(0)  # of the first way
 
+    @property
+    def data(self) -> list[str]:
+        return common.digests(self.source, self._shown)
+
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
         queries = self._queries() if numbers else _Queries([], [])
         for place, way in enumerate(self._ways):

@@ -112,6 +112,10 @@ class Evaluator(common.Evaluator, Drawing):
         for task in range(len(self._episodes.drawables)):
             self._episodes.draw(task)
 
+    @property
+    def data(self) -> list[str]:
+        return common.digests(self.source, *self._episodes.wrong_sources)
+
     def collect(self, params: Any, numbers: Sequence[int], cases: Cases) -> None:
         drawn = common.prefetch(self._draw, numbers, self.threads, 2 * self.batch_size)
         functions = bind(self.engine, self.ensemble, params)

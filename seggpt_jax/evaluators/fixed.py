@@ -53,6 +53,11 @@ class Evaluator(common.Evaluator):
         self.labels = [*self.source.class_names]
         self._fns = self.engine.prompt_fns(self.ensemble)
 
+    @property
+    def data(self) -> list[str]:
+        shown = self.prompts() if self.prompts and self.example else None
+        return common.digests(self.source, shown)
+
     def load(self, setting: str, named: bool = True) -> Prompts:
         """The tuned prompt of the file that a setting names. `named`: a prompt of other
         classes than the source's is refused."""

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import time
 
 import numpy as np
@@ -63,6 +64,25 @@ def test_two_masks_of_an_image_are_never_query_and_prompt(tmp_path):
         assert source.origins[query] != source.origins[prompt]
     (root / "index.tsv").write_text(HEADER + "\n".join(rows[1:3]))
     assert indexed(root, "train").origins is None  # each has its own
+
+
+def test_a_digest_tells_changed_data(root, tmp_path):
+    """A copy has the same, whatever the times of its files."""
+    prepare(make_layout("indexed", {}), root, tmp_path / "made" / "pets")
+    made, before = (indexed(r, "train").digest for r in (tmp_path / "made/pets", root))
+    assert len({made, before, indexed(root, "val").digest}) == 3
+    copy = shutil.copytree(root, tmp_path / "copy" / "pets")
+    os.utime(copy / "a_mask.png", (1, 1))
+    assert indexed(copy, "train").digest == before
+    mask = (copy / "a_mask.png").read_bytes()
+    (copy / "a_mask.png").write_bytes(mask[:-1] + b"x")  # corrected in place
+    assert indexed(copy, "train").digest != before
+    (copy / "a_mask.png").write_bytes(mask)
+    (copy / "index.tsv").write_text(HEADER + ROW + "\n")
+    assert indexed(copy, "train").digest != before
+    write(tmp_path / "new" / "pets", [ROW])
+    prepare(make_layout("indexed", {}), tmp_path / "new/pets", tmp_path / "two/pets")
+    assert indexed(tmp_path / "two/pets", "train").digest != made
 
 
 def test_by_class_decodes_nothing(root):

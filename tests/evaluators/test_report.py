@@ -1,6 +1,7 @@
 """The end of an evaluation: intervals, differences, cases to show, a digest."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -80,12 +81,13 @@ def test_intervals_are_of_paired_resamples(tmp_path):
 
 
 def test_only_cases_of_the_same_are_taken_for_done(tmp_path):
-    """Other weights, settings or prompts: everything is done again."""
+    """Other weights, settings, prompts or data: everything is done again."""
     prompt = tmp_path / "tuned.safetensors"
     prompt.write_text("first")
 
-    def done(**given):
+    def done(data="as it was", **given):
         one = Means(str(prompt), miou=[0.25, 0.5])
+        one.source = types.SimpleNamespace(digest=data)
         score(tmp_path, one=one, **given)
         return one.done
 
@@ -95,6 +97,8 @@ def test_only_cases_of_the_same_are_taken_for_done(tmp_path):
     prompt.write_text("second")
     assert done(about={"weights_sha256": "b"}, settings={"images": 4}) == 2
     assert done(about={"weights_sha256": "b"}, settings={"images": 4}) == 0
+    same = {"about": {"weights_sha256": "b"}, "settings": {"images": 4}}
+    assert done("corrected", **same) == 2 and done("corrected", **same) == 0
 
 
 def test_cases_to_show_are_the_best_the_median_and_the_worst():
