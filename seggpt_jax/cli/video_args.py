@@ -50,6 +50,15 @@ class Source(NamedTuple):
         stream = video.is_stream(self.where)
         return self.where if stream else os.path.realpath(self.where)
 
+    @property
+    def size(self) -> int:
+        """Bytes of its file or its pictures, which tell whether it has changed; 0 where
+        there are none."""
+        if self.where is None or video.is_stream(self.where):
+            return 0
+        files = video.frame_files(self.where, self.but) or [Path(self.where)]
+        return sum(path.stat().st_size for path in files)
+
     def check_frames(self, numbers: Collection[int]) -> None:
         """Raises ValueError for masks of frames beyond the end, where it is known."""
         if self.info.counted and numbers and max(numbers) >= self.info.frames:

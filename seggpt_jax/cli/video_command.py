@@ -99,7 +99,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     settings["input"] = source.identity
     legend = named if "overlay" in forms else {}
     more = {"at": [*corrections], "add": [*additions], "fps": str(args.fps or ""),
-            "names": legend}  # fmt: skip
+            "names": legend, "input_bytes": source.size}  # fmt: skip
     settings |= {name: value for name, value in more.items() if value}
     config = out / f"{source.name}.config.json"
     begun = config.exists()

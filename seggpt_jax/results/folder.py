@@ -53,18 +53,21 @@ def written(out: AnyPath) -> set[AnyPath]:
 
 
 class _Input(NamedTuple):
-    """path: of the file, without links. forms: of the results that it has here."""
+    """path: of the file, without links. forms: of the results that it has here. size:
+    of the file, in bytes; 0 where an older version did not note it."""
 
     path: str
     forms: list[str]
+    size: int = 0
 
 
 class Folder:
     """The results of inputs, name -> file, in some forms.
 
-    todo: the names that lack a file. Nothing is written before `claim`. Raises
-    ValueError where two files of results would have one name, or where a file is there
-    already that is no result of the same input.
+    todo: the names that lack a file, and those whose input has changed: its size tells.
+    Nothing is written before `claim`. Raises ValueError where two files of results
+    would have one name, or where a file is there already that is no result of the same
+    input.
     """
 
     def __init__(self, out: AnyPath, forms: Sequence[str], found: Mapping[str, Path]):
@@ -74,22 +77,27 @@ class Folder:
         self._each: Any = each if isinstance(out, BucketPath) else _in_turn
         older = _read_inputs(out / INPUTS)
         self._inputs = dict(older)
+        self._stale = dict[str, list[str]]()  # name -> forms
         for name, file in found.items():
-            path = os.path.realpath(file)
-            before, own = older.get(name, _Input(path, []))
-            if before != path:
+            path, size = os.path.realpath(file), _size(file)
+            before = older.get(name, _Input(path, []))
+            if before.path != path:
                 raise ValueError(
-                    f"{out / name} is the name of the results of {before}, and would "
-                    f"be that of {file}: choose another --out"
+                    f"{out / name} is the name of the results of {before.path}, and "
+                    f"would be that of {file}: choose another --out"
                 )
-            self._inputs[name] = _Input(path, sorted({*own, *forms}))
+            if before.size and before.size != size:
+                self._stale[name] = before.forms
+                before = before._replace(forms=[])
+            self._inputs[name] = _Input(path, sorted({*before.forms, *forms}), size)
         self._check_names(older)
         self._old_coco = coco.read(out / coco.FILE) if "coco-json" in forms else None
         self._old_rows = table.read(out / table.FILE) if "csv" in forms else []
         self.todo = [
             name
             for name in found
-            if not all(self._there(place(out, name, form)) for form in forms)
+            if name in self._stale
+            or not all(self._there(place(out, name, form)) for form in forms)
         ]
 
     def _check_names(self, older: Mapping[str, _Input]) -> None:
@@ -104,7 +112,7 @@ class Folder:
                 owners[known] = f"the {form} of all images"
             if form not in own and form in self._forms:
                 new.append(self._out / file)
-        for name, (source, forms) in self._inputs.items():
+        for name, (source, forms, _) in self._inputs.items():
             for form in forms:
                 path, what = place(self._out, name, form), f"the {form} of {source}"
                 known = str(path).casefold() if one_case else path
@@ -124,7 +132,11 @@ class Folder:
                 )
 
     def claim(self) -> None:
-        """Notes in the folder which input each name belongs to."""
+        """Notes in the folder which input each name belongs to. What an input had
+        before it changed goes, so that it never passes for its results."""
+        for name, forms in self._stale.items():
+            for form in forms:
+                place(self._out, name, form).unlink(missing_ok=True)
         inputs = {name: each._asdict() for name, each in self._inputs.items()}
         _write(self._out / INPUTS, as_json(inputs))
 
@@ -174,13 +186,22 @@ def _there(out: AnyPath) -> Callable[[AnyPath], bool]:
     return lambda path: str(path) in names
 
 
+def _size(file: Path) -> int:
+    """0 of a link to nothing, which fails when it is read."""
+    return file.stat().st_size if file.exists() else 0
+
+
 def _read_inputs(path: AnyPath) -> dict[str, _Input]:
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_bytes())
         return {
-            name: _Input(str(each["path"]), [str(form) for form in each["forms"]])
+            name: _Input(
+                str(each["path"]),
+                [str(form) for form in each["forms"]],
+                int(each.get("size", 0)),
+            )
             for name, each in content.items()
         }
     except (ValueError, AttributeError, KeyError, TypeError) as error:

@@ -445,6 +445,9 @@ def test_a_video_becomes_an_overlay_and_labels(here, capsys):
     assert run(*argv, "--first", "mask.png", "--out", "out") == 2
     said = capsys.readouterr().err
     assert "of other prompts" in said and "memory: 2 -> 8" in said
+    write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(5)])  # another one
+    assert run(*argv, "--first", "mask.png", "--out", "out", "--memory", "2") == 2
+    assert "input_bytes: " in capsys.readouterr().err
     assert (here / "out/clip.mp4").stat().st_mtime_ns == before
     assert segment("photos/a.jpg") == 0  # beside it
 

@@ -81,6 +81,28 @@ def test_a_second_run_keeps_what_was_there_and_its_ids(photos):
     assert [x["id"] for x in fourth["annotations"]] == [1, 2, 3, 6, 7, 8, 9, 10]
 
 
+def test_an_input_that_has_changed_is_done_anew(photos):
+    out = photos / "out"
+    fill(photos, ["segments", "csv"], ["x", "y"])
+    Image.new("RGB", (4, 3), "red").save(photos / "x.png", compress_level=0)
+    # Stopped before it is done: what it had must not pass for its results.
+    stopped = Folder(out, ["segments"], {n: photos / f"{n}.png" for n in ("x", "y")})
+    assert stopped.todo == ["x"] and (out / "x.png").exists()
+    stopped.claim()
+    assert not (out / "x.png").exists() and not (out / "x.csv").exists()
+    new = fill(
+        photos, ["segments", "csv"], ["x", "y"], segments=np.eye(3, 4, dtype=int)
+    )
+    assert new.todo == ["x"]
+    assert (out / "results.csv").read_text().count("x.png,1,cat,,3,") == 1
+    assert fill(photos, ["segments", "csv"], ["x", "y"]).todo == []
+    inputs = json.loads((out / "inputs.json").read_text())
+    for each in inputs.values():
+        del each["size"]  # as an older version wrote it
+    (out / "inputs.json").write_text(json.dumps(inputs))
+    assert fill(photos, ["segments", "csv"], ["x", "y"]).todo == []
+
+
 def test_an_image_without_objects_is_in_every_list(photos):
     fill(photos, ["coco-json", "csv", "yolo"], ["x"], segments=np.zeros((3, 4)))
     out = photos / "out"
