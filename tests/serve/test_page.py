@@ -1,6 +1,7 @@
 """The page in a real browser: what is drawn there is what the command line segments."""
 
 import io
+import json
 import re
 import shutil
 import threading
@@ -288,6 +289,147 @@ def test_an_edit_in_the_midst_of_a_run_fails_nothing(page):
     assert "lens" in page.inner_text("#images p")
 
 
+def stroke(page):
+    page.check("[value=brush]")
+    page.locator("#size").fill("30")
+    drag(page, (0.55, 0.43), (0.8, 0.5))
+
+
+def test_a_label_that_only_a_correction_has_is_in_the_files(page):
+    show(page)
+    stroke(page)
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    run(page, 1)
+    page.click("#add-label")
+    page.click("#images >> text=Correct")
+    drag(page, (0.1, 0.1), (0.2, 0.1))
+    data = json.loads(download(page, "#coco")["coco.json"])
+    assert [c["name"] for c in data["categories"]] == ["1", "2"]
+    assert {note["category_id"] for note in data["annotations"]} >= {2}
+    labels, palette = opened(download(page, "#masks")["query.png"])
+    assert (labels == 2).any() and any(palette[6:9])
+
+
+def test_clear_and_undo_end_the_marks_of_an_object(page, app, monkeypatch):
+    """Else a point after them would be of the object before."""
+    boxes, service = [], app.state.service
+    find = service.mask
+
+    def listening(uploads, box, points):
+        boxes.append(box)
+        return find(uploads, box, points)
+
+    monkeypatch.setattr(service, "mask", listening)
+    show(page)
+    stroke(page)
+    page.check("[value=box]")
+    with page.expect_response("**/api/mask"):
+        drag(page, (0.42, 0.32), (0.9, 0.62))
+    page.wait_for_selector("#status:text-is('')", state="attached")
+    page.click("#clear")
+    page.wait_for_selector("#examples p:text-is('prompt.png: draw its mask')")
+    page.check("[value=object]")
+    drag(page, (0.7, 0.45), (0.7, 0.45))
+    page.wait_for_selector("#examples p:text-is('prompt.png')")
+    assert boxes[0] and boxes[1:] == [None]
+    page.click("#clear")
+    stroke(page)
+    page.check("[value=box]")
+    page.route("**/api/mask", lambda route: None)  # a slow server
+    drag(page, (0.42, 0.32), (0.9, 0.62))
+    page.wait_for_selector("#status:text-is('Looking for the object ...')")
+    page.click("#undo")
+    page.wait_for_selector("#status:text-is('')", state="attached")
+    assert page.inner_text("#examples p") == "prompt.png"  # the stroke stays
+    page.click("#undo")
+    assert page.inner_text("#examples p") == "prompt.png: draw its mask"
+
+
+def test_a_point_beside_the_box_is_of_another_object(page, masks):
+    show(page)
+    page.check("[value=box]")
+    with page.expect_response("**/api/mask"):
+        drag(page, (0.42, 0.32), (0.9, 0.62))
+    page.check("[value=background]")
+    drag(page, (0.05, 0.05), (0.05, 0.05))
+    page.wait_for_selector(
+        "#status:text-is('all outside of the box is background already')"
+    )
+    page.check("[value=object]")
+    with page.expect_response("**/api/mask") as answered:
+        drag(page, (0.7, 0.72), (0.7, 0.72))
+    assert answered.value.ok
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    run(page, 1)
+    (mask,) = masks
+    drawn, _ = opened(mask)
+    assert drawn[90, 125] == 1 and drawn[138, 134] == 1  # both
+
+
+def test_keys_work_on_the_tools_but_not_in_names(page):
+    show(page)
+    page.check("[value=box]")  # it has the focus then
+    page.keyboard.press("E")
+    assert page.is_checked("[value=eraser]")
+    page.focus("[aria-label='Name of label 1']")
+    page.keyboard.type("box")
+    assert page.is_checked("[value=eraser]")
+    assert page.input_value("[aria-label='Name of label 1']") == "box"
+
+
+def test_what_is_removed_is_not_edited(page):
+    show(page)
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    page.click("#images >> text=Correct")
+    page.click("#images >> text=Remove")
+    assert page.is_hidden("#editor")
+
+
+def test_work_is_not_lost_by_a_drop_beside_or_a_reload(page):
+    def dropped(x, y):
+        remote = page.context.new_cdp_session(page)
+        data = {"items": [], "files": [str(EXAMPLES / "query.png")],
+                "dragOperationsMask": 1}  # fmt: skip
+        for kind in ("dragEnter", "dragOver", "drop"):
+            remote.send(
+                "Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data}
+            )
+
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.type), dialog.accept()))
+    show(page)
+    page.reload()
+    assert not dialogs  # nothing was drawn
+    page.wait_for_selector("#model:not(:empty)")
+    show(page)
+    stroke(page)
+    page.locator("#drop-images").scroll_into_view_if_needed()
+    box = page.locator("#drop-images").bounding_box()
+    dropped(box["x"] + 20, box["y"] + 20)
+    page.wait_for_selector("#images li")
+    dropped(box["x"] + 20, 880)
+    page.wait_for_timeout(300)
+    assert len(page.context.pages) == 1 and page.locator("#images li").count() == 1
+    page.reload()
+    assert dialogs == ["beforeunload"]
+
+
+def test_a_server_that_was_stopped_is_said(browser, url):
+    page = browser.new_page(viewport={"width": 390, "height": 740})
+    page.goto(url)
+    page.wait_for_selector("#model:not(:empty)")
+    show(page)
+    page.route("**/api/mask", lambda route: route.abort("connectionrefused"))
+    page.check("[value=box]")
+    drag(page, (0.42, 0.32), (0.9, 0.62))
+    page.wait_for_selector(
+        "#status.fault:text-is('the server does not answer: was it stopped?')"
+    )
+    line = page.locator("#status").bounding_box()
+    assert 0 <= line["y"] <= 740 - line["height"]  # in sight, beside what is drawn
+    page.close()
+
+
 def test_what_cannot_be_shown_is_said(page):
     page.set_input_files(
         "#examples-input",
@@ -296,6 +438,16 @@ def test_what_cannot_be_shown_is_said(page):
     page.wait_for_selector(
         "#status.fault:text-is('x.txt is no picture that this browser can show')"
     )
+    files = [
+        {"name": name, "mimeType": "image/tiff", "buffer": b"no picture"}
+        for name in ("a.tif", "b.tif")
+    ]
+    page.set_input_files("#images-input", files)
+    sentence = "{} is no picture that this browser can show"
+    both = "; ".join(sentence.format(file["name"]) for file in files)
+    page.wait_for_selector(f"#status.fault:text-is('{both}')")
+    show(page)  # a good one
+    page.wait_for_selector("#status:text-is('')", state="attached")
 
 
 def test_dropped_prompts_are_sent_again_and_a_full_server_is_waited_for(

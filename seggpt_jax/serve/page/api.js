@@ -13,7 +13,10 @@ export async function ask(path, fields, { accept, signal } = {}) {
     const body = new FormData();
     for (const field of fields) body.append(...field);
     const headers = accept ? { Accept: accept } : {};
-    const answer = await fetch(path, { method: "POST", body, headers, signal });
+    const answer = await fetch(path, { method: "POST", body, headers, signal }).catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new Fault(0, "the server does not answer: was it stopped?");
+    });
     if (answer.ok) return answer;
     if (answer.status !== 429) throw new Fault(answer.status, await said(answer));
     const seconds = Number(answer.headers.get("Retry-After"));

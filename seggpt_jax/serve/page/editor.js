@@ -7,6 +7,10 @@ const KEPT = 10; // steps that can be undone
 const GROWING = ["box", "object", "background"]; // they make one mask together
 const find = (id) => document.getElementById(id);
 
+function within([x, y], [left, top, right, bottom]) {
+  return left <= x && x < right && top <= y && y < bottom;
+}
+
 export class Editor {
   // colors: label -> [r, g, b]. changed: called after every change. said: shows a text.
   constructor({ colors, changed, said }) {
@@ -18,8 +22,10 @@ export class Editor {
     this.stage.addEventListener("pointercancel", () => this.#up());
     this.stage.addEventListener("keydown", (event) => this.#key(event));
     this.stage.addEventListener("blur", () => this.#marks(false));
+    find("editor").addEventListener("keydown", (event) => this.#shortcut(event));
     find("undo").addEventListener("click", () => this.undo());
     find("clear").addEventListener("click", () => {
+      this.#forget();
       this.#keep();
       this.picture.labels.fill(0);
       this.#all();
@@ -65,11 +71,16 @@ export class Editor {
   }
 
   undo() {
-    const step = this.steps.pop();
+    // Marks that have made no mask are the last step.
+    const step = this.#marked && !this.before ? null : this.steps.pop();
+    this.#forget();
     if (!step) return;
     this.picture.labels.set(step);
-    this.#forget();
     this.#all();
+  }
+
+  get #marked() {
+    return this.box || this.corner || this.points.length > 0;
   }
 
   #keep() {
@@ -79,9 +90,16 @@ export class Editor {
 
   // Ends a box with its points: the next ones are of another object.
   #forget() {
-    this.asking?.abort();
+    this.#abort();
     Object.assign(this, { box: null, corner: null, points: [], before: null, last: null });
     if (this.picture) this.#marks(document.activeElement === this.stage);
+  }
+
+  #abort() {
+    if (!this.asking) return;
+    this.asking.abort();
+    this.asking = null;
+    this.said("");
   }
 
   #all() {
@@ -129,7 +147,10 @@ export class Editor {
     } else if (this.tool === "box") {
       this.#forget();
       this.corner = place;
+    } else if (this.box && !within(place, this.box) && this.tool === "background") {
+      this.said("all outside of the box is background already");
     } else {
+      if (this.box && !within(place, this.box)) this.#forget(); // another object
       this.points.push([...place, this.tool === "object"]);
       this.#grow();
     }
@@ -176,7 +197,7 @@ export class Editor {
     const picture = this.picture;
     this.#marks(document.activeElement === this.stage);
     if (!this.box && !this.points.some(([, , inside]) => inside)) return;
-    this.asking?.abort();
+    this.#abort();
     const asking = (this.asking = new AbortController());
     const fields = [["image", picture.file, picture.name]];
     if (this.box) fields.push(["box", this.box.join()]);
@@ -197,10 +218,13 @@ export class Editor {
       for (let k = 0; k < picture.labels.length; k++) {
         if (pixels[4 * k] || pixels[4 * k + 1] || pixels[4 * k + 2]) picture.labels[k] = this.label;
       }
+      this.asking = null;
       this.said("");
       this.#all();
     } catch (fault) {
-      if (fault.name !== "AbortError") this.said(fault.message, true);
+      if (asking.signal.aborted) return;
+      this.asking = null;
+      this.said(fault.message, true);
     }
   }
 
@@ -247,17 +271,12 @@ export class Editor {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) {
-      if (event.key !== "z") return;
-      event.preventDefault();
-      return this.undo();
-    }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { width, height } = this.picture;
     const step = Math.max(1, Math.round(Math.max(width, height) / (event.shiftKey ? 20 : 100)));
     const moves = {
       ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step],
     };
-    const tools = { b: "brush", e: "eraser", x: "box", p: "object", n: "background" };
     if (moves[event.key]) {
       const [x, y] = moves[event.key];
       this.cross = [
@@ -272,19 +291,34 @@ export class Editor {
         if (this.last) this.#end();
       }
       this.#marks(true);
-    } else if (tools[event.key]) {
-      document.querySelector(`[name=tool][value=${tools[event.key]}]`).click();
-      this.#marks(true);
-    } else if (event.key === "[" || event.key === "]") {
-      find("size").value = Number(find("size").value) + (event.key === "[" ? -2 : 2);
-      this.#marks(true);
-    } else if (event.key === "z") {
-      this.undo();
-    } else if (/^[1-9]$/.test(event.key)) {
-      document.querySelector(`[name=label][value="${event.key}"]`)?.click();
     } else {
       return;
     }
     event.preventDefault();
+  }
+
+  // Keys that work on the tools and labels too, but not where names are written.
+  #shortcut(event) {
+    if (event.target.type === "text") return;
+    const key = event.key.toLowerCase(); // Caps Lock may be on
+    const tools = { b: "brush", e: "eraser", x: "box", p: "object", n: "background" };
+    if (event.ctrlKey || event.metaKey) {
+      if (key !== "z" || event.shiftKey) return;
+      this.undo();
+    } else if (event.altKey) {
+      return;
+    } else if (tools[key]) {
+      document.querySelector(`[name=tool][value=${tools[key]}]`).click();
+    } else if (key === "[" || key === "]") {
+      find("size").value = Number(find("size").value) + (key === "[" ? -2 : 2);
+    } else if (key === "z") {
+      this.undo();
+    } else if (/^[1-9]$/.test(key)) {
+      document.querySelector(`[name=label][value="${key}"]`)?.click();
+    } else {
+      return;
+    }
+    event.preventDefault();
+    this.#marks(document.activeElement === this.stage);
   }
 }

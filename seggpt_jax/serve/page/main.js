@@ -149,6 +149,7 @@ function addImage(picture) {
     ["Remove", () => {
       images.splice(images.indexOf(picture), 1);
       picture.card.remove();
+      if (editor.picture === picture) find("editor").hidden = true;
       enable();
     }],
   ]);
@@ -156,15 +157,17 @@ function addImage(picture) {
 }
 
 async function take(files, add) {
+  const faults = [];
   for (const file of files) {
     try {
       const picture = await Picture.read(file);
       add(picture);
       if (add === addExample) open(picture, "Example");
     } catch (fault) {
-      said(fault.message, true);
+      faults.push(fault.message);
     }
   }
+  if (faults.length || !running) said(faults.join("; "), faults.length > 0);
 }
 
 function dropping(area, input, add) {
@@ -289,18 +292,37 @@ function finished() {
 async function saveMasks() {
   const files = [];
   for (const [name, { labels, width, height }] of finished()) {
-    files.push([`${name}.png`, await labelPng(labels, width, height, prompts?.palette ?? palette())]);
+    const colors = { ...palette(), ...prompts?.palette }; // a correction may have more labels
+    files.push([`${name}.png`, await labelPng(labels, width, height, colors)]);
   }
   save("masks.zip", zip(files));
 }
 
 function saveCoco() {
-  const names = [...new Set([...labels.keys()].map(nameOf))];
-  const known = prompts?.categories ?? names.map((name, k) => ({ id: k + 1, name }));
+  // The server's, and those of labels that only corrections have.
+  const known = [...(prompts?.categories ?? [])];
+  for (const name of [...labels.keys()].map(nameOf)) {
+    if (known.some((category) => category.name === name)) continue;
+    known.push({ id: Math.max(0, ...known.map((category) => category.id)) + 1, name });
+  }
   const set = dataSet(finished().map(([, picture]) => picture), known, nameOf);
   save("coco.zip", zip([["coco.json", new TextEncoder().encode(JSON.stringify(set))]]));
 }
 
+// A file that is dropped beside the areas would be opened in place of this page.
+for (const kind of ["dragover", "drop"]) {
+  window.addEventListener(kind, (event) => {
+    if (event.defaultPrevented || !event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
+  });
+}
+// Nothing is kept: a browser asks before what was drawn or found is lost.
+window.addEventListener("beforeunload", (event) => {
+  if (examples.some((picture) => !picture.empty) || images.some((picture) => picture.done)) {
+    event.preventDefault();
+  }
+});
 dropping("drop-examples", "examples-input", addExample);
 dropping("drop-images", "images-input", addImage);
 find("add-label").addEventListener("click", addLabel);
