@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -100,9 +101,21 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _varying(found: Mapping[str, Path]) -> dict[str, Path]:
-    """The names without what all begin and end with."""
+    """The names without what all begin and end with. A number counts whole, so that
+    `img_10` never goes with `mask_0`, and without its leading zeros."""
     stems = [*found]
-    start = len(os.path.commonprefix(stems))
-    end = len(os.path.commonprefix([stem[start:][::-1] for stem in stems]))
-    cut = {stem[start : len(stem) - end]: path for stem, path in found.items()}
+    start = _alike(stems)
+    end = _alike([stem[start:][::-1] for stem in stems])
+    cut = {
+        re.sub("0*([0-9]+)", r"\1", stem[start : len(stem) - end]): path
+        for stem, path in found.items()
+    }
     return cut if len(cut) == len(found) else dict(found)
+
+
+def _alike(texts: Sequence[str]) -> int:
+    """How many characters all begin with, without a part of a number."""
+    common = os.path.commonprefix(texts)
+    if any(re.match("[0-9]", text[len(common) :]) for text in texts):
+        common = re.sub("[0-9]+$", "", common)
+    return len(common)

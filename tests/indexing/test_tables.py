@@ -200,6 +200,7 @@ def touch(root, *names):
         (["a.png", "b.png"], ["a_mask.png", "b_mask.png"]),
         (["img_001.png", "img_012.png"], ["gt_001_x.png", "gt_012_x.png"]),
         (["x/10.png", "x/20.png", "x/30.png"], ["x/20-m.png", "x/10-m.png"]),
+        (["i_1.png", "i_2.png"], ["m_001.png", "m_002.png"]),
     ],
 )
 def test_images_and_masks_pair_by_what_differs(tmp_path, images, masks):
@@ -210,6 +211,20 @@ def test_images_and_masks_pair_by_what_differs(tmp_path, images, masks):
               for two in found]  # fmt: skip
     assert len(digits) == len(masks)
     assert all(one.strip("_") in other for one, other in digits)
+
+
+@pytest.mark.parametrize(
+    "images, masks",
+    [
+        (["img_10.png", "img_11.png"], ["mask_0.png", "mask_1.png"]),
+        (["10_i.png", "20_i.png"], ["15.png", "25.png"]),
+    ],
+)
+def test_names_with_other_numbers_are_no_pair(tmp_path, images, masks):
+    touch(tmp_path / "i", *images)
+    touch(tmp_path / "m", *masks)
+    with pytest.raises(ValueError, match="have the same name"):
+        pair(tmp_path / "i", tmp_path / "m")
 
 
 def test_folders_named_as_splits_are_splits():
