@@ -16,6 +16,7 @@ _SHOWN = ("seggpt_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av", "torch
           "transformers")  # fmt: skip
 _EXTRAS = (
     ("av", "videos", "video"),
+    ("pillow_heif", "photographs in HEIC", "heic"),
     ("cv2", "masks by a box or points", "mask"),
     ("fastapi", "demo and serve", "serve"),
     ("torch", ".pth files", "torch"),

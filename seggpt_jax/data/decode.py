@@ -11,10 +11,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from seggpt_jax.config import require
 from seggpt_jax.data.sample import BadRecord
+
+# HEIC, the photographs of phones. The plugin turns them upright as they say.
+with contextlib.suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 @runtime_checkable
@@ -40,6 +46,12 @@ BROKEN = (
     TypeError, AttributeError,  # damaged EXIF
     *BOMBS,
 )  # fmt: skip
+HEIC = (".heic", ".heif")
+HEIC_REMEDY = "pip install 'seggpt_jax[heic]'"
+# Bytes 4 to 12 of such a file (ISO/IEC 23008-12), for one image or several.
+_HEIC_BEGINS = tuple(
+    b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
+)
 _LAYERED = ("MPO", "PSD")  # the first page is the picture; the others belong to it
 _PART_OF_ANOTHER = 1 | 4  # tag 254 of a TIFF page: a small copy, or a mask of another
 _BACK = {6: 8, 8: 6}  # the orientation that undoes one; all others undo themselves
@@ -89,7 +101,8 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     # Pillow names the file once more, or an address in memory.
-    text = re.sub(r"(?<=^cannot identify image file) .*", "", str(error), flags=re.S)
+    text = " ".join(str(error).split())
+    text = re.sub(r"(?<=^cannot identify image file) .*", "", text)
     text = re.sub(r"^b(['\"])(.*)\1$", r"\2", text)
     own = (TypeError, AttributeError, LookupError, ArithmeticError)
     raw = r"values to unpack|could not convert|invalid literal|codec can't"
@@ -122,11 +135,23 @@ def opened(picture: Picture) -> Iterator[Image.Image]:
 def _check_sums(file: File) -> None:
     """Refuses a PNG that differs from its checksums. Pillow reads pixels without them:
     a flipped bit would be another label."""
-    with Image.open(file) as image:
-        if image.format == "PNG":
-            image.verify()
+    try:
+        with Image.open(file) as image:
+            if image.format == "PNG":
+                image.verify()
+    except UnidentifiedImageError:
+        if "HEIF" not in Image.OPEN and _begin(file)[4:12] in _HEIC_BEGINS:
+            raise BadRecord(f"is HEIC: {HEIC_REMEDY} to read it") from None
+        raise
     if isinstance(file, io.BytesIO):
         file.seek(0)
+
+
+def _begin(file: File) -> bytes:
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:12]
+    with open(file, "rb") as stream:
+        return stream.read(12)
 
 
 def _check_known(image: Image.Image) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from seggpt_jax.data.decode import HEIC, HEIC_REMEDY
 from seggpt_jax.data.files import hidden
 
 
@@ -35,10 +36,12 @@ def look_into(folder: Path, deep: bool = False) -> Found:
 
 
 def kinds(files: Iterable[Path]) -> str:
-    """How many files there are of each kind: `3 .heic, 1 .nef`."""
+    """How many files there are of each kind that cannot be read, and the remedy if
+    there is one: `3 .heic (pip install 'seggpt_jax[heic]'), 1 .nef`."""
     names = (path.suffix.lower() or "without ending" for path in files)
     counts = collections.Counter(names).most_common()
-    return ", ".join(f"{count} {name}" for name, count in counts)
+    remedies = dict.fromkeys(HEIC, f" ({HEIC_REMEDY})")
+    return ", ".join(f"{n} {name}{remedies.get(name, '')}" for name, n in counts)
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:

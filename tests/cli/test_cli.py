@@ -472,7 +472,7 @@ def test_a_folder_of_frames_is_a_video(here, capsys):
     ("name", "said"),
     [
         ("photos/more", "a.png is 40 x 32, but the first frame is 30 x 40"),
-        ("empty", "empty has no picture to be a frame; it has 1 .heic"),
+        ("empty", "empty has no picture to be a frame; it has 1 .cr3"),
         ("photos/*.gif", "photos/*.gif matches no file"),
         ("photos/%d.jpg", "photos/%d.jpg matches no file"),
         ("/dev/null", "/dev/null is neither a file nor a folder of frames"),
@@ -480,7 +480,7 @@ def test_a_folder_of_frames_is_a_video(here, capsys):
 )
 def test_folders_that_are_no_video(here, capsys, name, said):
     (here / "empty").mkdir()
-    (here / "empty/a.heic").write_bytes(b"heic")
+    (here / "empty/a.cr3").write_bytes(b"raw")
     Image.fromarray(picture(40, 30)).save("photos/more/0.png")
     argv = ("video", "--model", "model", "--first", "mask.png", "--out", "o", name)
     assert run(*argv) > 0
@@ -499,13 +499,13 @@ def test_system_files_and_other_kinds_among_photos(here, capsys):
         "Thumbs.db",
     ):
         (here / "photos" / name).write_bytes(b"Mac OS X")
-    for name in ("x.HEIC", "more/y.heic", "z.nef"):
+    for name in ("x.CR3", "more/y.cr3", "z.nef"):
         (here / "photos" / name).write_bytes(b"raw")
     assert segment("photos", "photos/*", "photos/._*.jpg", "--as", "segments") == 2
     assert "photos/._*.jpg matches no file" in capsys.readouterr().err
     assert segment("photos", "photos/**/*.jpg", "--as", "segments") == 0
     said = capsys.readouterr().err
-    assert "left out, of kinds that cannot be read: 2 .heic, 1 .nef" in said
+    assert "left out, of kinds that cannot be read: 2 .cr3, 1 .nef" in said
     made = {p.relative_to("out").as_posix() for p in Path("out").rglob("*.png")}
     assert made == {"a.png", "b.png", "more/a.png"}
 

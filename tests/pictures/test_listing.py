@@ -9,14 +9,14 @@ from seggpt_jax.pictures.listing import in_order, kinds, look_into
 
 
 def test_pictures_other_kinds_and_what_is_not_meant(tmp_path):
-    names = ("b.PNG", "a.jpg", "c.heic", "d.NEF", "e.nef", "f", "more/g.tif", "._a.jpg",
+    names = ("b.PNG", "a.jpg", "c.cr3", "d.NEF", "e.nef", "f", "more/g.tif", "._a.jpg",
              "__MACOSX/a.jpg", ".cache/h.png", "Thumbs.db", "desktop.ini")  # fmt: skip
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = look_into(tmp_path)
     assert [path.name for path in found.pictures] == ["a.jpg", "b.PNG"]
-    assert kinds(found.others) == "2 .nef, 1 .heic, 1 without ending"
+    assert kinds(found.others) == "2 .nef, 1 .cr3, 1 without ending"
     deep = look_into(tmp_path, deep=True)
     assert [path.name for path in deep.pictures] == ["a.jpg", "b.PNG", "g.tif"]
 
