@@ -35,8 +35,9 @@ def test_a_photograph_of_a_phone(tmp_path):
     (tmp_path / "IMG_1.HEIC").write_bytes(heic())
     found = look_into(tmp_path)
     assert (found.pictures, found.others) == ([tmp_path / "IMG_1.HEIC"], [])
-    for file in (found.pictures[0], io.BytesIO(heic())):
-        np.testing.assert_allclose(images.read_image(file).pixels, PIXELS, **NEAR)
+    shown = images.read_image(found.pictures[0]), read_rgb(io.BytesIO(heic()))
+    for image in shown:
+        np.testing.assert_allclose(image.pixels, PIXELS, **NEAR)
 
 
 def test_the_exif_tag_of_orientation_is_not_followed():
