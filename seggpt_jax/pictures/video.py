@@ -26,6 +26,8 @@ _STACKS = ("TIFF", "WEBP")
 _REMEDY = "pip install 'seggpt_jax[video]'"
 _TICK = Fraction(1, 90_000)  # of times that are written: finer than any camera's
 _TIMEOUT = 30.0  # seconds that a stream may be silent
+_GAP = 1  # seconds of a whole video after its last frame began, or two frames
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska's tags
 
 
 class Frame(NamedTuple):
@@ -103,15 +105,20 @@ def read_frames(
     with _opened(where) as (container, stream):
         stream.thread_type = "AUTO"
         start, count = _start(container), 0
+        end, hurt = start, False
         try:
-            for frame in container.decode(stream):
-                image = frame.to_ndarray(format="rgb24")
-                time = None if frame.pts is None else frame.pts * frame.time_base
-                yield Frame(
-                    np.rot90(image, round(frame.rotation / 90) % 4),
-                    None if time is None else float(time - start),
-                )
-                count += 1
+            for packet in container.demux(stream):
+                hurt |= packet.is_corrupt
+                for frame in packet.decode():
+                    hurt |= frame.is_corrupt
+                    image = frame.to_ndarray(format="rgb24")
+                    time = None if frame.pts is None else frame.pts * frame.time_base
+                    yield Frame(
+                        np.rot90(image, round(frame.rotation / 90) % 4),
+                        None if time is None else float(time - start),
+                    )
+                    count += 1
+                    end = end if time is None else max(end, time)
         except av.FFmpegError as error:
             if not count:
                 raise ValueError(f"{where} is no video: {error.strerror}") from error
@@ -120,6 +127,25 @@ def read_frames(
             ) from error
         if not count:
             raise ValueError(f"{where} has no frames")
+        missing = _announced(container, stream) - (end - start)
+        gap = max(_GAP, 2 / (stream.average_rate or RATE))
+        if not is_stream(where) and (hurt or missing > gap):
+            logging.warning(
+                "%s: its frames end after %.1f s, before the end that it announces, or "
+                "some are damaged: was it copied whole?", where, float(end - start),
+            )  # fmt: skip
+
+
+def _announced(container: Any, stream: Any) -> Fraction:
+    """How long the frames of a video are, in seconds, as its head says; 0 where it does
+    not say. Some forms tell only of all streams together: sound may be longer."""
+    if stream.duration:
+        return stream.duration * stream.time_base
+    if found := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(Fraction, found.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    alone = len(container.streams) == 1
+    return Fraction(container.duration or 0, 1_000_000) if alone else Fraction(0)
 
 
 def _pictures(files: Iterable[Path], bits: int) -> Iterator[Frame]:

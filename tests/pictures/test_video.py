@@ -120,6 +120,27 @@ class QuietFiles(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.parametrize("name, codec", [("a.mkv", "libx264"), ("a.avi", "mpeg4")])
+def test_a_video_that_was_not_copied_whole_is_said(tmp_path, caplog, name, codec):
+    """FFmpeg ends such a file as if it were whole, but for mp4."""
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (48, 64, 3)).astype(np.uint8) for _ in range(30)]
+    path = tmp_path / name
+    write_clip(path, frames, codec=codec, tick=Fraction(1, 5))
+    assert len(list(video.read_frames(path))) == 30 and not caplog.records
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert 0 < len(list(video.read_frames(path))) < 25
+    (said,) = caplog.messages
+    assert str(path) in said and "was it copied whole?" in said
+
+
+def test_a_slow_video_is_whole(tmp_path, caplog):
+    frames = [np.full((16, 16, 3), 40 * k, np.uint8) for k in range(4)]
+    write_clip(tmp_path / "a.mkv", frames, [0, 5, 10, 15])
+    assert len(list(video.read_frames(tmp_path / "a.mkv"))) == 4
+    assert not caplog.records
+
+
 def test_sound_with_a_cover_is_no_video(tmp_path):
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as container:
