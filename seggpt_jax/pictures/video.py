@@ -111,10 +111,9 @@ def read_frames(
                 hurt |= packet.is_corrupt
                 for frame in packet.decode():
                     hurt |= frame.is_corrupt
-                    image = frame.to_ndarray(format="rgb24")
                     time = None if frame.pts is None else frame.pts * frame.time_base
                     yield Frame(
-                        np.rot90(image, round(frame.rotation / 90) % 4),
+                        _upright(frame),
                         None if time is None else float(time - start),
                     )
                     count += 1
@@ -134,6 +133,19 @@ def read_frames(
                 "%s: its frames end after %.1f s, before the end that it announces, or "
                 "some are damaged: was it copied whole?", where, float(end - start),
             )  # fmt: skip
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """The pixels uint8 `[h, w, 3]`, turned and mirrored as players show them."""
+    image = frame.to_ndarray(format="rgb24")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # A stored pixel (x, y) is shown at (a x + c y, b x + d y).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _announced(container: Any, stream: Any) -> Fraction:

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import itertools
+import struct
 import sys
 import threading
 from fractions import Fraction
@@ -132,6 +133,33 @@ def test_a_video_that_was_not_copied_whole_is_said(tmp_path, caplog, name, codec
     assert 0 < len(list(video.read_frames(path))) < 25
     (said,) = caplog.messages
     assert str(path) in said and "was it copied whole?" in said
+
+
+@pytest.mark.parametrize(
+    "matrix, shown",
+    [
+        ((0, 1, -1, 0), lambda x: np.rot90(x, -1)),
+        ((-1, 0, 0, -1), lambda x: x[::-1, ::-1]),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, 1), lambda x: x[:, ::-1]),  # as front cameras have it
+        ((1, 0, 0, -1), lambda x: x[::-1]),
+        ((0, 1, 1, 0), lambda x: x.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda x: x[::-1, ::-1].swapaxes(0, 1)),
+    ],
+)
+def test_frames_are_turned_and_mirrored_as_players_show_them(tmp_path, matrix, shown):
+    path = tmp_path / "a.mp4"
+    frame = np.zeros((32, 64, 3), np.uint8)
+    frame[:16, :16] = 255
+    write_clip(path, [frame])
+    (stored,) = (each.image for each in video.read_frames(path))
+    a, b, c, d = (one << 16 for one in matrix)
+    content = path.read_bytes()
+    at = content.index(b"tkhd") + 44  # after its times, its number and its length
+    turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:at] + turned + content[at + 36 :])
+    (found,) = (each.image for each in video.read_frames(path))
+    np.testing.assert_array_equal(found, shown(stored))
 
 
 def test_a_slow_video_is_whole(tmp_path, caplog):
