@@ -15,7 +15,7 @@ from seggpt_jax.prompts import search
 from seggpt_jax.prompts.annotations import Annotations
 from seggpt_jax.prompts.classes import by_class, ids_of, is_coco
 from seggpt_jax.prompts.file import SUFFIX
-from seggpt_jax.prompts.read import check_prompts
+from seggpt_jax.prompts.read import check_prompts, target_names
 from seggpt_jax.runs.paths import locate
 
 HELP = (
@@ -96,7 +96,8 @@ def check(
     Arguments: as of `show`. Raises what `Predictor.set_prompts` raises."""
     if given.masks and not given.count:
         targets, _ = by_class(given.images, given.masks, kind, names, classes)
-        check_prompts(given.images, targets, kind, bits)
+        called = target_names(given.masks)
+        check_prompts(given.images, targets, kind, bits, called)
 
 
 def show(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
-from seggpt_jax.prompts.read import check_prompts
+from seggpt_jax.prompts.read import check_aspect, check_prompts
 from seggpt_jax.results.earlier import results_in
 from seggpt_jax.runs.paths import AnyPath
 
@@ -67,14 +67,22 @@ class Source(NamedTuple):
                 f"{self.info.frames - 1}"
             )
 
-    def check_first(self, mask: str, kind: str, bits: int) -> None:
-        """Raises ValueError, or FileNotFoundError, for a mask that is none of the
-        first frame. A live video is not read: its first frame is a later one."""
-        images.read_mask(mask)
-        if self.live:
+    def check_masks(
+        self, first: str | None, others: Sequence[str], kind: str, bits: int
+    ) -> None:
+        """Raises ValueError, or FileNotFoundError, for masks that are none of the
+        frames: that of the first frame, if any, and of others. A live video is not
+        read: its first frame is a later one."""
+        if first:
+            images.read_mask(first)
+        if self.live or not (first or others):
             return
         for frame in self.read(bits):
-            check_prompts([frame.image], [mask], kind)
+            if first:
+                check_prompts([frame.image], [first], kind)
+            for mask in others:  # all frames have one size
+                values = images.read_mask(mask).values
+                check_aspect(values, frame.image.shape[:2], mask)
             break
 
     def check_new(self, places: Iterable[AnyPath]) -> None:

@@ -49,8 +49,9 @@ def run(args, failed: list[inputs.Failed]) -> None:
     given = prompt_args.read(args.prompt, wanted) if args.prompt else None
     corrections = video_args.read_masks("--at", args.at)
     additions = video_args.read_masks("--add", args.add)
-    masks = [*([args.first] if args.first else []), *corrections.values(),
-             *additions.values(), *(given.masks if given else ())]  # fmt: skip
+    later = [*corrections.values(), *additions.values()]
+    masks = [*([args.first] if args.first else []), *later,
+             *(given.masks if given else ())]  # fmt: skip
     source = video_args.read_source(args, masks)
     movie, labels = out / f"{source.name}.mp4", out / source.name
     folder = Path(source.where or "")
@@ -70,8 +71,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
     check_writable(out)
     if given:
         prompt_args.check(given, args.kind, named, wanted, args.bits)
-    else:
-        source.check_first(args.first, args.kind, args.bits)
+    source.check_masks(args.first, later, args.kind, args.bits)
     predictor = model_args.load(args)
     files, chosen = [args.first], {}
     if given:
@@ -80,7 +80,7 @@ def run(args, failed: list[inputs.Failed]) -> None:
             predictor, given, args.kind, named, wanted, quiet=args.quiet
         )
         named = predictor.names | named
-    files += [*corrections.values(), *additions.values()]
+    files += later
     source.check_new([movie, labels])
     inputs.check_apart([movie, labels], filter(None, [source.where, *files]))
     shown: deque[video.Frame] = deque()

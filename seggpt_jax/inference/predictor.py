@@ -26,7 +26,7 @@ from seggpt_jax.predict import Engine, overlapped
 from seggpt_jax.prompts import clicks, search, selection
 from seggpt_jax.prompts.classes import by_class
 from seggpt_jax.prompts.file import load_prompts
-from seggpt_jax.prompts.read import Prompts, read_prompts
+from seggpt_jax.prompts.read import Prompts, read_prompts, target_names
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import inference_params, load_model
 from seggpt_jax.weights.names import DEFAULT
@@ -273,8 +273,10 @@ class Predictor:
         classes: Sequence[str],
     ) -> tuple[Prompts, dict[int, str]]:
         shown, marks = _examples(pictures, targets)
+        called = target_names(marks)  # arrays of chosen classes have no names
         marks, named = by_class(shown, marks, kind, names, classes)
-        return read_prompts(shown, marks, kind, self.size, self._bits), named
+        prompts = read_prompts(shown, marks, kind, self.size, self._bits, names=called)
+        return prompts, named
 
     def _encoded(
         self, prompts: Prompts, names: Mapping[int, str] = MappingProxyType({})

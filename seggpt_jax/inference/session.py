@@ -124,14 +124,10 @@ class Session:
             label that it does not show is not in the frame.
         """
         read, _ = self._last("correct")
-        name = images.name_of(mask, f"correction of frame {read.number}")
+        name = _correction(mask, read.number)
         labels, palette = self._legend()
         segments = read_labels(mask, labels, palette, read.job.size, name)
-        if unknown := np.setdiff1d(segments, labels).tolist():
-            raise ValueError(
-                f"{name}: label {unknown[0]} is not followed; followed are "
-                f"{shorten(self.labels)}, and `add` is for new objects"
-            )
+        _check_followed(name, segments, self.labels)
         for group in self._groups:
             self._show(group, read, segments)
         painting = [in_range(group.targets[-1]) for group in self._groups]
@@ -148,14 +144,10 @@ class Session:
             bool, which gets the next free label.
         """
         read, finish = self._last("add")
-        name = images.name_of(mask, f"new objects of frame {read.number}")
+        name = _addition(mask, read.number)
         segments = read_new(mask, max(self._colors) + 1, read.job.size, name)
         labels = np.unique(segments)
-        if known := np.intersect1d(labels, self.labels).tolist():
-            raise ValueError(
-                f"{name}: label {known[0]} is followed already; new objects have other "
-                "labels, or a mask of 0 and 255, which gets the next free one"
-            )
+        _check_new(name, labels, self.labels)
         before = finish()
         group = _Group(labels, self._new_colors(labels))
         self._show(group, read, segments)
@@ -206,7 +198,7 @@ class Session:
         ahead: int,
     ) -> Iterator[Result]:
         """The results of a whole video, as `Predictor.track` describes them. The first
-        frame is read at once, so that a wrong first mask is an error here."""
+        frame is read at once, so that a wrong mask is an error here."""
         for number in {*corrections, *additions}:
             if number < 0:
                 raise ValueError(f"there is no frame {number}: the first one is 0")
@@ -223,9 +215,36 @@ class Session:
         if first is None:
             raise ValueError("the video has no frames")
         begun = advance(first)
+        self._check_later(corrections, additions)
         others = overlapped(reading, advance) if ahead else map(advance, reading)
         last = max([0, *corrections, *additions])
         return _results(itertools.chain([begun], others), last)
+
+    def _check_later(
+        self, corrections: Mapping[int, Picture], additions: Mapping[int, Picture]
+    ) -> None:
+        """Raises what `correct` and `add` would raise, long after, for the labels of
+        masks of later frames. Paintings, whose colours mean nothing yet, are passed."""
+        labels, palette = self._legend()
+        followed, free = self.labels, max(self._colors) + 1
+        for number in sorted({*corrections, *additions} - {0}):
+            if number in corrections:
+                mask = corrections[number]
+                name = _correction(mask, number)
+                values = images.read_mask(mask, name).values
+                if values.ndim == 2:
+                    size = values.shape
+                    read = read_labels(mask, labels, palette, size, name, log=False)
+                    _check_followed(name, read, followed)
+            if number in additions:
+                mask = additions[number]
+                name = _addition(mask, number)
+                h, w = images.read_mask(mask, name).values.shape[:2]
+                read = read_new(mask, free, (h, w), name, log=False)
+                new = np.unique(read[read > 0])
+                _check_new(name, new, followed)
+                followed = sorted({*followed, *new.tolist()})
+                free = max(free, max(followed) + 1)
 
     def _read(self, number: int, frame: Picture | Frame) -> _Read:
         picture, time = frame if isinstance(frame, Frame) else (frame, None)
@@ -322,6 +341,30 @@ class Session:
         rows = colors.spread_palette(len(new), taken).tolist()
         self._colors |= {k: (r, g, b) for k, (r, g, b) in zip(new, rows, strict=True)}
         return np.array([self._colors[k] for k in labels.tolist()], np.uint8)
+
+
+def _correction(mask: Picture, number: int) -> str:
+    return images.name_of(mask, f"correction of frame {number}")
+
+
+def _addition(mask: Picture, number: int) -> str:
+    return images.name_of(mask, f"new objects of frame {number}")
+
+
+def _check_followed(name: str, segments: np.ndarray, followed: Sequence[int]) -> None:
+    if unknown := np.setdiff1d(segments, [0, *followed]).tolist():
+        raise ValueError(
+            f"{name}: label {unknown[0]} is not followed; followed are "
+            f"{shorten(followed)}, and `add` is for new objects"
+        )
+
+
+def _check_new(name: str, labels: np.ndarray, followed: Sequence[int]) -> None:
+    if known := np.intersect1d(labels, followed).tolist():
+        raise ValueError(
+            f"{name}: label {known[0]} is followed already; new objects have other "
+            "labels, or a mask of 0 and 255, which gets the next free one"
+        )
 
 
 def _known(result: Result) -> Finish:

@@ -57,13 +57,15 @@ def read_prompts(
     size: tuple[int, int],
     bits: int = 16,
     log: bool = True,
+    names: Sequence[str] | None = None,
 ) -> Prompts:
     """Prompts at the model's size (h, w), from pictures and targets of any kind.
 
     Label maps share one palette of colours far apart. Paintings are used as they are:
     their colours get the labels 1, 2, ... by frequency. bits: as of
-    `images.read_image`. log: whether remarks about the files go to the log. Raises
-    ValueError that names the prompt.
+    `images.read_image`. log: whether remarks about the files go to the log. names: what
+    errors call the targets, as of `target_names`. Raises ValueError that names the
+    prompt.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
@@ -72,12 +74,12 @@ def read_prompts(
             f"{len(pictures)} prompt images, {len(targets)} targets: one target "
             "for every image is wanted, and at least one"
         )
-    names = [images.name_of(t, f"prompt target {i}") for i, t in enumerate(targets, 1)]
+    names = names or target_names(targets)
     shown, marks = [], []
     remarks: list[tuple[str, Remark]] = []
     for i, (picture, target) in enumerate(zip(pictures, targets, strict=True), 1):
         image = images.read_image(picture, f"prompt image {i}", bits)
-        mask = images.read_mask(target, f"prompt target {i}")
+        mask = images.read_mask(target, names[i - 1])
         name = images.name_of(picture, f"prompt image {i}")
         remarks += [(name, remark) for remark in image.remarks]
         remarks += [(names[i - 1], remark) for remark in mask.remarks]
@@ -126,10 +128,19 @@ def read_prompts(
 
 
 def check_prompts(
-    pictures: Sequence[Picture], targets: Sequence[Picture], kind: str, bits: int = 16
+    pictures: Sequence[Picture],
+    targets: Sequence[Picture],
+    kind: str,
+    bits: int = 16,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Raises what `read_prompts` raises for such prompts; logs nothing."""
-    read_prompts(pictures, targets, kind, (16, 16), bits, log=False)
+    read_prompts(pictures, targets, kind, (16, 16), bits, log=False, names=names)
+
+
+def target_names(targets: Sequence[Picture]) -> list[str]:
+    """What errors call targets: their files, or else their numbers."""
+    return [images.name_of(t, f"prompt target {i}") for i, t in enumerate(targets, 1)]
 
 
 def read_labels(
@@ -145,7 +156,7 @@ def read_labels(
     whether remarks go to the log. Raises ValueError that names the target, also where
     it shows an image of another shape."""
     mask = images.read_mask(target, name)
-    _check_aspect(mask.values, size, name)
+    check_aspect(mask.values, size, name)
     remarks = [(name, remark) for remark in mask.remarks]
     if mask.values.ndim == 3:
         for color in images.colors_of(mask.values):
@@ -163,20 +174,21 @@ def read_labels(
 
 
 def read_new(
-    target: Picture, free: int, size: tuple[int, int], name: str
+    target: Picture, free: int, size: tuple[int, int], name: str, log: bool = True
 ) -> np.ndarray:
     """A mask of new objects in an image of size (h, w) as labels int32 `[h, w]`; a
-    binary mask, of 0 and 255 or of bool, gets the label `free`. Raises ValueError as
-    `read_labels` does."""
+    binary mask, of 0 and 255 or of bool, gets the label `free`. log, and what is
+    raised: as of `read_labels`."""
     mask = images.read_mask(target, name)
     if mask.values.ndim == 3:
         raise ValueError(
             f"{name} has colours: labels, or a mask of 0 and 255, are wanted for new "
             "objects"
         )
-    _check_aspect(mask.values, size, name)
+    check_aspect(mask.values, size, name)
     (read,), dropped = _label_maps([mask], [name])
-    _log([*((name, remark) for remark in mask.remarks), *dropped])
+    if log:
+        _log([*((name, remark) for remark in mask.remarks), *dropped])
     if np.setdiff1d(mask.values, [BACKGROUND]).tolist() == [IGNORE]:
         read = read * free
     read = images.resize_target(read.astype(np.int32), size).copy()
@@ -197,7 +209,9 @@ def _same_aspect(target: np.ndarray, size: tuple[int, ...]) -> bool:
     return abs(h * tw - w * th) <= 0.02 * h * tw
 
 
-def _check_aspect(target: np.ndarray, size: tuple[int, ...], name: str) -> None:
+def check_aspect(target: np.ndarray, size: tuple[int, ...], name: str) -> None:
+    """Raises ValueError that names a target whose image of size (h, w) has another
+    shape."""
     if not _same_aspect(target, size):
         (h, w), (th, tw) = size, target.shape[:2]
         raise ValueError(
@@ -213,7 +227,7 @@ def _fitted(values: np.ndarray, image: Upright, name: str) -> np.ndarray:
         turned = decode.turned(values, image.orientation)
         if _same_aspect(turned, size):
             return np.ascontiguousarray(turned)
-    _check_aspect(values, size, name)
+    check_aspect(values, size, name)
     return values
 
 

@@ -284,6 +284,16 @@ def test_a_video_follows_something_from_its_first_frame_on():
         track(ahead=2)
     with pytest.raises(ValueError, match="no frame -1: the first one is 0"):
         track(corrections={-1: FIRST})
+    # Labels of later frames are known before these are segmented.
+    with pytest.raises(ValueError, match="objects of frame 4: label 2 is followed al"):
+        track(additions={4: part(2)})
+    with pytest.raises(ValueError, match="of frame 4: label 7 is followed already"):
+        track(additions={2: part(7), 4: part(7)})
+    with pytest.raises(ValueError, match="of frame 4: label 3 is followed already"):
+        track(additions={2: part(255), 4: part(3)})
+    with pytest.raises(ValueError, match="correction of frame 2: label 7 is not foll"):
+        track(corrections={2: part(7)}, additions={2: part(7)})
+    track(corrections={3: part(7)}, additions={2: part(7)})
     late = track(additions={6: part(9)})
     with pytest.raises(ValueError, match="no frame 6 for a mask: .* frames 0 to 5"):
         list(late)
