@@ -27,6 +27,7 @@ from seggpt_jax.runs.workdir import check_workdir, prepare_workdir
 from seggpt_jax.runs.writer import METRICS, PICTURES, Writer
 from seggpt_jax.training.mixture import build_dataset
 from seggpt_jax.training.settings import RunSettings, complete, read_settings
+from seggpt_jax.trees import digest
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
 from seggpt_jax.weights.names import pinned
@@ -70,7 +71,7 @@ def evaluate(config, workdir: str) -> dict[str, float]:
     hosts.on_first(lambda: prepare_workdir(workdir, stored, MAY_CHANGE, complete))
     about = {
         "checkpoint": config.checkpoint, "step": step,
-        "weights_sha256": report.digest(weights.params),
+        "weights_sha256": digest(weights.params),
     }  # fmt: skip
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}

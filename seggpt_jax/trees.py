@@ -1,10 +1,12 @@
 """Trees of parameters by slash-joined names, and ordered rules over those names."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def path_name(path) -> str:
@@ -16,6 +18,16 @@ def named_leaves(tree) -> dict[str, Any]:
     """Leaves of a tree by name, in tree order."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_name(path): leaf for path, leaf in leaves}
+
+
+def digest(params: Any) -> str:
+    """sha256 of parameters, by name, shape and value."""
+    total = hashlib.sha256()
+    for name, leaf in sorted(named_leaves(params).items()):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(array.view(np.uint8).data if array.size else b"")
+    return total.hexdigest()
 
 
 def map_named(function: Callable[[str, Any], Any], tree):

@@ -20,7 +20,7 @@ from seggpt_jax.data.pipeline import make_dataset
 from seggpt_jax.data.queries import Queries, TuneTask, choose
 from seggpt_jax.data.sample import IGNORE, INSTANCE, Source
 from seggpt_jax.data.sources import open_sources
-from seggpt_jax.evaluators import common, report
+from seggpt_jax.evaluators import common
 from seggpt_jax.metrics import (
     fewshot_scores,
     intersection_and_union,
@@ -34,6 +34,7 @@ from seggpt_jax.prompts.read import Prompts
 from seggpt_jax.runs import hosts, paths, sharding, staging
 from seggpt_jax.train import Loop, follow
 from seggpt_jax.training.settings import RunSettings, read_settings
+from seggpt_jax.trees import digest
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import build_model, place_params
 from seggpt_jax.weights.names import pinned
@@ -102,7 +103,7 @@ def _write(loop: Loop, trained: "TunedPrompt", weights: pretrained.Weights) -> N
         trained.prompts(jax.device_get(loop.state.average)),
         trained.task.class_names,
         trained.model.config.geometry,
-        {"step": weights.step, "sha256": report.digest(weights.params)},
+        {"step": weights.step, "sha256": digest(weights.params)},
         about,
     )
     if trained.heldout is not None:

@@ -17,7 +17,6 @@ from seggpt_jax import canvas, colors, painter, tune
 from seggpt_jax.cli import command
 from seggpt_jax.config import plain
 from seggpt_jax.data import augment
-from seggpt_jax.evaluators import report
 from seggpt_jax.inference import Predictor
 from seggpt_jax.models.flops import training_flops
 from seggpt_jax.predict import make_predict_fns
@@ -25,6 +24,7 @@ from seggpt_jax.prompts.file import load_prompts, save_prompts
 from seggpt_jax.runs.sharding import put_replicated
 from seggpt_jax.train import Loop, NonFinite, follow
 from seggpt_jax.training.settings import read_settings
+from seggpt_jax.trees import digest
 from seggpt_jax.weights import names, release
 from seggpt_jax.weights.pretrained import load
 from tests import tiny
@@ -211,7 +211,7 @@ def test_the_file_is_of_the_last_average_and_scores_are_paired(finished, model):
     saved = tiny.checkpoint.restore_params(str(finished / "checkpoints"), "ema")[0]
     np.testing.assert_array_equal(content.prompts.images, saved["image"])
     np.testing.assert_array_equal(content.prompts.targets, saved["target"])
-    assert content.weights["sha256"] == report.digest(PARAMS)
+    assert content.weights["sha256"] == digest(PARAMS)
     scores = json.loads((finished / "scores.json").read_text())
     assert scores == content.about["scores"] and scores["images"] == 6
     gain = scores["tuned"]["miou"] - scores["initial"]["miou"]
@@ -434,6 +434,10 @@ def test_the_predictor_takes_a_prompt_file(finished, caplog):
     # The encoding is the same, which is compiled already.
     Predictor(SMALL.replace(decoder_width=4), PARAMS).load_prompt(path)
     assert "decoder_width 8, and this one has 4" in caplog.text
+    assert "weights" not in caplog.text
+    others = jax.tree.map(lambda leaf: leaf * 2, PARAMS)
+    Predictor(SMALL, others).load_prompt(path)
+    assert "a model of weights sha256 " in caplog.text
 
 
 def test_the_command_tunes_and_segments(tmp_path, monkeypatch, capsys, model):

@@ -1,7 +1,6 @@
 """What an evaluation says in the end: means, intervals, a table, a file of results."""
 
 import datetime
-import hashlib
 import json
 import math
 import os
@@ -19,7 +18,7 @@ from seggpt_jax.config import shorten
 from seggpt_jax.metrics import interval
 from seggpt_jax.runs.paths import AnyPath
 from seggpt_jax.runs.staging import new_file
-from seggpt_jax.trees import named_leaves, table
+from seggpt_jax.trees import table
 
 ARMS = ("wrong", "copy", "color")  # the right prompts are compared with these
 RESULTS = "results"  # the folder of a workdir for what was scored, case by case
@@ -174,16 +173,6 @@ def extremes(ranked: Sequence[int], count: int) -> list[tuple[str, int]]:
     return [
         one for k, one in enumerate(named) if one[1] not in [n for _, n in named[:k]]
     ]
-
-
-def digest(params: Any) -> str:
-    """sha256 of parameters, by name, shape and value."""
-    total = hashlib.sha256()
-    for name, leaf in sorted(named_leaves(params).items()):
-        array = np.ascontiguousarray(leaf)
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(array.view(np.uint8).data if array.size else b"")
-    return total.hexdigest()
 
 
 def hardware() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from seggpt_jax.prompts import clicks, search, selection
 from seggpt_jax.prompts.classes import by_class
 from seggpt_jax.prompts.file import load_prompts
 from seggpt_jax.prompts.read import Prompts, read_prompts, target_names
+from seggpt_jax.trees import digest
 from seggpt_jax.weights import pretrained
 from seggpt_jax.weights.build import inference_params, load_model
 from seggpt_jax.weights.names import DEFAULT
@@ -209,14 +210,18 @@ class Predictor:
         images and videos that follow. Returns label -> class.
 
         Raises FileNotFoundError, or ValueError that names the file; the earlier prompts
-        then stay. Warns in the log where the file was tuned for another geometry or
-        another step.
+        then stay. Warns in the log where the file was tuned for another geometry,
+        another step, or other weights (known of float32 only).
         """
         content = load_prompts(path, self.size)
         own = dataclasses.asdict(self.config) | {"step": self.step}
         made_for = {"one_way": False} | content.model  # older files do not say it
         if self.step and content.weights.get("step"):  # a release has none
             made_for["step"] = content.weights["step"]
+        sha256 = content.weights.get("sha256")
+        if sha256 and self.config.dtype == "float32":
+            made_for["weights"] = f"sha256 {str(sha256)[:8]}..."
+            own["weights"] = f"sha256 {digest(self._params)[:8]}..."
         for name, value in made_for.items():
             value = tuple(value) if isinstance(value, list) else value
             if own.get(name) != value:

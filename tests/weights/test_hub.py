@@ -21,8 +21,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from seggpt_jax.evaluators.report import digest
 from seggpt_jax.models.params import to_torch
+from seggpt_jax.trees import digest
 from seggpt_jax.weights import hub, release
 from seggpt_jax.weights.build import build_model
 from seggpt_jax.weights.convert import convert
@@ -42,7 +42,7 @@ from absl import logging
 import huggingface_hub.hf_api  # before threads: its lazy imports are not made for them
 # A look at the whole cache would meet the files that the other threads write.
 huggingface_hub.scan_cache_dir = None
-from seggpt_jax.evaluators.report import digest
+from seggpt_jax.trees import digest
 from seggpt_jax.weights import pretrained
 
 def read(name):
