@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.sample import IGNORE, INSTANCE, BadRecord
@@ -155,6 +156,18 @@ def table(folder, masks, name="train-00000-of-00001.parquet", below="data"):
     pyarrow.parquet.write_table(
         pyarrow.table(columns), folder / below / name, row_group_size=2
     )
+
+
+def test_a_digest_tells_changed_rows(tmp_path):
+    """Of the same number and of the same classes."""
+    digests = []
+    for rows in (1, 4):
+        values = np.zeros(SIZE, np.uint8)
+        values[:rows] = 1
+        Image.fromarray(values).save(tmp_path / "m.png")
+        table(tmp_path, [(tmp_path / "m.png").read_bytes()])
+        digests.append(raw("hf_dataset", tmp_path, "train", ids={"a": 1}).digest)
+    assert digests[0] != digests[1]
 
 
 def test_hugging_face_rows_without_a_mask(tmp_path):
