@@ -74,19 +74,26 @@ def _known(picture: Picture) -> Picture:
     )
 
 
-def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
-    """The colours uint8 `[c, 3]` that stand for labels in a painted target uint8
+def colors_of(*targets: np.ndarray, most: int = 254) -> np.ndarray:
+    """The colours uint8 `[c, 3]` that stand for labels in painted targets uint8
     `[h, w, 3]`: most frequent first, without black, at most `most`.
 
-    A target with few colours keeps them all, except rare blends of two others: these
-    come from smooth edges. A target with many colours was resized or is a JPEG: there,
-    rare colours and colours near a more frequent one are left out.
+    Targets with few colours keep them all, except rare blends of two others: these come
+    from smooth edges. Such an edge is a line of pixels: a blend that fills a square of
+    two by two is a small object. Targets with many colours were resized or are JPEGs:
+    there, rare colours and colours near a more frequent one are left out.
     """
-    found, _, counts = unique_colors(target)
+    pixels = [target.reshape(-1, 3) for target in targets]
+    found, index, counts = unique_colors(np.concatenate(pixels)[:, None])
     order = np.argsort(-counts, kind="stable")
     if len(found) <= FEW_COLORS:
+        solid, at = np.zeros(len(found), bool), 0
+        for target in targets:
+            own = index[at : (at := at + target[..., 0].size)]
+            solid[_in_squares(own.reshape(target.shape[:2]))] = True
         kept, rare = found[order], counts[order] < _RARE * counts.sum()
-        kept = kept[~rare | ~_are_blends(kept, kept[~rare])]
+        blends = _are_blends(kept, kept[~rare]) & ~solid[order]
+        kept = kept[~rare | ~blends]
         return kept[kept.any(-1)]
     chosen = [np.zeros(3, np.int64)]
     for color, count in zip(found[order].astype(np.int64), counts[order], strict=True):
@@ -95,6 +102,13 @@ def colors_of(target: np.ndarray, most: int = 254) -> np.ndarray:
         if np.abs(np.stack(chosen) - color).sum(-1).min() > NEAR:
             chosen.append(color)
     return np.stack(chosen)[1:].astype(np.uint8)
+
+
+def _in_squares(values: np.ndarray) -> np.ndarray:
+    """The values of a map `[h, w]` that fill a square of 2 x 2 pixels somewhere."""
+    corner = values[1:, 1:]
+    others = values[:-1, 1:], values[1:, :-1], values[:-1, :-1]
+    return np.unique(corner[np.logical_and.reduce([corner == x for x in others])])
 
 
 def _are_blends(colors: np.ndarray, ends: np.ndarray) -> np.ndarray:

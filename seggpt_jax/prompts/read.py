@@ -97,9 +97,7 @@ def read_prompts(
                 remarks.append((names[i - 1], Remark(_EXCHANGED, detail)))
     if any(mask.values.ndim == 3 for mask in marks):
         painted = _paintings(marks, names)
-        palette = images.colors_of(np.concatenate(
-            [painting.reshape(-1, 3) for painting in painted]
-        )[:, None])  # fmt: skip
+        palette = images.colors_of(*painted)
         labels = np.arange(1, len(palette) + 1)
         _check_apart(palette, painted, names)
     else:

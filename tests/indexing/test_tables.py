@@ -122,6 +122,18 @@ def test_colours_become_ids(tmp_path, smooth):
         assert right == 1 if not smooth else right > 0.97
 
 
+def test_a_small_object_whose_colour_lies_between_others_is_kept(tmp_path):
+    """As a far pedestrian (64, 64, 0) among trees (128, 128, 0) in CamVid's palette."""
+    street = np.zeros((72, 96, 3), np.uint8)
+    street[:40] = (128, 128, 0)
+    street[38:40, 50:52] = (64, 64, 0)  # 4 of 6,912 pixels
+    save(tmp_path, [street])
+    made = index(tmp_path, split="all")
+    assert [name for _, name, _ in made.classes] == ["#808000", "#404000"]
+    (found,) = read(tmp_path, "all").values()
+    np.testing.assert_array_equal(found == "#404000", street[..., 0] == 64)
+
+
 def test_colours_in_a_jpeg_are_refused(tmp_path):
     save(tmp_path, [PALETTE[drawn(0)]], "JPEG")
     with pytest.raises(ValueError, match="no image .* can be used.*which a JPEG blurs"):

@@ -194,6 +194,10 @@ def test_smooth_edges_are_nobodys_label():
     target[19, 20:26] = np.arange(40, 250, 36)[:, None]  # grey, one pixel of each
     target[80, 80] = (200, 30, 30)  # small, and no blend
     assert images.colors_of(target).tolist() == [[255, 255, 255], [200, 30, 30]]
+    target[80, 10:13] = 127, 127, 128  # as thin as an edge
+    assert len(images.colors_of(target)) == 2
+    target[80:82, 10:12] = 127  # a small object
+    assert [127, 127, 127] in images.colors_of(target).tolist()
     target[90:95, 90:95] = 100  # no edge's any more
     assert [100, 100, 100] in images.colors_of(target).tolist()
 
