@@ -19,6 +19,11 @@ def suggest(name: object, choices: Iterable[object]) -> str:
     return f"; {hint}: {shorten(choices, 20)}"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 image`, `2 images`. many: the plural, where it is not one and an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def shorten(values: Iterable[object], limit: int = 10) -> str:
     """The first values of a listing, and how many more there are."""
     values = list(values)

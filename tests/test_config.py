@@ -70,3 +70,13 @@ def test_a_long_value_is_shortened():
     with pytest.raises(ValueError) as caught:
         config.require(False, "a.b", "x" * 300, "text")
     assert len(str(caught.value)) < 120 and "a.b = 'xxx" in str(caught.value)
+
+
+def test_one_thing_is_singular():
+    assert [config.counted(n, "image") for n in (0, 1, 2)] == [
+        "0 images",
+        "1 image",
+        "2 images",
+    ]
+    assert config.counted(1, "class", "classes") == "1 class"
+    assert config.counted(2, "class", "classes") == "2 classes"

@@ -331,7 +331,7 @@ def test_a_video_is_shown_as_its_file_says(tmp_path, turn, times):
     [
         (picture(), label_map(), "categroy", "did you mean 'category'"),
         ([], [], "category", "0 prompt images, 0 targets"),
-        ([picture()] * 2, [label_map()], "category", "2 prompt images, 1 targets"),
+        ([picture()] * 2, [label_map()], "category", "2 prompt images, 1 target:"),
         (
             picture(40, 40),
             label_map(h=40, w=60),

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from seggpt_jax.cli import inputs, talk
+from seggpt_jax.config import counted
 from seggpt_jax.indexing.tables import MASKS, write_tables
 from seggpt_jax.results.categories import read_names
 from seggpt_jax.trees import table
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace, failed: list[inputs.Failed]) -> None:
     for note in made.notes:
         print(note)
     splits = ", ".join(f"{count} {split}" for split, count in made.splits.items())
-    print(f"wrote {made.root}/index.tsv: {sum(made.splits.values())} images, {splits}")
+    images = counted(sum(made.splits.values()), "image")
+    print(f"wrote {made.root}/index.tsv: {images}, {splits}")
     print(f"wrote {made.root}/classes.tsv; edit it to rename a class:")
     print(table(("id", "name", "images"), made.classes))
     talk.say(args.quiet, talk.listed([

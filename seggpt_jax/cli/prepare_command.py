@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from seggpt_jax.cli import config_args
-from seggpt_jax.config import parse_list, parse_settings
+from seggpt_jax.config import counted, parse_list, parse_settings
 from seggpt_jax.runs import paths
 
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
     )
     for split, made in read_manifest(folder)["splits"].items():
         print(
-            f"{folder}: {split} has {made['records']} records in "
-            f"{len(made['shards'])} files, {len(made['skipped'])} skipped "
+            f"{folder}: {split} has {counted(made['records'], 'record')} in "
+            f"{counted(len(made['shards']), 'file')}, {len(made['skipped'])} skipped "
             f"(manifest.json says which and why)"
         )

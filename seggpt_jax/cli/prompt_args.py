@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from seggpt_jax.cli import talk
-from seggpt_jax.config import shorten, suggest
+from seggpt_jax.config import counted, shorten, suggest
 from seggpt_jax.inference import Predictor
 from seggpt_jax.pictures.listing import kinds, look_into
 from seggpt_jax.prompts import search
@@ -134,10 +134,12 @@ def _show(predictor, given, kind, names, classes, quiet) -> dict[str, Any]:
         return about
     count = len(given.images)
     if not given.count:
-        talk.say(quiet, f"encoding {count} prompt{'s' * (count > 1)}")
+        talk.say(quiet, f"encoding {counted(count, 'prompt')}")
         predictor.set_prompts(given.images, given.masks, kind, names, classes)
         return about
-    talk.say(quiet, f"choosing {given.count} of {count} examples by {given.by}")
+    talk.say(
+        quiet, f"choosing {given.count} of {counted(count, 'example')} by {given.by}"
+    )
     choice = predictor.search_prompts(
         given.images, given.masks, given.count, given.by, kind, names, classes,
         talk.bar(quiet, unit="example"),

@@ -2,6 +2,7 @@
 
 import argparse
 
+from seggpt_jax.config import counted
 from seggpt_jax.evaluators import page
 from seggpt_jax.runs import staging
 from seggpt_jax.runs.paths import AnyPath, locate
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace, failed: object) -> None:
     found = page.read(folders)
     with staging.new_folder(out) as new:
         page.write(found, new)
-    rows = len(found.rows)
-    print(f"{rows} row{'s' * (rows != 1)}, {len(found.left_out)} left out: "
+    print(f"{counted(len(found.rows), 'row')}, {len(found.left_out)} left out: "
           f"{out / 'index.html'}, {out / 'report.md'}")  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seggpt_jax.cli import inputs, model_args, prompt_args, talk
-from seggpt_jax.config import parse_list, shorten
+from seggpt_jax.config import counted, parse_list, shorten
 from seggpt_jax.data.sample import KINDS
 from seggpt_jax.predict import ENSEMBLES
 from seggpt_jax.results.categories import categories, categories_of, read_names
@@ -104,7 +104,8 @@ def run(args, failed: list[inputs.Failed]) -> None:
 
     skipped = len(found) - len(folder.todo)
     if skipped:
-        talk.say(args.quiet, f"{skipped} of {len(found)} images are finished already")
+        of = counted(len(found), "image")
+        talk.say(args.quiet, f"finished already: {skipped} of {of}")
     bar = talk.bar(args.quiet, total=len(found), initial=skipped, unit="image")
     for result in bar(predictor(readable())):
         name, image = reading.popleft()
@@ -125,10 +126,10 @@ def run(args, failed: list[inputs.Failed]) -> None:
     done = len(folder.todo) - len(failed)
     forms_ = ", ".join(f"NAME{FORMS[form].suffix}" for form in forms)
     if done:
-        images = f"{done} image{'s' * (done > 1)}"
-        talk.say(args.quiet, f"wrote {forms_} of {images} in {out}")
+        talk.say(args.quiet, f"wrote {forms_} of {counted(done, 'image')} in {out}")
     if empty:
-        print(f"nothing found in {len(empty)} of {done} images: {shorten(empty)}",
+        of = counted(done, "image")
+        print(f"nothing found in {len(empty)} of {of}: {shorten(empty)}",
               file=sys.stderr)  # fmt: skip
 
 

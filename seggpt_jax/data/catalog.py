@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from seggpt_jax.config import shorten
+from seggpt_jax.config import counted, shorten
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.decode import naming_errors
 from seggpt_jax.data.layout import (
@@ -212,15 +212,17 @@ def _causes(
     limit: int,
 ) -> list[str]:
     """For each kind of fault a text with its count and the first of its kind."""
-    named: dict[str, Sequence[Skipped | Flaw]] = {
-        "files that make no record": skipped,
-        "records whose mask cannot be read": unreadable,
-        "annotations that do not count as they are": flaws,
-    }
+    named: list[tuple[Sequence[Skipped | Flaw], str, str]] = [
+        (skipped, "file that makes no record", "files that make no record"),
+        (unreadable, "record whose mask cannot be read",
+         "records whose mask cannot be read"),
+        (flaws, "annotation that does not count as it is",
+         "annotations that do not count as they are"),
+    ]  # fmt: skip
     return [
-        f"{len(items)} {what}: "
+        f"{counted(len(items), one, many)}: "
         + shorten((f"{item.id} {item.reason}" for item in items), limit)
-        for what, items in named.items()
+        for items, one, many in named
         if items
     ]
 

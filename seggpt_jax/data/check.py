@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from seggpt_jax.config import counted
 from seggpt_jax.data.dataset import Dataset
 from seggpt_jax.data.decode import Remark
 from seggpt_jax.data.layout import Layout
@@ -28,6 +29,16 @@ TAKEN = "annotations that do not count as they are (no error)"
 TRAINED_ON = "held-out images that are trained on"
 EMPTY = "images without any class (no error)"
 ALIKE = "held-out images that look like a trained one (no error)"
+_REMARKS, _REMARK = "remarks that are no error: ", "a remark that is no error: "
+_ONE = {
+    UNREADABLE: "record that cannot be read or whose parts do not fit",
+    LEFT_OUT: "file that makes no record",
+    FLAWED: "fault in annotations, which costs an object",
+    TAKEN: "annotation that does not count as it is (no error)",
+    TRAINED_ON: "held-out image that is trained on",
+    EMPTY: "image without any class (no error)",
+    ALIKE: "held-out image that looks like a trained one (no error)",
+}
 ERRORS = (UNREADABLE, LEFT_OUT, FLAWED, TRAINED_ON)
 
 
@@ -54,8 +65,7 @@ def check(source: Dataset, problems: Problems, quiet: bool = False) -> list[Reco
             continue
         records.append(found)
         for name, remark in remarks:
-            kind = f"remarks that are no error: {remark.what}"
-            problems[kind].append(f"{name}: {remark.detail}")
+            problems[_REMARKS + remark.what].append(f"{name}: {remark.detail}")
         if not found.pixels.keys() - {BACKGROUND, IGNORE}:
             problems[EMPTY].append(found.name)
     if isinstance(source.store, Prepared):
@@ -71,8 +81,9 @@ def describe(source: Dataset, records: list[Record], of: str = "") -> str:
     """Counts, sizes and the label histogram. of: words after the name."""
     instances = source.kind == INSTANCE
     lines = [
-        f"{source.name}{of}: {len(source)} records, {len(source.by_class)} of "
-        f"{len(source.class_names)} classes shown"
+        f"{source.name}{of}: {counted(len(source), 'record')}, "
+        f"{len(source.by_class)} of "
+        f"{counted(len(source.class_names), 'class', 'classes')} shown"
     ]
     if records:
         heights, widths = np.array([record.size for record in records]).T
@@ -178,7 +189,8 @@ def run(
             half += records
     compare(seen["trained"], seen["held out"], problems)
     for kind, named in problems.items():
-        print(f"{len(named)} {kind}:")
+        one = _ONE.get(kind) or kind.replace(_REMARKS, _REMARK)
+        print(f"{counted(len(named), one, kind)}:")
         for line in named[:LISTED]:
             print(f"  {line}")
         if len(named) > LISTED:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 from PIL import Image
 
-from seggpt_jax.config import shorten, suggest
+from seggpt_jax.config import counted, shorten, suggest
 from seggpt_jax.data.augment import visible
 from seggpt_jax.data.catalog import Catalog, open_catalog
 from seggpt_jax.data.decode import (
@@ -336,8 +336,9 @@ class Dataset:
         if not catalog.by_class:
             empty = len(catalog) - bad
             raise ValueError(
-                f"{self.store.root}: {where} shows no class: of {len(catalog)} records "
-                f"{bad} have masks that cannot be read, and {empty} have no class, "
+                f"{self.store.root}: {where} shows no class: of "
+                f"{counted(len(catalog), 'record')} {bad} have masks that cannot be "
+                f"read, and {empty} have no class, "
                 f"only background and ignored pixels{self._first_values()}{why}"
             )
         why = why if bad else ""

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from seggpt_jax.config import shorten
+from seggpt_jax.config import counted, shorten
 
 CATEGORY, INSTANCE = 0, 1  # `kind`: which type embedding the model adds
 BACKGROUND, IGNORE = 0, 255  # the two reserved labels of `segments`
@@ -126,9 +126,9 @@ def require_whole(source: Any) -> None:
     if lost := getattr(source, "lost", ()):
         named = shorten((f"{item.id} {item.reason}" for item in lost), 5)
         raise BadRecord(
-            f"source {source.name!r} lacks {len(lost)} records of its split, so its "
-            f"scores would be those of another set: {named}; restore the files (after "
-            f"a change in place delete the catalog, docs/data.md)"
+            f"source {source.name!r} lacks {counted(len(lost), 'record')} of its "
+            f"split, so its scores would be those of another set: {named}; restore "
+            f"the files (after a change in place delete the catalog, docs/data.md)"
         )
 
 

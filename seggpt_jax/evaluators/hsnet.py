@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seggpt_jax import colors
-from seggpt_jax.config import suggest
+from seggpt_jax.config import counted, suggest
 from seggpt_jax.data.augment import resize
 from seggpt_jax.data.sample import require_names
 from seggpt_jax.evaluators.common import Episode
@@ -83,7 +83,8 @@ class HsnetEpisodes(Episodes):
         if folds_of != self.shots or few:
             raise ValueError(
                 f"shots is {self.shots}: source {self.source.name!r} has folds for "
-                f"shots={folds_of} and {len(few)} classes with too few images; open it "
+                f"shots={folds_of} and "
+                f"{counted(len(few), 'class', 'classes')} with too few images; open it "
                 "with the same shots, whole"
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seggpt_jax.config import shorten
+from seggpt_jax.config import counted, shorten
 from seggpt_jax.pictures.listing import kinds, look_into
 
 _SPLITS = {
@@ -45,10 +45,14 @@ def pair(images: Path, masks: Path) -> Pairs:
             f"what all names of a folder begin or end with: {one.name}, {other.name}"
         )
     notes = []
-    for found, what in ((ours, "images without a mask"), (theirs, "masks without one")):
+    for found, single, several in (
+        (ours, "image without a mask", "images without a mask"),
+        (theirs, "mask without an image", "masks without one"),
+    ):
         alone = [path for stem, path in found.items() if stem not in both]
         if alone:
-            notes.append(f"left out: {len(alone)} {what}: {shorten(alone, 3)}")
+            left_out = counted(len(alone), single, several)
+            notes.append(f"left out: {left_out}: {shorten(alone, 3)}")
     return Pairs(both, notes)
 
 

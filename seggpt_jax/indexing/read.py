@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from seggpt_jax.colors import unique_colors
-from seggpt_jax.config import shorten
+from seggpt_jax.config import counted, shorten
 from seggpt_jax.data.decode import check_size, naming_errors, orientation
 from seggpt_jax.data.layout import Entry, Flaw, Skipped
 from seggpt_jax.data.masks import INEXACT
@@ -120,9 +120,12 @@ def read_coco(images: Path, file: Path, show: Show) -> Found:
             said.append(f"{one.id} {one.reason}")
         else:
             _add_entry(one, images, layout, rows, annotations, failed)
-    notes_ = [f"left out: {empty} images without objects"] if empty else []
+    notes_ = list[str]()
+    if empty:
+        left_out = counted(empty, "image without objects", "images without objects")
+        notes_.append(f"left out: {left_out}")
     if said:
-        notes_.append(f"{len(said)} annotations do not count as they are: "
+        notes_.append(f"annotations that do not count as they are, {len(said)}: "
                       f"{'; '.join(said[:3])}")  # fmt: skip
     shown = {label for row in rows for label in row.ids}
     names = {label: name for label, name in listing.names.items() if label in shown}
@@ -204,8 +207,9 @@ def _meant(
     if IGNORE in files and IGNORE not in named:
         if len(others) == 1 and not both & beside:
             raise ValueError(
-                f"{len(both)} masks have 255 ({paths[min(both)]}) and {len(beside)} "
-                f"have {others[0]} ({paths[min(beside)]}), and none has both: make "
+                f"255 is in {counted(len(both), 'mask')} ({paths[min(both)]}), "
+                f"{others[0]} in {len(beside)} ({paths[min(beside)]}), and none has "
+                "both: make "
                 f"them alike, or name the two classes: --names {others[0]}=a,255=b"
             )
         notes.append(
@@ -261,7 +265,7 @@ def _painted(
         Row(name, files[name][0], None, one.size, ids(one))
         for name, one in looks.items()
     ]
-    notes = [f"the masks are painted: {len(colors)} colours, each a class"]
+    notes = [f"the masks are painted: {counted(len(colors), 'colour')}, each a class"]
     if blurred := [paths[name] for name, one in looks.items() if not one.exact]:
         notes.append(
             f"{len(blurred)} of them are smooth ({shorten(blurred, 1)}): each pixel "

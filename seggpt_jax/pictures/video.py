@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from seggpt_jax.config import counted, shorten
 from seggpt_jax.data.decode import Picture, naming_errors
 from seggpt_jax.data.files import hidden
 from seggpt_jax.pictures import images
@@ -122,7 +123,7 @@ def read_frames(
             if not count:
                 raise ValueError(f"{where} is no video: {error.strerror}") from error
             raise Damaged(
-                f"{where} is damaged after {count} frames: {error.strerror}"
+                f"{where} is damaged after {counted(count, 'frame')}: {error.strerror}"
             ) from error
         if not count:
             raise ValueError(f"{where} has no frames")
@@ -223,7 +224,7 @@ def frame_files(where: str | os.PathLike, but: Collection[Path] = ()) -> list[Pa
     kept = [path for path in listed if path.resolve() not in left_out]
     if listed and not kept:
         raise ValueError(
-            f"{where} has no frame: all {len(listed)} pictures are masks or results of "
+            f"{where} has no frame: {shorten(listed, 3)}: all are masks or results of "
             "earlier runs"
         )
     return in_order(kept)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seggpt_jax import colors
-from seggpt_jax.config import shorten, suggest
+from seggpt_jax.config import counted, shorten, suggest
 from seggpt_jax.data import decode
 from seggpt_jax.data.decode import Picture, Remark, Upright
 from seggpt_jax.data.masks import Mask
@@ -71,7 +71,8 @@ def read_prompts(
         raise ValueError(f"kind {kind!r} is unknown{suggest(kind, KINDS)}")
     if not pictures or len(pictures) != len(targets):
         raise ValueError(
-            f"{len(pictures)} prompt images, {len(targets)} targets: one target "
+            f"{counted(len(pictures), 'prompt image')}, "
+            f"{counted(len(targets), 'target')}: one target "
             "for every image is wanted, and at least one"
         )
     names = names or target_names(targets)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from seggpt_jax.config import counted
 from seggpt_jax.runs.partition import AXES, ROWS, spec, ways
 from seggpt_jax.trees import map_named, named_leaves, table
 
@@ -32,7 +33,7 @@ def make_mesh(
         raise ValueError(f"mesh {given}: sizes are positive, and at most one is -1")
     known = math.prod(size for size in sizes if size != -1)
     if count % known or (-1 not in sizes and known != count):
-        raise ValueError(f"mesh {given} does not fit {count} devices")
+        raise ValueError(f"mesh {given} does not fit {counted(count, 'device')}")
     shape = tuple(count // known if size == -1 else size for size in sizes)
     auto = (AxisType.Auto,) * len(AXES)
     try:

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
+from seggpt_jax.config import counted
 from seggpt_jax.data.decode import BOMBS, BROKEN, MAX_PIXELS, check_pages
 from seggpt_jax.data.sample import BadRecord
 
@@ -36,7 +37,7 @@ def open_pictures(uploads: Sequence[Upload], megapixels: int) -> list[Image.Imag
             raise HTTPException(
                 413,
                 f"{name} ({image.width} x {image.height}){before} has more than "
-                f"{megapixels} megapixels, this server's limit",
+                f"{counted(megapixels, 'megapixel')}, this server's limit",
             )
         if own > MAX_PIXELS:  # the library takes no larger one
             raise HTTPException(

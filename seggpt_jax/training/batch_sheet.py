@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from seggpt_jax import canvas
-from seggpt_jax.config import require
+from seggpt_jax.config import counted, require
 from seggpt_jax.data.sample import INSTANCE
 from seggpt_jax.models.seggpt import SegGPTConfig
 from seggpt_jax.pictures import sheets
@@ -73,7 +73,7 @@ def _row(pair, patch: int, sources, repainted: bool) -> sheets.Row:
     caption = f"{source.name} #{pair['record']}, {kind}"
     labels = [int(label) for label in pair["labels"] if label]
     if pair["kind"] == INSTANCE:
-        caption += f": {len(labels)} objects"
+        caption += ": " + counted(len(labels), "object")
     else:
         caption += ": " + ", ".join(source.class_names[label] for label in labels)
     return sheets.Row((prompt, its, query, other), caption)

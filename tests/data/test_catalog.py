@@ -110,7 +110,7 @@ def test_unreadable_masks_are_named_and_nobodys_partner(root, caplog):
     (root / "masks/train/a.png").write_bytes(b"no picture")
     source = raw("png_folders", root, "train", **IDS)
     assert {k: v.tolist() for k, v in source.by_class.items()} == {2: [1]}
-    assert "1 records whose mask cannot be read: a " in caplog.text
+    assert "1 record whose mask cannot be read: a " in caplog.text
     with pytest.raises(BadRecord, match=r"masks/train/a\.png cannot be read"):
         source[0]
 

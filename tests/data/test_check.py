@@ -41,7 +41,7 @@ def test_nothing_is_wrong(voc, capsys):
     assert "width 32 to 32, median 32; height 24 to 24, median 24" in out
     assert "       2    25.000  aeroplane" in out
     assert "             25.000  (ignored)" in out
-    assert "voc val: 1 records" in out and "nothing is wrong" in out
+    assert "voc val: 1 record," in out and "nothing is wrong" in out
 
 
 def test_what_is_wrong_is_listed(voc, capsys):
@@ -56,9 +56,9 @@ def test_what_is_wrong_is_listed(voc, capsys):
     out = capsys.readouterr().out
     assert "2 records that cannot be read or whose parts do not fit:" in out
     assert "2007_000000.jpg cannot be read" in out and "is 9 x 9, but its mask" in out
-    assert "1 files that make no record:\n  2007_000003 has no image" in out
+    assert "1 file that makes no record:\n  2007_000003 has no image" in out
     assert re.search(
-        r"1 images without any class \(no error\):\n  .*/2007_000004.jpg", out
+        r"1 image without any class \(no error\):\n  .*/2007_000004.jpg", out
     )
     assert re.search(r"trained on:\n  .*/2007_000002.jpg is .*/2007_000004.jpg\n", out)
 
@@ -113,7 +113,7 @@ def test_a_config(voc, capsys):
     c.evals.few = {"type": "fewshot", "sources": heldout, "episodes": 1}
     assert data_check.run(*check_command.open_configured(c))
     out = capsys.readouterr().out
-    assert "mine: 2 records" in out and "mine (held out): 1 records" in out
+    assert "mine: 2 records" in out and "mine (held out): 1 record," in out
 
 
 def test_the_command(voc, capsys):
@@ -123,7 +123,7 @@ def test_the_command(voc, capsys):
         return int(stopped.value.code or 0), capsys.readouterr()
 
     status, said = run("voc", "--splits=val")
-    assert status == 0 and "voc val: 1 records" in said.out
+    assert status == 0 and "voc val: 1 record," in said.out
     (voc / "JPEGImages/2007_000002.jpg").write_bytes(b"")
     assert run("voc", "--splits=val")[0] == 1
     status, said = run("vok")

@@ -192,7 +192,7 @@ def test_the_tables_are_read_again_when_they_or_the_files_change(root):
     (root.parent / "sets.tsv").write_text("set\tkind\npets\tclass-agnostic\n")
     assert indexed(root, "train").same_image_only
     (root / "a.png").unlink()
-    with pytest.raises(ValueError, match=r"1 files .*a.png; restore"):
+    with pytest.raises(ValueError, match=r"1 file .*a.png; restore"):
         indexed(root, "train")
     assert len(indexed(root, "train", check_files=False)) == 1
 
@@ -253,11 +253,11 @@ def test_the_prepared_form_reads_equal(tmp_path):
         ({"rows": [ROW, ROW + ",9"]}, r"line 3: class id 9 is not in .*classes.tsv"),
         ({"rows": ["train\ta\tb\t0\t6\t1"]}, r"line 2: width '0' .* 1 or more"),
         ({"rows": ["train\ta\tb\t9\t-6\t1"]}, r"line 2: height '-6' .* 1 or more"),
-        ({"rows": ["train\tno.png\ta_mask.png\t9\t6\t1"]}, r"1 files .*no.png;"),
-        ({"rows": ["train\ta.png\tno.png\t9\t6\t1"]}, r"1 files .*no.png; restore"),
+        ({"rows": ["train\tno.png\ta_mask.png\t9\t6\t1"]}, r"1 file .*no.png;"),
+        ({"rows": ["train\ta.png\tno.png\t9\t6\t1"]}, r"1 file .*no.png; restore"),
         (
             {"rows": ["train\ta.png\ta_mask.png\t9\t6\t"]},
-            r"of 1 records 0 .* and 1 have no class",
+            r"of 1 record 0 .* and 1 have no class",
         ),
         ({"classes": "name\tid\n"}, r"classes.tsv line 1: .*id, name.*found name, id"),
         ({"classes": HEAD}, r"classes.tsv lists no class"),

@@ -4,6 +4,7 @@ another set. The lists: tests/data/test_lists.py."""
 import pytest
 
 from seggpt_jax import evaluate
+from seggpt_jax.config import counted
 from seggpt_jax.predict import Engine
 from seggpt_jax.runs import sharding
 from seggpt_jax.weights import build
@@ -36,7 +37,8 @@ def build_one(root, kind, split="val", examples="val", **settings):
 @pytest.mark.parametrize("kind", KINDS)
 def test_incomplete_lists_are_refused(kind, tmp_path):
     split, settings, lost = KINDS[kind](tmp_path / kind)
-    message = f"evals.one: source '{kind}' lacks {len(lost)} records of its split"
+    records = counted(len(lost), "record")
+    message = f"evals.one: source '{kind}' lacks {records} of its split"
     with pytest.raises(ValueError, match=message) as caught:
         build_one(tmp_path, kind, split, **settings)
     assert all(name in str(caught.value) for name in lost)
@@ -52,9 +54,7 @@ def test_examples_come_from_a_whole_source(tmp_path):
     assert build_one(tmp_path, "png_folders", **settings)
     (tmp_path / "png_folders/masks/train/1.png").unlink()
     (tmp_path / "png_folders/masks/train/1.png").write_bytes(b"\x89PNG torn")
-    with pytest.raises(
-        ValueError, match="lacks 1 records .*train/1.png cannot be read"
-    ):
+    with pytest.raises(ValueError, match="lacks 1 record .*train/1.png cannot be read"):
         build_one(tmp_path, "png_folders", **settings)
 
 
@@ -67,5 +67,5 @@ def test_an_unreadable_mask_is_no_fewer_episode(tmp_path):
     assert build_one(tmp_path, "fss1000", "all")
     (tmp_path / "fss1000/bell/3.png").unlink()
     (tmp_path / "fss1000/bell/3.png").write_bytes(b"version https://git-lfs")
-    with pytest.raises(ValueError, match="lacks 1 records .*bell/3.png cannot be read"):
+    with pytest.raises(ValueError, match="lacks 1 record .*bell/3.png cannot be read"):
         build_one(tmp_path, "fss1000", "all")

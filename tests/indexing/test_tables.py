@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_named_and_left_out(tmp_path):
     assert made.splits == {"train": 1}
     assert [path.name for path, _ in made.failed] == ["1.png", "2.png"]
     assert "32 x 24, but its mask" in made.failed[0][1]
-    assert any("1 images without a mask" in note for note in made.notes)
+    assert any("1 image without a mask" in note for note in made.notes)
 
 
 def touch(root, *names):

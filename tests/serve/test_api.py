@@ -363,13 +363,13 @@ def of(*files):
         (of(("image", "x.bin", b"\0" * 1_000_001)), {}, 413,
          "the request is longer than 1 MB"),
         (of(("image", "dir/wide.png", WIDE)), {"prompts": "KNOWN"}, 413,
-         "wide.png (1001 x 1000) has more than 1 megapixels, this server's limit"),
+         "wide.png (1001 x 1000) has more than 1 megapixel, this server's limit"),
         (of(("image", "bomb.png", head_of(10_000))), {"prompts": "KNOWN"}, 413,
-         "bomb.png (10000 x 10000) has more than 1 megapixels, this server's limit"),
+         "bomb.png (10000 x 10000) has more than 1 megapixel, this server's limit"),
         (of(("image", "bomb.png", head_of(20_000))), {"prompts": "KNOWN"}, 413,
          "bomb.png has too many pixels: Image size (400000000 pixels) exceeds limit"),
         (of(("image", "a.png", HALF), ("mask", "b.png", HALF)), {}, 413,
-         "b.png (700 x 1000) with the pictures before it has more than 1 megapixels, "
+         "b.png (700 x 1000) with the pictures before it has more than 1 megapixel, "
          "this server's limit"),
         (3 * EXAMPLE, {}, 413, "3 prompts are more than 2, this server's limit"),
         (of(("image", "x.txt", b"no picture")), {"prompts": "KNOWN"}, 415,

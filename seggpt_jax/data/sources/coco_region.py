@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as rle
 
+from seggpt_jax.config import counted
 from seggpt_jax.data.sources.coco_file import Row
 
 # pycocotools walks along an outline in steps of a fifth of a pixel, all in memory.
@@ -63,7 +64,8 @@ def _polygons(parts: Sequence[Any], size: tuple[int, int]) -> tuple[str, int]:
         if not isinstance(part, list) or isinstance(part[0], list):
             raise ValueError(f"has a part {reprlib.repr(part)}; {_POLYGONS}")
         if len(part) % 2:
-            raise ValueError(f"has a part of {len(part)} numbers; x and y are wanted")
+            numbers = counted(len(part), "number")
+            raise ValueError(f"has a part of {numbers}; x and y are wanted")
         if len(part) >= 6:
             _check_points(part, size)
             whole.append(part)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seggpt_jax.config import shorten, suggest
+from seggpt_jax.config import counted, shorten, suggest
 from seggpt_jax.data.decode import MAX_VALUE
 from seggpt_jax.data.layout import (
     Decoded,
@@ -295,7 +295,7 @@ def _check_files(entries: list[Entry], root: Path) -> None:
     missing = [file for file in files if not os.path.isfile(os.path.join(root, file))]
     if missing:
         raise ValueError(
-            f"{root}: {len(missing)} files that {INDEX} lists are missing: "
+            f"{root} lacks {counted(len(missing), 'file')} that {INDEX} lists: "
             f"{shorten(missing, 5)}; restore them or remove their rows"
         )
 

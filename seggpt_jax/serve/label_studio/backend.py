@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 
-from seggpt_jax.config import shorten
+from seggpt_jax.config import counted, shorten
 from seggpt_jax.pictures.images import label_png
 from seggpt_jax.serve.label_studio import regions
 from seggpt_jax.serve.label_studio.interface import Interface
@@ -138,8 +138,7 @@ class Backend:
         digest = hashlib.sha256(repr(interface).encode())
         for one in chosen.values():
             digest.update(one.digest())
-        examples = "1 example" if len(chosen) == 1 else f"{len(chosen)} examples"
-        name = f"{self._model} {examples}"
+        name = f"{self._model} {counted(len(chosen), 'example')}"
         return _Chosen(chosen, f"{name} {digest.hexdigest()[:8]}" if chosen else name)
 
     async def _encode(self, chosen: _Chosen, interface: Interface) -> Known:

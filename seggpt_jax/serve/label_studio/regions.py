@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from seggpt_jax.config import counted
 from seggpt_jax.prompts import clicks
 from seggpt_jax.results import outlines
 from seggpt_jax.results.forms import Shown
@@ -164,7 +165,8 @@ def _mask(region: Region, image: np.ndarray) -> np.ndarray:
     except (KeyError, TypeError, ValueError):
         raise ValueError("a polygon has no list of `points`, each x and y") from None
     if len(points) < 3 or not np.isfinite(points).all():
-        raise ValueError(f"a polygon has {len(points)} points: 3 are wanted at least")
+        points_ = counted(len(points), "point")
+        raise ValueError(f"a polygon has {points_}: 3 are wanted at least")
     places = points.clip(0, 100) * (width, height) / 100
     coded = coco_mask.frPyObjects([places.ravel().tolist()], height, width)
     return coco_mask.decode(coded)[..., 0].astype(bool)

@@ -387,7 +387,7 @@ def test_requests_that_cannot_be_used_are_named(media, row, text, caplog):
         ([region("brushlabels", {"rle": [], "brushlabels": ["cat"]}, (9, 9))],
          "a region is of an image of 9 x 9, and the image is 30 x 40"),
         ([region("polygonlabels", {"polygonlabels": ["cat"], "points": [[1, 2]]})],
-         "a polygon has 1 points: 3 are wanted at least"),
+         "a polygon has 1 point: 3 are wanted at least"),
         ([region("polygonlabels", {"polygonlabels": ["cat"], "points": "x"})],
          "a polygon has no list of `points`"),
         ([region("rectanglelabels", {"rectanglelabels": ["cat"], "x": None})],
@@ -420,4 +420,4 @@ def test_images_in_tasks_have_the_limits_of_uploads(media):
     with Server(Settings(media), Limits(megapixels=1)) as server:
         server.send(event("ANNOTATION_CREATED"))
         status, body = server.send(row)
-        assert status == 422 and "has more than 1 megapixels" in body["detail"]
+        assert status == 422 and "has more than 1 megapixel" in body["detail"]
