@@ -137,8 +137,12 @@ def read_frames(
 
 
 def _upright(frame: Any) -> np.ndarray:
-    """The pixels uint8 `[h, w, 3]`, turned and mirrored as players show them."""
-    image = frame.to_ndarray(format="rgb24")
+    """The pixels uint8 `[h, w, 3]`, turned and mirrored as players show them. What is
+    transparent is white, as in images."""
+    if any(part.is_alpha for part in frame.format.components):
+        image = images.read_rgb(frame.to_ndarray(format="rgba"))
+    else:
+        image = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image

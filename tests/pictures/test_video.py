@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seggpt_jax.pictures import camera, video
+from seggpt_jax.pictures import camera, images, video
 from seggpt_jax.pictures.video import Frame
 from tests.support.videos import read_sound, read_times, write_clip
 
@@ -160,6 +160,17 @@ def test_frames_are_turned_and_mirrored_as_players_show_them(tmp_path, matrix, s
     path.write_bytes(content[:at] + turned + content[at + 36 :])
     (found,) = (each.image for each in video.read_frames(path))
     np.testing.assert_array_equal(found, shown(stored))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif"])
+def test_what_is_transparent_in_an_animation_is_white(tmp_path, name):
+    first, second = (np.zeros((16, 24, 4), np.uint8) for _ in range(2))
+    first[4:12, 4:12] = second[4:12, 8:16] = (200, 30, 30, 255)
+    pages = [Image.fromarray(page) for page in (first, second)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:],
+                  duration=100, disposal=1 if name == "a.png" else 2)  # fmt: skip
+    for frame, page in zip(video.read_frames(tmp_path / name), pages, strict=True):
+        np.testing.assert_array_equal(frame.image, images.read_rgb(page))
 
 
 def test_a_slow_video_is_whole(tmp_path, caplog):
