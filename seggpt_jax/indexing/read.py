@@ -16,6 +16,7 @@ from seggpt_jax.data.decode import check_size, naming_errors, orientation
 from seggpt_jax.data.layout import Entry, Flaw, Skipped
 from seggpt_jax.data.masks import INEXACT
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
+from seggpt_jax.data.sources import coco_file
 from seggpt_jax.data.sources.coco import CocoJson
 from seggpt_jax.pictures.images import FEW_COLORS, NEAR, colors_of, read_mask
 
@@ -121,6 +122,10 @@ def read_coco(images: Path, file: Path, show: Show) -> Found:
         else:
             _add_entry(one, images, layout, rows, annotations, failed)
     notes_ = list[str]()
+    notes_of = coco_file.read_coco(file).notes.values()
+    if crowds := sum(note.crowd for notes in notes_of for note in notes):
+        objects = counted(crowds, "object")
+        notes_.append(f"ignored: {objects} with iscrowd 1, crowds; {coco_file.CROWDS}")
     if empty:
         left_out = counted(empty, "image without objects", "images without objects")
         notes_.append(f"left out: {left_out}")

@@ -57,6 +57,11 @@ def write_tables(
     Raises ValueError, and writes nothing, where the masks cannot be understood, nothing
     is left, or tables are there that this would replace.
     """
+    if masks.is_file() and masks.suffix.lower() != ".json":
+        raise ValueError(
+            f"{masks} is a file: a folder of masks is wanted, or a JSON file of COCO's "
+            "format"
+        )
     root = out or _common(images, masks)
     older = _older_rows(root, split)
     if masks.suffix.lower() == ".json":
@@ -66,8 +71,8 @@ def write_tables(
         found = read_masks(files, named, show)
         found.notes[:0] = notes
     if not found.rows:
-        first = f", {found.failed[0][0]}: {found.failed[0][1]}" if found.failed else ""
-        raise ValueError(f"no image of {images} can be used{first}")
+        why = [f"{path}: {reason}" for path, reason in found.failed[:1]] or found.notes
+        raise ValueError("; ".join([f"no image of {images} can be used", *why]))
     if older and found.values is not None and masks.suffix.lower() != ".json":
         raise ValueError(
             f"{root / INDEX} is there: the colours of painted masks get their numbers "

@@ -8,7 +8,7 @@ import numpy as np
 from seggpt_jax.config import shorten
 from seggpt_jax.data.layout import labels_of, lookup, nth_label
 from seggpt_jax.data.sources.coco import paint
-from seggpt_jax.data.sources.coco_file import Id, Listed, Note, read_coco
+from seggpt_jax.data.sources.coco_file import CROWDS, Id, Listed, Note, read_coco
 from seggpt_jax.data.sources.coco_region import read_region
 
 SUFFIX = ".json"
@@ -65,7 +65,8 @@ class Annotations:
         """The images of a folder that have objects of these categories, by name."""
         found = []
         for key, image in self._coco.images.items():
-            if any(n.category in classes for n in self._coco.notes.get(key, ())):
+            notes = self._coco.notes.get(key, ())
+            if any(n.category in classes and not n.crowd for n in notes):
                 paths = [folder / name for name in image.names]
                 found += [path for path in paths if path.is_file()][:1]
         return sorted(set(found))
@@ -98,7 +99,9 @@ class Annotations:
         ]
         if not notes:
             kinds = shorten([self.names[number] for number in classes], 5)
-            raise ValueError(f"{path} has no object of {kinds} in {self.path}")
+            crowds = any(note.crowd for note in self._coco.notes.get(key, ()))
+            but = f" but crowds; {CROWDS}" if crowds else ""
+            raise ValueError(f"{path} has no object of {kinds} in {self.path}{but}")
         objects = [(1, 0, self._counts(note, size)) for note, _ in notes]
         owners = {nth_label(k): category for k, (_, category) in enumerate(notes)}
         table = {label: self.labels[category] for label, category in owners.items()}

@@ -330,6 +330,38 @@ def test_paths_of_windows(opened, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name, file",
+    [
+        ("../../label-studio/data/media/upload/3/0a1b2c3d-a.png", "0a1b2c3d-a.png"),
+        ("/data/upload/3/0a1b2c3d-a%20b.png", "0a1b2c3d-a b.png"),
+        ("/data/local-files/?d=pets/a%20b.png", "pets/a b.png"),
+        ("s3://bucket/photos/pets/a.png", "pets/a.png"),
+        ("C:\\photos\\pets\\a.png", "pets/a.png"),
+        ("https://host/photos/pets/a.png?key=c/d.png", "photos/pets/a.png"),
+        ("a%20b.png", "a b.png"),
+    ],
+)  # fmt: skip
+def test_addresses_and_paths_of_elsewhere_are_found_by_their_ends(
+    name, file, opened, tmp_path
+):
+    """As Label Studio's converter (sdk 2.1) and other programs write them."""
+    photo(tmp_path / "train" / file, 5, SIZE)
+    source = opened(lambda d: d["images"][0].update(file_name=name))
+    found = {source.store.catalog.entry(k).image for k in range(len(source))}
+    assert found == {f"train/{file}", "train/2.png"}
+
+
+def test_an_end_that_two_images_have_is_of_neither(opened, tmp_path):
+    def change(data):
+        for image, folder in zip(data["images"], "ab", strict=True):
+            image["file_name"] = f"/pics/{folder}/upload/0a1b2c3d-1.png"
+
+    photo(tmp_path / "train/upload/0a1b2c3d-1.png", 5, SIZE)
+    with pytest.raises(ValueError, match="shows no class|make no record"):
+        opened(change)
+
+
+@pytest.mark.parametrize(
     "name", ["images/1.png", "..\\4\\1.png", "1.PNG", "C:\\a\\1.png"]
 )
 def test_a_wrong_path_names_the_file_that_is_there(opened, name):

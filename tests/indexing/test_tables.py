@@ -167,6 +167,32 @@ def test_a_coco_file_is_drawn(tmp_path):
         wanted[y : y + h, x : x + w] = ("ant", "bee")[k % 2]
         np.testing.assert_array_equal(found[f"photos/{k}.png"], wanted)
     assert any("2 images without objects" in note for note in made.notes)
+    assert not any("crowds" in note for note in made.notes)
+
+
+def test_crowds_of_a_coco_file_are_said(tmp_path):
+    """CVAT writes each mask as one."""
+    save(tmp_path, [drawn(0)])
+    size = {"width": 32, "height": 24}
+    note = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 1,
+            "segmentation": {"size": [24, 32], "counts": [100, 200, 468]}}  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "0.png", **size}],
+        "annotations": [note],
+        "categories": [{"id": 1, "name": "cup"}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match="no image .* can be used; ignored: 1 object with iscrowd 1, "
+    ):
+        index(tmp_path, "own.json")
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+    save(tmp_path, [drawn(0)])
+    (tmp_path / "cvat.xml").write_text("<annotations/>")
+    with pytest.raises(ValueError, match="cvat.xml is a file: a folder of masks is wa"):
+        index(tmp_path, "cvat.xml")
 
 
 def test_splits_are_added_and_never_replaced(tmp_path):

@@ -160,3 +160,14 @@ def test_a_mask_of_0_and_255_shows_the_class_that_label_1_is():
     # Beside other classes 255 may be ignored.
     with pytest.raises(ValueError, match="prompt target 1 shows no cat"):
         by_class(["x"], [binary], "category", {1: "cat", 2: "dog"}, ["cat"])
+
+
+def test_crowds_are_no_objects_and_are_said(coco):
+    content = json.loads(coco.read_text())
+    for note in content["annotations"]:
+        note["iscrowd"] |= note["image_id"] == 8
+    coco.write_text(json.dumps(content))
+    folder = coco.parent / "set"
+    assert Annotations(coco).files(folder, [20]) == [folder / "a.jpg"]
+    with pytest.raises(ValueError, match="b.jpg has no object of .* but crowds; CVAT"):
+        by_class(shown(coco, "more/b.jpg"), [coco], "category", {}, ())

@@ -14,6 +14,7 @@ import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import MAX_PIXELS, MAX_VALUE
@@ -24,7 +25,14 @@ Id = int | str
 Row = dict[str, Any]
 Found = list[Skipped | Flaw]
 
+# Paths and addresses that no file below a folder has.
+_ELSEWHERE = re.compile(r"/|\.\./|[A-Za-z]:/|[A-Za-z][A-Za-z0-9+.-]+://")
+_EXPORT = "export it as COCO, or Brush labels to COCO"
+_UPLOAD = re.compile("[0-9a-f]{8}(-|__).")
 _NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
+
+# What users of crowds may not know.
+CROWDS = "CVAT gives iscrowd 1 to every mask: set it to 0 for single objects"
 
 
 class Listed(NamedTuple):
@@ -209,7 +217,43 @@ def read_images(
             why = f"is image {first} too, of another size"
             found.append(Skipped(f"{image.name} (image {key})", why, listed=True))
     kept = sorted((k for k in images if same.get(k, k) is not None), key=_order)
-    return {key: images[key] for key in kept}, same
+    return _with_ends({key: images[key] for key in kept}), same
+
+
+def _with_ends(images: dict[Id, Listed]) -> dict[Id, Listed]:
+    """Images whose names are addresses, or paths of another machine, may also have the
+    ends of these. An end that two images have is no name of either."""
+    ends = {key: found for key, one in images.items() if (found := _ends(one.names[0]))}
+    count = collections.Counter(end for found in ends.values() for end in found)
+    for one in images.values():
+        count.update({*one.names})
+    for key, found in ends.items():
+        names = images[key].names
+        more = [end for end in found if count[end] == 1 and end not in names]
+        images[key] = images[key]._replace(names=(*names, *more))
+    return images
+
+
+def _ends(given: str) -> dict[str, None]:
+    """The ends of an address or a path from elsewhere, the longest first; and a name
+    without the signs of addresses, such as %20. An end has a folder at least, because
+    1.png may be many, but for uploads of Label Studio."""
+    path = given.replace("\\", "/")
+    elsewhere = _ELSEWHERE.match(path)
+    if not elsewhere and "%" not in path:
+        return {}  # nearly all
+    if "?d=" in path:  # Label Studio's local files
+        path = path.partition("?d=")[2]
+    elif "://" in path:
+        path = path.partition("?")[0]
+    found: dict[str, None] = {}
+    for text in (path, unquote(path)):
+        parts = [p for p in posixpath.normpath(text).split("/") if p not in ("", "..")]
+        last = len(parts) - (not _UPLOAD.match("".join(parts[-1:])))
+        ends = ["/".join(parts[k:]) for k in range(last)] if elsewhere else []
+        found |= dict.fromkeys(ends or [text])
+    found.pop("", None)
+    return found
 
 
 def id_of(value: object) -> Id | None:
@@ -319,7 +363,9 @@ def _looks_like(data: Any, part: str) -> str:
         if {"image_id", "score"} <= fields:
             return "COCO's results, which are predictions"
         if "annotations" in fields:
-            return "Label Studio's own JSON: export it as COCO"
+            return f"Label Studio's own JSON: {_EXPORT}"
+        if "annotator" in fields:
+            return f"Label Studio's JSON-MIN: {_EXPORT}"
         return "a list of annotations alone" if "image_id" in fields else "a list"
     if not isinstance(data, dict):
         return "a single value"
