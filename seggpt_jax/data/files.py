@@ -1,5 +1,8 @@
 """Which files of a folder are meant, and their bytes."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from seggpt_jax.data.sample import BadRecord
@@ -14,6 +17,28 @@ def hidden(path: PurePath) -> bool:
     a part of it begins with a dot, such as `._a.png` that macOS writes beside `a.png`
     on foreign disks, or is left by a system, such as `__MACOSX` and `Thumbs.db`."""
     return any(part.startswith(".") or part.lower() in _LEFT for part in path.parts)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folder and all folders below it, without `hidden` ones, each with the names
+    of its files. Links to folders are followed, but for those that lead in a circle. A
+    folder below that cannot be listed has nothing in it."""
+    yield from _walk(folder, ())
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, list[str]]]:
+    real = os.path.realpath(folder)
+    if any(one == real or one.startswith(os.path.join(real, "")) for one in above):
+        return
+    inside, files = list[str](), list[str]()
+    lost = OSError if above else FileNotFoundError
+    with contextlib.suppress(lost), os.scandir(folder) as entries:
+        for entry in entries:
+            if not hidden(PurePath(entry.name)):
+                (inside if entry.is_dir() else files).append(entry.name)
+    yield folder, sorted(files)
+    for name in sorted(inside):
+        yield from _walk(folder / name, (*above, real))
 
 
 def read_file(path: Path) -> bytes:

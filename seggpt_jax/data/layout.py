@@ -17,7 +17,7 @@ import numpy as np
 
 from seggpt_jax.config import shorten
 from seggpt_jax.data.decode import MAX_VALUE, Remark, naming_errors
-from seggpt_jax.data.files import hidden, read_file
+from seggpt_jax.data.files import hidden, read_file, walk
 from seggpt_jax.data.masks import read_grey, read_ids, unlisted
 from seggpt_jax.data.sample import BACKGROUND, CATEGORY, IGNORE, BadRecord
 
@@ -191,10 +191,9 @@ def check_split(split: str, splits: Iterable[str]) -> None:
 def pictures(folder: Path, suffix: str = "") -> Iterator[Path]:
     """Picture files below a folder, sorted; with `suffix`, those whose names end in it,
     in upper or lower case. `hidden` files are left out."""
-    for path in sorted(folder.rglob("*")):
-        if not path.name.lower().endswith(suffix.lower() or PICTURES):
-            continue
-        if not hidden(path.relative_to(folder)):
+    endings = suffix.lower() or PICTURES
+    for path in sorted(place / name for place, names in walk(folder) for name in names):
+        if path.name.lower().endswith(endings):
             yield path
 
 
@@ -266,13 +265,9 @@ def files_in(folder: Path) -> set[str]:
     """All files below a folder, relative to it, but for `hidden` ones. To ask for each
     would take longer."""
     found = set()
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not hidden(Path(name))]
-        found |= {
-            relative(Path(where, name), folder)
-            for name in names
-            if not hidden(Path(name))
-        }
+    for place, names in walk(folder):
+        below = "" if place == folder else f"{relative(place, folder)}/"
+        found |= {f"{below}{name}" for name in names}
     return found
 
 
@@ -282,11 +277,7 @@ def tree_of(path: Path) -> list[Path]:
     catalogs, are left out."""
     if not path.is_dir():
         return [path]
-    found = []
-    for where, names, _ in os.walk(path):
-        names[:] = sorted(name for name in names if not hidden(Path(name)))
-        found.append(Path(where))
-    return found
+    return [place for place, _ in walk(path)]
 
 
 def placed(root: Path, setting: str, text: str, split: str) -> Path:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from seggpt_jax.data.decode import HEIC, HEIC_REMEDY
-from seggpt_jax.data.files import hidden
+from seggpt_jax.data.files import walk
 
 
 class Found(NamedTuple):
@@ -27,9 +27,9 @@ def look_into(folder: Path, deep: bool = False) -> Found:
     known = Image.registered_extensions()
     readable = {suffix for suffix, kind in known.items() if kind in Image.OPEN}
     found = Found([], [])
-    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        there = path.is_file() or (path.is_symlink() and not path.exists())
-        if there and not hidden(path.relative_to(folder)):
+    places = walk(folder) if deep else itertools.islice(walk(folder), 1)
+    for path in sorted(place / name for place, names in places for name in names):
+        if path.is_file() or (path.is_symlink() and not path.exists()):
             can = path.suffix.lower() in readable
             (found.pictures if can else found.others).append(path)
     return found

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from seggpt_jax.data.files import hidden
+from seggpt_jax.data.layout import files_in, pictures, tree_of
 from seggpt_jax.pictures.listing import in_order, kinds, look_into
+from seggpt_jax.results.earlier import results_in
 
 
 def test_pictures_other_kinds_and_what_is_not_meant(tmp_path):
@@ -25,6 +27,26 @@ def test_a_link_to_nothing_is_not_passed_over(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "not fetched")
     (tmp_path / "b").symlink_to(tmp_path)
     assert look_into(tmp_path, deep=True).pictures == [tmp_path / "a.png"]
+
+
+def test_linked_folders_are_searched_and_circles_end(tmp_path):
+    photos, other = tmp_path / "photos", tmp_path / "other"
+    for folder in (photos / "own", other / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "a.png").touch()
+    (photos / "linked").symlink_to(other)
+    (other / "back").symlink_to(photos)
+    (other / "up").symlink_to(tmp_path)
+    wanted = [photos / "linked/deep/a.png", photos / "own/a.png"]
+    assert look_into(photos, deep=True).pictures == [*pictures(photos)] == wanted
+    assert files_in(photos) == {"linked/deep/a.png", "own/a.png"}
+    assert [path.relative_to(photos).as_posix() for path in tree_of(photos)] == [
+        ".", "linked", "linked/deep", "own"
+    ]  # fmt: skip
+    (other / "inputs.json").write_text(
+        '{"deep/a": {"path": "x", "forms": ["segments"]}}'
+    )
+    assert results_in(photos) == {photos / "linked/deep/a.png"}
 
 
 def test_order_of_numbers():
