@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _SMALL, _LARGE = 128, 256  # px: cells are brought to at least and at most this
 _GAP, _STRIP, _FONT = 4, 18, 12  # px: between cells, lines of text, letters
+_END = 16  # last letters of a caption that stay: they tell the score
 _PAPER, _INK = (255, 255, 255), (0, 0, 0)
 
 
@@ -47,11 +49,22 @@ def contact_sheet(rows: Sequence[Row], headings: Sequence[str]) -> np.ndarray:
         draw.text((_GAP + j * step_x, 1), heading, _INK, font)
     for i, row in enumerate(rows):
         top = _STRIP + i * step_y
-        draw.text((_GAP, top + 1), row.caption, _INK, font)
+        caption = _shortened(row.caption, font, sheet.width - 2 * _GAP)
+        draw.text((_GAP, top + 1), caption, _INK, font)
         for j, cell in enumerate(row.cells):
             picture = _resized(cell, height, width)
             sheet.paste(picture, (_GAP + j * step_x, top + _STRIP))
     return np.asarray(sheet)
+
+
+def _shortened(caption: str, font: Any, width: int) -> str:
+    """The caption, without letters of its middle where it is wider than so many
+    pixels."""
+    shown, kept = caption, len(caption)
+    while font.getlength(shown) > width and kept > _END:
+        kept -= 1
+        shown = f"{caption[: kept - _END]}…{caption[-_END:]}"
+    return shown
 
 
 def _cell_size(height: int, width: int) -> tuple[int, int]:

@@ -55,6 +55,20 @@ def test_headings_and_captions_are_written():
     np.testing.assert_array_equal(sheet[36:], without[36:])
 
 
+def test_a_long_caption_loses_its_middle_not_its_score():
+    black = np.zeros((128, 128, 3), np.uint8)
+
+    def strip(caption):
+        return contact_sheet([Row([black] * 2, caption)], ["query", "truth"])[18:36]
+
+    caption = "shapes: object: lime striped cross, plum ring, a box   IoU 0.54"
+    whole = strip(caption)
+    assert (whole[:, -4:] == 255).all()
+    np.testing.assert_array_equal(whole, strip(caption.replace("plum", "teal")))
+    for seen in (caption.replace("0.54", "0.55"), caption.replace("shapes", "scenes")):
+        assert (whole != strip(seen)).any()
+
+
 def test_rows_must_fit_the_headings():
     with pytest.raises(ValueError, match=r"2 cells .* counts \[1\]"):
         contact_sheet([Row([cell(0)], "")], ("a", "b"))
