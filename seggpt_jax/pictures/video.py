@@ -28,6 +28,7 @@ _REMEDY = "pip install 'seggpt_jax[video]'"
 _TICK = Fraction(1, 90_000)  # of times that are written: finer than any camera's
 _TIMEOUT = 30.0  # seconds that a stream may be silent
 _GAP = 1  # seconds of a whole video after its last frame began, or two frames
+_STRAIGHT = (1, 0, 0, 1)  # of frames that are shown as they are stored
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska's tags
 
 
@@ -143,14 +144,25 @@ def _upright(frame: Any) -> np.ndarray:
         image = images.read_rgb(frame.to_ndarray(format="rgba"))
     else:
         image = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    # A stored pixel (x, y) is shown at (a x + c y, b x + d y).
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
+    a, b, c, d = matrix = _matrix(frame)
+    if _lies(matrix):
         image, a, d = image.swapaxes(0, 1), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _matrix(frame: Any) -> tuple[int, int, int, int]:
+    """a, b, c, d: a stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return _STRAIGHT
+    a, b, _, c, d, *_ = np.frombuffer(bytes(found), np.int32).tolist()
+    return a, b, c, d
+
+
+def _lies(matrix: tuple[int, int, int, int]) -> bool:
+    """Whether stored rows are shown as columns."""
+    a, b, c, d = matrix
+    return abs(b) + abs(c) > abs(a) + abs(d)
 
 
 def _announced(container: Any, stream: Any) -> Fraction:
@@ -268,8 +280,9 @@ def writer(
 
     A frame is shown at its time. One without a time, or whose time is not after that of
     the frame before it, comes 1 / fps after that frame. sound: a video file whose sound
-    goes into the new one, as it is where mp4 takes it, and else as AAC. The file
-    appears when the `with` block ends without an error.
+    goes into the new one, as it is where mp4 takes it, and else as AAC; the new one has
+    the shape of its pixels, too. The file appears when the `with` block ends without an
+    error.
     """
     _require(path)
     import av
@@ -282,6 +295,7 @@ def writer(
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TICK
         packets = stack.enter_context(_sound(sound, container)) if sound else iter(())
         waiting = next(packets, None)
+        pixel = _pixel(sound) if sound else Fraction(1)
         shape: tuple[int, ...] | None = None
         last: int | None = None
         count = 0
@@ -308,6 +322,7 @@ def writer(
                 raise ValueError(f"{path}: frames of {shape[:2]} are too small")
             if last is None:
                 stream.height, stream.width = even.shape[:2]
+                stream.codec_context.sample_aspect_ratio = pixel
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
             at = None if frame.time is None else round(frame.time / _TICK)
             if last is not None and (at is None or at <= last):
@@ -325,6 +340,16 @@ def writer(
             container.close()
         except av.FFmpegError as error:
             raise OSError(f"{path} could not be written: {error.strerror}") from error
+
+
+def _pixel(path: str | os.PathLike) -> Fraction:
+    """The width of a pixel of a video, as it is shown, by its height."""
+    with _opened(path) as (container, stream):
+        found = stream.sample_aspect_ratio
+        known = found and found.numerator  # 0 / 1 where the file does not say
+        ratio = Fraction(known, found.denominator) if known else Fraction(1)
+        matrix = next((_matrix(frame) for frame in container.decode(stream)), _STRAIGHT)
+    return 1 / ratio if _lies(matrix) else ratio
 
 
 def _close(container: Any) -> None:

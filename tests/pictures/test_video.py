@@ -135,6 +135,15 @@ def test_a_video_that_was_not_copied_whole_is_said(tmp_path, caplog, name, codec
     assert str(path) in said and "was it copied whole?" in said
 
 
+def turn(path, matrix):
+    """Gives an mp4 file a matrix (a, b, c, d) by which it is shown."""
+    a, b, c, d = (one << 16 for one in matrix)
+    content = path.read_bytes()
+    at = content.index(b"tkhd") + 44  # after its times, its number and its length
+    turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:at] + turned + content[at + 36 :])
+
+
 @pytest.mark.parametrize(
     "matrix, shown",
     [
@@ -153,11 +162,7 @@ def test_frames_are_turned_and_mirrored_as_players_show_them(tmp_path, matrix, s
     frame[:16, :16] = 255
     write_clip(path, [frame])
     (stored,) = (each.image for each in video.read_frames(path))
-    a, b, c, d = (one << 16 for one in matrix)
-    content = path.read_bytes()
-    at = content.index(b"tkhd") + 44  # after its times, its number and its length
-    turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content[:at] + turned + content[at + 36 :])
+    turn(path, matrix)
     (found,) = (each.image for each in video.read_frames(path))
     np.testing.assert_array_equal(found, shown(stored))
 
@@ -171,6 +176,30 @@ def test_what_is_transparent_in_an_animation_is_white(tmp_path, name):
                   duration=100, disposal=1 if name == "a.png" else 2)  # fmt: skip
     for frame, page in zip(video.read_frames(tmp_path / name), pages, strict=True):
         np.testing.assert_array_equal(frame.image, images.read_rgb(page))
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_pixels_keep_their_shape(tmp_path, lies):
+    """Else an overlay of a clip with wide pixels looks squeezed."""
+    path, new = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        black = np.zeros((32, 48, 3), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(black, "rgb24")))
+        container.mux(stream.encode())
+    if lies:
+        turn(path, (0, 1, -1, 0))
+    with video.writer(new, Fraction(5), path) as write:
+        for frame in video.read_frames(path):
+            write(frame)
+    with av.open(str(new)) as container:
+        (stream,) = container.streams.video
+        assert stream.sample_aspect_ratio == (
+            Fraction(3, 4) if lies else Fraction(4, 3)
+        )
+        assert (stream.height, stream.width) == ((48, 32) if lies else (32, 48))
 
 
 def test_a_slow_video_is_whole(tmp_path, caplog):
