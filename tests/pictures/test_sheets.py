@@ -63,7 +63,7 @@ def test_a_long_caption_loses_its_middle_not_its_score():
 
     caption = "shapes: object: lime striped cross, plum ring, a box   IoU 0.54"
     whole = strip(caption)
-    assert (whole[:, -4:] == 255).all()
+    assert (whole[:, -2:] == 255).all()  # a letter is a pixel wider than it counts
     np.testing.assert_array_equal(whole, strip(caption.replace("plum", "teal")))
     for seen in (caption.replace("0.54", "0.55"), caption.replace("shapes", "scenes")):
         assert (whole != strip(seen)).any()
