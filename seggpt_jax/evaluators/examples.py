@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
@@ -98,6 +99,12 @@ class Evaluator(common.Evaluator):
         self._shown = self.prompts()
         require_whole(self._shown)
         common.check_classes(self.source, self._shown)
+        if _place(self.source) and _place(self.source) == _place(self._shown):
+            logging.warning(
+                "%s: prompts are drawn from the very images that are scored, and the "
+                "answer to an image may lie in its own prompt: give `prompts` another "
+                "split", self.name,
+            )  # fmt: skip
         images = self._shown.by_class
         self._labels = [c for c in self.source.class_names if len(images.get(c, ()))]
         if not self._labels:
@@ -279,6 +286,12 @@ class Evaluator(common.Evaluator):
     @functools.cached_property
     def _palette(self) -> np.ndarray:
         return colors.with_black(colors.spread_palette(len(self.source.class_names)))
+
+
+def _place(source: Any) -> tuple[Any, str] | None:
+    """The folder and the split of a source; None of one without files."""
+    store = getattr(source, "store", None)
+    return store and (store.root, store.split)
 
 
 def _part(sample: Sample, box: tiles.Box) -> Sample:

@@ -101,6 +101,14 @@ def test_classes_that_are_shown_are_found(sets):
     assert len(encodes) == 12  # the pictures are of what was kept
 
 
+def test_prompts_of_the_scored_images_are_said(sets, caplog):
+    run(sets, seer())
+    assert not caplog.records
+    run([sets[1], sets[1]], seer())
+    (said,) = caplog.messages
+    assert said.startswith("ade: prompts are drawn from the very images that are")
+
+
 def test_without_background_its_pixels_are_not_scored(sets):
     """Some class must win everywhere: of equally faint ones, the first."""
     scores, _ = run(sets, seer())
