@@ -347,7 +347,8 @@ class Episodes(Drawing):
             raise ValueError(
                 f"{self.describe(task)} has no class with the {count} images that an "
                 f"episode with shots={self.shots} needs; the most has "
-                f"{self.class_name(most)!r}, {counts[most]}"
+                f"{self.class_name(most)!r}, {counts[most]}: hold out more images, "
+                "or leave this score out, as configs/finetune.py:val= does"
             )
         if len(classes) < len(labels):
             few = [self.class_name(c) for c in labels if c not in classes]

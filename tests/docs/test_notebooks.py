@@ -10,7 +10,9 @@ import types
 from pathlib import Path
 
 import jupytext
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.py"))
@@ -166,3 +168,34 @@ def test_an_unseen_accelerator_is_an_error(backend, machine, right, monkeypatch)
     else:
         with pytest.raises(AssertionError, match="has a TPU.* uses a cpu.*Restart"):
             exec(source, {})
+
+
+def test_own_data_may_have_spaces_in_their_names_and_results_of_their_own(
+    tmp_path, monkeypatch
+):
+    from seggpt_jax.cli import command
+
+    data = tmp_path / "my data"
+    (data / "photos of mine").mkdir(parents=True)
+    (data / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        noise = rng.integers(0, 255, (20, 30, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(data / f"photos of mine/{k}.png")
+        mask = np.zeros((20, 30), np.uint8)
+        mask[5:9] = 1 + k % 2
+        Image.fromarray(mask).save(data / f"masks/{k}.png")
+    first, second = (
+        next(cell for cell in cells(ROOT / "notebooks/tune_own_data.py", "code") if own
+             in cell)
+        for own in ("IMAGES, MASKS, NAMES = ", "ROOT = ")
+    )  # fmt: skip
+    given = f'IMAGES, MASKS, NAMES = "{data}/photos of mine", "{data}/masks", ""'
+    first = re.sub("^IMAGES, MASKS, NAMES = .*", given, first, flags=re.MULTILINE)
+    names = {"Path": Path, "np": np, "Image": Image, "FILES": ROOT, "on_colab": False}
+    monkeypatch.setattr(command, "cache_compiled", lambda: "elsewhere")
+    exec(first, names)
+    exec(second, names)
+    rows = (data / "index.tsv").read_text().splitlines()[1:]
+    assert len(rows) == 4 and all("photos of mine/" in row for row in rows)
+    assert names["OUT"].name == "my data-results"

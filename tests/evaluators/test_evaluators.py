@@ -135,6 +135,13 @@ def by_rule(answers):
     }
 
 
+def test_too_few_images_for_a_score_say_what_to_do():
+    with pytest.raises(
+        ValueError, match="no class with the 100 images .*: hold out more images, or "
+    ):
+        scores(source=Blocks(), shots=(99,))
+
+
 @pytest.mark.parametrize("source, classes", [(Blocks(), 2), (Tasked(), 1)])
 def test_scores_are_those_of_a_plain_computation(source, classes):
     """Every arm of every task: pixels are summed over the episodes of a class; of a
