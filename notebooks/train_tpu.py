@@ -294,7 +294,8 @@ display(Image.fromarray(draw_batch(config_of(SIZES[0]), step=0, rows=6)))
 #
 # The same call as `python -m seggpt_jax.main`. After some steps a thread writes a
 # profile of two seconds of the running loop. A run whose workdir is there goes on where
-# it was: if the runtime is lost, run all cells again.
+# it was: after a restart of the session run all cells again. A runtime that Colab takes
+# back takes its disk along, and only what `TO_DRIVE` wrote is left.
 
 # %%
 import threading
@@ -413,8 +414,9 @@ for size in SIZES:
 
 # %%
 for size in SIZES:
-    sheet = sorted((WORK / size / "pictures").rglob("*.png"))[-1]
-    display(Image.open(sheet).convert("RGB"))
+    # Without a score, as with your own `SOURCES`, there are none.
+    for sheet in sorted((WORK / size / "pictures").rglob("*.png"))[-1:]:
+        display(Image.open(sheet).convert("RGB"))
 
 # %% [markdown]
 # ## A release

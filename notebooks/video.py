@@ -160,9 +160,10 @@ MODEL = "mini" if SMALL else "BAAI/seggpt-vit-large"
 # has their author and licence. `mini` was trained on most of them, so this shows how it
 # works, and not how good it is.
 #
-# To take your own in Colab, set `UPLOAD = True` and run the cell again. Elsewhere write
-# its path into `VIDEO`, and give `FIRST` the mask of its first frame (a PNG: 0 is
-# background, 1, 2, ... are objects).
+# To take your own in Colab, set `UPLOAD = True`, run the cell again, and choose two
+# files: the video, and the mask of its first frame (a PNG: 0 is background, 1, 2, ...
+# are objects). Elsewhere write their paths into `VIDEO` and `FIRST`. Take a short one, of
+# some hundred frames: here all are held in memory, which `seggpt video` does not.
 
 # %%
 from seggpt_jax.pictures import video
@@ -311,8 +312,9 @@ print("followed at the end:", session.labels)
 #
 # The command `seggpt video` takes a video or a folder of frames, and the same masks by
 # the number of their frame. It writes a video with the overlay, which keeps the times
-# and the sound of the original, and a PNG of labels per frame. In a terminal it is the line that is printed. Here it
-# runs in this process, because a TPU serves one process at a time.
+# and the sound of the original, and a PNG of labels per frame. In a terminal it is the
+# line that is printed. Here it runs in this process, because a TPU serves one process
+# at a time.
 
 # %%
 import shlex
