@@ -17,7 +17,13 @@ from absl import logging
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import IGNORE, Sample, Source, require_whole
+from seggpt_jax.data.sample import (
+    IGNORE,
+    BadRecord,
+    Sample,
+    Source,
+    require_whole,
+)
 from seggpt_jax.evaluators import common
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.episodes import at_least
@@ -233,11 +239,24 @@ class Evaluator(common.Evaluator):
                 yield colors.Memberships(np.clip(painting, 0, 255), palette)[1]
 
     def _encoded(self, params, label: int, way: _Way, palette):
-        """The prompts of a class: its examples, painted white."""
+        """The prompts of a class: its examples, painted white. Records that do not show
+        it, as where other objects lie over all of it, are passed over."""
         rng = np.random.default_rng([way.seed, label])
         members = rng.permutation(np.asarray(self._shown.by_class[label]))
-        read = self._read(self._shown, members[: way.examples].tolist())
-        samples = [self._prompt(sample, label, rng) for sample in read]
+        samples: list[Sample] = []
+        for some in common.batched(members.tolist(), way.examples):
+            read = list(self._read(self._shown, some))
+            shown = [sample for sample in read if (sample.segments == label).any()]
+            for sample in shown[: way.examples - len(samples)]:
+                samples.append(self._prompt(sample, label, rng))
+            if len(samples) == way.examples:
+                break
+        if not samples:
+            raise BadRecord(
+                f"source {self._shown.name!r}: none of its {len(members)} records of "
+                f"{self._shown.class_names[label]!r} shows it; after a change of masks "
+                "in place delete the catalog (docs/data.md)"
+            )
         targets = [colors.paint(s.segments, (label,), palette[1:])[0] for s in samples]
         pictures = np.stack([s.image for s in samples]), np.stack(targets)
         shown = [colors.normalize(stack)[None] for stack in pictures]

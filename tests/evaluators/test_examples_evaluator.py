@@ -1,5 +1,6 @@
 """Closed classes by examples, with predictions that are known."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 
 from seggpt_jax import colors
 from seggpt_jax.data.augment import resize
-from seggpt_jax.data.sample import CATEGORY
+from seggpt_jax.data.sample import CATEGORY, BadRecord
 from seggpt_jax.evaluators.cases import Cases
 from seggpt_jax.evaluators.examples import Evaluator
 from seggpt_jax.evaluators.maps import Maps
@@ -99,6 +100,34 @@ def test_classes_that_are_shown_are_found(sets):
     shares = [float(row.caption.split()[-4]) for row in evaluator.rows(None, ranked)]
     assert shares == sorted(shares, reverse=True)
     assert len(encodes) == 12  # the pictures are of what was kept
+
+
+def test_examples_that_do_not_show_their_class_are_passed_over(sets):
+    """A catalog may list them: other objects lie over all of this one."""
+    train, val = sets
+
+    class Listed:
+        name, class_names, same_image_only = "x", train.class_names, False
+        by_class = {3: np.arange(6)}
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            sample = train[index % 4]
+            if index in (1, 4):
+                return sample
+            hidden = np.where(sample.segments == 3, 0, sample.segments)
+            return dataclasses.replace(sample, segments=hidden)
+
+    encodes: list = []
+    for seed in range(4):
+        scores, _ = run((Listed(), val), seer(encodes), examples=(1, 3), seeds=(seed,))
+        assert all(np.isfinite(score) for score in scores.values())
+    assert [shape[1] for shape in encodes] == [1, 2] * 4  # as many as there are
+    Listed.by_class = {3: np.array([0, 2])}
+    with pytest.raises(BadRecord, match="none of its 2 records of 'owl' shows it"):
+        run((Listed(), val), seer())
 
 
 def test_prompts_of_the_scored_images_are_said(sets, caplog):
