@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 _APART = 48  # L1 distance below which two colours of a painting are taken for one
 _SCALED = "masks of another size than their images are scaled to them"
 _EXCHANGED = "image and mask look exchanged"
+_VANISHED = (
+    "labels whose objects are too small for the model's size are shown nowhere, and so "
+    "never found: crop the image and its mask around an object"
+)
 _DROPPED = (
     "255 beside other labels is ignored, and is background in a prompt; a class needs "
     "another value"
@@ -113,10 +117,11 @@ def read_prompts(
             "prompt targets are empty: they show no label at all "
             f"({shorten(names, 3)}){hint}"
         )
-    if log:
-        _log(remarks)
     rows = [images.resize_image(x, size) for x in shown]
     resized = [images.resize_target(x, size) for x in painted]
+    remarks += _vanished(labels, palette, resized, names)
+    if log:
+        _log(remarks)
     return Prompts(
         colors.normalize(np.stack(rows))[None],
         colors.normalize(np.stack(resized))[None],
@@ -228,6 +233,24 @@ def _fitted(values: np.ndarray, image: Upright, name: str) -> np.ndarray:
             return np.ascontiguousarray(turned)
     check_aspect(values, size, name)
     return values
+
+
+def _vanished(
+    labels: np.ndarray,
+    palette: np.ndarray,
+    resized: Sequence[np.ndarray],
+    names: Sequence[str],
+) -> list[tuple[str, Remark]]:
+    """What is said of labels that no target shows at the model's size."""
+    found = np.concatenate([colors.unique_colors(one)[0] for one in resized])
+    # Smooth paintings have no label's very colour, but near ones.
+    nearest = colors.decode(found[None].astype(np.float32), colors.with_black(palette))
+    lost = np.setdiff1d(np.arange(1, len(labels) + 1), nearest)
+    if not len(lost):
+        return []
+    h, w = resized[0].shape[:2]
+    detail = f"label {shorten(labels[lost - 1])} at {w} x {h}"
+    return [(shorten(names, 3), Remark(_VANISHED, detail))]
 
 
 def _paintings(marks: Sequence[Mask], names: Sequence[str]) -> list[np.ndarray]:

@@ -109,6 +109,19 @@ def test_a_painting_is_read_in_the_labels_of_the_prompts():
         read_labels(painting, *known, (3, 3), "painting")
 
 
+def test_objects_that_vanish_at_the_models_size_are_said(caplog):
+    image, mask = np.zeros((320, 320, 3), np.uint8), np.zeros((320, 320), np.uint8)
+    image[5, 5] = image[9, 9] = 9
+    mask[100:200, 100:200], mask[26:33, 46:53] = 1, 7
+    read_prompts([image], [mask], "category", (32, 32))
+    (said,) = caplog.messages
+    assert "never found" in said and "label 7 at 32 x 32" in said
+    caplog.clear()
+    # Another prompt shows it.
+    read_prompts([image] * 2, [mask, np.full_like(mask, 7)], "category", (32, 32))
+    assert not caplog.records
+
+
 def test_an_image_and_a_mask_that_look_exchanged_are_said(caplog):
     mask = np.uint8(255 * (label_map() > 0))
     read_prompts([mask], [picture()], "category", SIZE)
