@@ -23,7 +23,13 @@ from seggpt_jax.inference.result import (
 from seggpt_jax.pictures import images
 from seggpt_jax.pictures.video import Frame
 from seggpt_jax.predict import Engine, overlapped
-from seggpt_jax.prompts.read import Prompts, read_labels, read_new, read_prompts
+from seggpt_jax.prompts.read import (
+    Prompts,
+    read_labels,
+    read_new,
+    read_prompts,
+    say_vanished,
+)
 
 Finish = Callable[[], Result]  # waits for the device
 
@@ -129,7 +135,7 @@ class Session:
         segments = read_labels(mask, labels, palette, read.job.size, name)
         _check_followed(name, segments, self.labels)
         for group in self._groups:
-            self._show(group, read, segments)
+            self._show(group, read, segments, name)
         painting = [in_range(group.targets[-1]) for group in self._groups]
         return self._settle(read, _sure(segments, labels), painting)
 
@@ -150,7 +156,7 @@ class Session:
         _check_new(name, labels, self.labels)
         before = finish()
         group = _Group(labels, self._new_colors(labels))
-        self._show(group, read, segments)
+        self._show(group, read, segments, name)
         self._groups.append(group)
         labels, _ = self._legend()
         new = segments > 0
@@ -290,10 +296,16 @@ class Session:
         self._remember(group)
         self._groups.append(group)
 
-    def _show(self, group: _Group, read: _Read, segments: np.ndarray) -> None:
-        """Makes a frame with its labels a prompt of a group that stays."""
+    def _show(
+        self, group: _Group, read: _Read, segments: np.ndarray, name: str
+    ) -> None:
+        """Makes a frame with its labels a prompt of a group that stays. name: of the
+        labels, for the log."""
         painted, _ = colors.paint(segments, group.labels[1:], group.palette[1:])
-        target = colors.normalize(images.resize_target(painted, self._size))
+        small = images.resize_target(painted, self._size)
+        own = np.isin(group.labels, segments) & (group.labels > 0)
+        say_vanished(group.labels[own], group.palette[own], small, name)
+        target = colors.normalize(small)
         if group.numbers[-1:] == [read.number]:  # its second correction
             for values in (group.images, group.targets, group.numbers):
                 values.pop()

@@ -235,6 +235,14 @@ def _fitted(values: np.ndarray, image: Upright, name: str) -> np.ndarray:
     return values
 
 
+def say_vanished(
+    labels: np.ndarray, palette: np.ndarray, target: np.ndarray, name: str
+) -> None:
+    """Logs which labels `[c]` of colours `[c, 3]` a target of the model's size, uint8
+    `[h, w, 3]`, shows nowhere."""
+    _log(_vanished(labels, palette, [target], [name]))
+
+
 def _vanished(
     labels: np.ndarray,
     palette: np.ndarray,

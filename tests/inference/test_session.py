@@ -120,6 +120,17 @@ def test_a_correction_of_the_first_frame_replaces_its_mask():
         same(other.step(frame), plain.step(frame))
 
 
+def test_new_objects_that_vanish_at_the_models_size_are_said(caplog):
+    video = session()
+    video.step(FRAMES[0])
+    video.add(part(255))
+    video.correct(np.where(part(3) > 0, 3, FIRST))
+    assert not caplog.records
+    video.add(part(255, rows=slice(2, 3)))  # between two rows of the 16 that are seen
+    (said,) = caplog.messages
+    assert "never found" in said and "frame 0 (label 4 at 16 x 16)" in said
+
+
 def test_added_objects_are_followed_apart():
     both, old = session(), session()
     for frame in FRAMES[:3]:
