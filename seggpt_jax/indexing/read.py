@@ -18,7 +18,14 @@ from seggpt_jax.data.masks import INEXACT
 from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
 from seggpt_jax.data.sources import coco_file
 from seggpt_jax.data.sources.coco import CocoJson
-from seggpt_jax.pictures.images import FEW_COLORS, NEAR, colors_of, read_mask
+from seggpt_jax.pictures.images import (
+    FEW_COLORS,
+    NEAR,
+    colors_of,
+    painted_over,
+    read_image,
+    read_mask,
+)
 
 Failed = tuple[Path, str]
 # Wraps what is looped over, of a known length, in a bar: `show(items, total)`.
@@ -77,6 +84,8 @@ def read_masks(
         try:
             found = _look(mask)
             _check_pair(image, mask, found.size)
+            if not found.exact:
+                _check_paint(image, mask)
             return found
         except (BadRecord, OSError) as error:
             return error
@@ -177,6 +186,15 @@ def _look(path: Path) -> _Look:
             )
     exact = len(unique_colors(mask.values)[0]) <= FEW_COLORS
     return _Look(size, (), tuple(colors), True, exact)
+
+
+def _check_paint(image: Path, mask: Path) -> None:
+    """Raises `BadRecord` for a photograph with paint over it."""
+    if painted_over(read_mask(mask).values, read_image(image).pixels):
+        raise BadRecord(
+            f"{mask} looks like its image with paint over it: save the paint alone, on "
+            "black"
+        )
 
 
 def _check_pair(image: Path, mask: Path, size: tuple[int, int]) -> None:

@@ -71,7 +71,10 @@ def write_tables(
         found = read_masks(files, named, show)
         found.notes[:0] = notes
     if not found.rows:
-        why = [f"{path}: {reason}" for path, reason in found.failed[:1]] or found.notes
+        why = [
+            reason if str(path) in reason else f"{path}: {reason}"
+            for path, reason in found.failed[:1]
+        ] or found.notes
         raise ValueError("; ".join([f"no image of {images} can be used", *why]))
     if older and found.values is not None and masks.suffix.lower() != ".json":
         raise ValueError(

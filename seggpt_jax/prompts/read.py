@@ -23,6 +23,7 @@ _VANISHED = (
     "labels whose objects are too small for the model's size are shown nowhere, and so "
     "never found: crop the image and its mask around an object"
 )
+_OVER = "masks look like their image with paint over it: save the paint alone, on black"
 _DROPPED = (
     "255 beside other labels is ignored, and is background in a prompt; a class needs "
     "another value"
@@ -95,11 +96,14 @@ def read_prompts(
             detail = f"it is {columns} x {rows}, the image {w} x {h}"
             remarks.append((names[i - 1], Remark(_SCALED, detail)))
         marks.append(mask._replace(values=fitted))
-        if fitted.ndim == 3 and _drawn(image.pixels):
-            count = len(colors.unique_colors(fitted)[0])
-            if count > images.FEW_COLORS:
+        count = len(colors.unique_colors(fitted)[0]) if fitted.ndim == 3 else 0
+        if count > images.FEW_COLORS:
+            if _drawn(image.pixels):
                 detail = f"it has {count:,} colours, and the image two"
                 remarks.append((names[i - 1], Remark(_EXCHANGED, detail)))
+            elif images.painted_over(fitted, image.pixels):
+                detail = f"it has {count:,} colours"
+                remarks.append((names[i - 1], Remark(_OVER, detail)))
     if any(mask.values.ndim == 3 for mask in marks):
         painted = _paintings(marks, names)
         palette = images.colors_of(*painted)

@@ -10,6 +10,7 @@ from PIL import Image
 from seggpt_jax.data.sources import open_sources
 from seggpt_jax.indexing.pairs import pair, splits_of
 from seggpt_jax.indexing.tables import write_tables
+from tests.conftest import REPOSITORY
 
 PALETTE = np.array([[0, 0, 0], [250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 
@@ -186,6 +187,17 @@ def test_crowds_of_a_coco_file_are_said(tmp_path):
         ValueError, match="no image .* can be used; ignored: 1 object with iscrowd 1, "
     ):
         index(tmp_path, "own.json")
+
+
+def test_paint_over_an_image_is_named(tmp_path):
+    save(tmp_path, [drawn(0)])
+    with Image.open(REPOSITORY / "docs/examples/own/coffee.jpg") as photo:
+        photo = photo.convert("RGB")
+    photo.save(tmp_path / "photos/0.png")
+    photo.paste((255, 0, 0), (130, 15, 300, 155))
+    photo.save(tmp_path / "gt/0.png")
+    with pytest.raises(ValueError, match="gt/0.png looks like its image with paint"):
+        index(tmp_path)
 
 
 def test_a_file_that_is_no_json_is_named(tmp_path):

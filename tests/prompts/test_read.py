@@ -6,7 +6,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from seggpt_jax.pictures import images
 from seggpt_jax.prompts.read import read_labels, read_prompts
+from tests.conftest import REPOSITORY
 from tests.support.pictures import label_map, picture
 
 SIZE = (16, 16)
@@ -120,6 +122,25 @@ def test_objects_that_vanish_at_the_models_size_are_said(caplog):
     # Another prompt shows it.
     read_prompts([image] * 2, [mask, np.full_like(mask, 7)], "category", (32, 32))
     assert not caplog.records
+
+
+def test_paint_over_the_image_itself_is_said(caplog, tmp_path):
+    photo = images.read_image(REPOSITORY / "docs/examples/own/coffee.jpg").pixels
+    painted = photo.copy()
+    painted[15:155, 130:300] = (255, 0, 0)
+    alone = np.where((painted == photo).all(-1, keepdims=True), 0, painted)
+    Image.fromarray(painted).save(tmp_path / "over.jpg", quality=90)
+    Image.fromarray(painted).resize((225, 150)).save(tmp_path / "small.png")
+    Image.fromarray(alone).save(tmp_path / "alone.jpg")
+    said = "look like their image with paint over it: save the paint alone, on black: "
+    for mask, warned in (
+        (painted, True), ("over.jpg", True), ("small.png", True), (alone, False),
+        ("alone.jpg", False), (photo, False),
+    ):  # fmt: skip
+        caplog.clear()
+        given = tmp_path / mask if isinstance(mask, str) else mask
+        read_prompts([photo], [given], "category", SIZE)
+        assert (said in caplog.text) == warned, mask
 
 
 def test_an_image_and_a_mask_that_look_exchanged_are_said(caplog):
