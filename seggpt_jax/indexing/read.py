@@ -19,9 +19,9 @@ from seggpt_jax.data.sample import BACKGROUND, IGNORE, BadRecord
 from seggpt_jax.data.sources import coco_file
 from seggpt_jax.data.sources.coco import CocoJson
 from seggpt_jax.pictures.images import (
-    FEW_COLORS,
     NEAR,
     colors_of,
+    is_exact,
     painted_over,
     read_image,
     read_mask,
@@ -184,7 +184,7 @@ def _look(path: Path) -> _Look:
             raise BadRecord(
                 f"{path} is painted in colours, which a JPEG blurs: save masks as PNG"
             )
-    exact = len(unique_colors(mask.values)[0]) <= FEW_COLORS
+    exact = is_exact(mask.values)
     return _Look(size, (), tuple(colors), True, exact)
 
 

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from seggpt_jax.data.masks import Mask
 
 logger = logging.getLogger(__name__)
 
-FEW_COLORS = 32  # a target with more was resized, or is a JPEG
+FEW_COLORS = 32  # a target with more may be resized, or a JPEG
+_SOLID = 0.9  # of the colours of an exact target with more, at least, fill a square
 NEAR = 96  # L1 distance within which a painted colour is a label's, as JPEGs need
 # A painting is an image with paint over it where at least this share of its pixels is
 # within this L1 distance of the image, and half of these have so many tones. No mask of
@@ -85,21 +87,17 @@ def colors_of(*targets: np.ndarray, most: int = 254) -> np.ndarray:
 
     Targets with few colours keep them all, except rare blends of two others: these come
     from smooth edges. Such an edge is a line of pixels: a blend that fills a square of
-    two by two is a small object. Targets with many colours were resized or are JPEGs:
-    there, rare colours and colours near a more frequent one are left out.
+    two by two is a small object. Targets with many colours (not `is_exact`): there,
+    rare colours and colours near a more frequent one are left out.
     """
-    pixels = [target.reshape(-1, 3) for target in targets]
-    found, index, counts = unique_colors(np.concatenate(pixels)[:, None])
+    found, counts, solid = _counted(targets)
     order = np.argsort(-counts, kind="stable")
-    if len(found) <= FEW_COLORS:
-        solid, at = np.zeros(len(found), bool), 0
-        for target in targets:
-            own = index[at : (at := at + target[..., 0].size)]
-            solid[_in_squares(own.reshape(target.shape[:2]))] = True
+    if _all_meant(solid):
         kept, rare = found[order], counts[order] < _RARE * counts.sum()
-        blends = _are_blends(kept, kept[~rare]) & ~solid[order]
-        kept = kept[~rare | ~blends]
-        return kept[kept.any(-1)]
+        suspects = np.flatnonzero(rare & ~solid[order])
+        blends = suspects[_are_blends(kept[suspects], kept[~rare])]
+        kept = np.delete(kept, blends, 0)
+        return kept[kept.any(-1)][:most]
     chosen = [np.zeros(3, np.int64)]
     for color, count in zip(found[order].astype(np.int64), counts[order], strict=True):
         if count < _RARE * counts.sum() or len(chosen) > most:
@@ -107,6 +105,31 @@ def colors_of(*targets: np.ndarray, most: int = 254) -> np.ndarray:
         if np.abs(np.stack(chosen) - color).sum(-1).min() > NEAR:
             chosen.append(color)
     return np.stack(chosen)[1:].astype(np.uint8)
+
+
+def is_exact(target: np.ndarray) -> bool:
+    """Whether the colours of a painting uint8 `[h, w, 3]` are all meant: there are few,
+    or nearly all fill a square somewhere. Else it was resized, or is a JPEG."""
+    return _all_meant(_counted([target])[2])
+
+
+def _all_meant(solid: np.ndarray) -> bool:
+    most = 2**8 if solid.mean() > _SOLID else FEW_COLORS
+    return len(solid) <= most
+
+
+def _counted(
+    targets: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The colours uint8 `[c, 3]` of targets, how many pixels each has, and whether it
+    fills a square of 2 x 2 pixels somewhere."""
+    pixels = [target.reshape(-1, 3) for target in targets]
+    found, index, counts = unique_colors(np.concatenate(pixels)[:, None])
+    solid, at = np.zeros(len(found), bool), 0
+    for target in targets:
+        own = index[at : (at := at + target[..., 0].size)]
+        solid[_in_squares(own.reshape(target.shape[:2]))] = True
+    return found, counts, solid
 
 
 def _in_squares(values: np.ndarray) -> np.ndarray:

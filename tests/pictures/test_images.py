@@ -187,6 +187,20 @@ def test_colours_of_a_painting_leave_blends_out():
     assert len(images.colors_of(np.zeros((5, 5, 3), np.uint8))) == 0
 
 
+def test_a_painting_of_many_classes_keeps_them_all():
+    """As of street scenes: near colours and small objects are classes too."""
+    classes = np.array([[k, 255 - k, 3 * k % 256] for k in range(0, 250, 5)], np.uint8)
+    target = np.repeat(np.repeat(classes.reshape(5, 10, 3), 20, 0), 20, 1)
+    target[:3, :3] = (9, 9, 9)
+    assert images.is_exact(target)
+    found = {tuple(color) for color in images.colors_of(target).tolist()}
+    assert found == {tuple(color) for color in [*classes.tolist(), [9, 9, 9]]}
+    shape = target.shape[1] - 20, target.shape[0] - 10
+    smooth = Image.fromarray(target).resize(shape, Image.Resampling.BILINEAR)
+    assert not images.is_exact(np.asarray(smooth))
+    assert len(images.colors_of(np.asarray(smooth))) < 40
+
+
 def test_smooth_edges_are_nobodys_label():
     """As in the masks that the authors' examples come with."""
     target = np.zeros((100, 100, 3), np.uint8)
