@@ -29,7 +29,7 @@ TAKEN = "annotations that do not count as they are (no error)"
 TRAINED_ON = "held-out images that are trained on"
 EMPTY = "images without any class (no error)"
 ALIKE = "held-out images that look like a trained one (no error)"
-_REMARKS, _REMARK = "remarks that are no error: ", "a remark that is no error: "
+_REMARKS, _REMARK = "remarks that are no error: ", "remark that is no error: "
 _ONE = {
     UNREADABLE: "record that cannot be read or whose parts do not fit",
     LEFT_OUT: "file that makes no record",

@@ -97,6 +97,9 @@ def test_ones_own_data(tmp_path, capsys):
     remark = "3 remarks that are no error: values that classes.tsv does not list are ba"
     assert remark in out
     assert "a_mask.png (index.tsv line 2): 77 (1.9% of the pixels)" in out
+    capsys.readouterr()
+    assert check("indexed", tmp_path / "pets", "val")
+    assert "\n1 remark that is no error: values that" in capsys.readouterr().out
     assert check("indexed", tmp_path / "pets", "train")
     assert not check("indexed", tmp_path / "pets", "train", strict=True)
     with pytest.raises(ValueError, match="has no splits of its own; name --splits"):

@@ -362,7 +362,7 @@ def test_an_end_that_two_images_have_is_of_neither(opened, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["images/1.png", "..\\4\\1.png", "1.PNG", "C:\\a\\1.png"]
+    "name", ["images/1.png", "..\\4\\1.png", "1.PNG", "C:\\a\\1.png", "/a/%31.png"]
 )
 def test_a_wrong_path_names_the_file_that_is_there(opened, name):
     source = opened(lambda d: d["images"][0].update(file_name=name))

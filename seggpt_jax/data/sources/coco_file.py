@@ -94,7 +94,7 @@ class Images:
         """Why a name is not found, with the file that it may mean."""
         if self._near is None:
             self._near = {file.lower().split("/")[-1]: file for file in self.files}
-        near = self._near.get(re.split(r"[/\\]", name.lower())[-1])
+        near = self._near.get(re.split(r"[/\\]", unquote(name).lower())[-1])
         hint = f"; is {near} meant? file_name is the path below that folder"
         return f"is not in {self.folder}{hint if near else ''}"
 
