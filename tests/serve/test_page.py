@@ -366,6 +366,32 @@ def test_a_point_beside_the_box_is_of_another_object(page, masks):
     assert drawn[90, 125] == 1 and drawn[138, 134] == 1  # both
 
 
+def test_a_second_finger_does_not_draw(page, browser, url, masks):
+    context = browser.new_context(has_touch=True)
+    page = context.new_page()  # the first one waited for the server
+    page.goto(url)
+    page.wait_for_selector("#model:not(:empty)")
+    show(page)
+    page.locator("#size").fill("10")
+    box = page.locator("#stage").bounding_box()
+    remote = context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+                  for x, y in places]  # fmt: skip
+        remote.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.2, 0.3), (0.8, 0.3))
+    touch("touchMove", (0.2, 0.4), (0.8, 0.4))
+    touch("touchEnd")
+    page.set_input_files("#images-input", EXAMPLES / "query.png")
+    run(page, 1)
+    drawn, _ = opened(masks[0])
+    wide = drawn.shape[1]
+    assert drawn[:, : wide // 2].any() and not drawn[:, wide // 2 :].any()
+    context.close()
+
+
 def test_keys_work_on_the_tools_but_not_in_names(page):
     show(page)
     page.check("[value=box]")  # it has the focus then
@@ -487,8 +513,11 @@ def test_it_fits_a_narrow_window_and_both_schemes(page, scheme):
 
 
 def test_the_interface_is_described(page, url):
+    page.set_viewport_size({"width": 390, "height": 740})
     page.goto(f"{url}docs")
     page.wait_for_selector("h2:text-is('POST /api/segment')")
+    page.wait_for_selector("h2:text-is('POST /webhook')")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     text = page.inner_text("main")
     assert "left,top,right,bottom around it, in pixels" in text
     assert "Too many requests wait" in text

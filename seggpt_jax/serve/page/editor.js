@@ -16,10 +16,15 @@ export class Editor {
   constructor({ colors, changed, said }) {
     Object.assign(this, { colors, changed, said, picture: null, label: 1, cross: [0, 0] });
     this.stage = find("stage");
-    this.stage.addEventListener("pointerdown", (event) => this.#down(event));
-    this.stage.addEventListener("pointermove", (event) => this.#move(event));
-    this.stage.addEventListener("pointerup", () => this.#up());
-    this.stage.addEventListener("pointercancel", () => this.#up());
+    const steps = {
+      pointerdown: (event) => this.#down(event), pointermove: (event) => this.#move(event),
+      pointerup: () => this.#up(), pointercancel: () => this.#up(),
+    };
+    for (const [kind, step] of Object.entries(steps)) {
+      this.stage.addEventListener(kind, (event) => {
+        if (event.isPrimary) step(event); // a second finger does not draw
+      });
+    }
     this.stage.addEventListener("keydown", (event) => this.#key(event));
     this.stage.addEventListener("blur", () => this.#marks(false));
     find("editor").addEventListener("keydown", (event) => this.#shortcut(event));
