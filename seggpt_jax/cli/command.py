@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import warnings
 from pathlib import Path
 
 from absl import logging
@@ -122,7 +123,10 @@ def main(argv: list[str] | None = None) -> None:
             if not args.quiet:
                 print(_DEFAULTED.format(DEFAULT), file=sys.stderr)
         cache_compiled()
-        status = args.run(args, failed) or 0
+        with warnings.catch_warnings():
+            # Sizes of pictures are checked (`decode.check_size`); Pillow knows others.
+            warnings.filterwarnings("ignore", "Image size .* decompression bomb")
+            status = args.run(args, failed) or 0
     # RuntimeError: jax has no device, or too little memory on it.
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if args.verbose:

@@ -440,6 +440,16 @@ def test_faults_are_said_before_a_model_is_read(here, capsys, monkeypatch, argv,
     assert not (here / "out").exists()
 
 
+def test_a_huge_picture_is_refused_in_one_line(here, capsys):
+    """Without the warning of Pillow, which is an error in tests."""
+    Image.new("1", (9500, 9500)).save("huge.png")
+    argv = ["segment", "--model", "model", "--prompt", "huge.png:mask.png", "a.png"]
+    Image.fromarray(picture(40, 30)).save("a.png")
+    assert run(*argv, "--out", "o") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: huge.png has 9500 x 9500 pixels, more than")
+
+
 def test_a_video_becomes_an_overlay_and_labels(here, capsys):
     write_clip("clip.mp4", [picture(40, 30, seed=i) for i in range(4)])
     argv = ["video", "--model", "model", "clip.mp4", "--as", "overlay,segments"]
