@@ -403,6 +403,18 @@ def test_keys_work_on_the_tools_but_not_in_names(page):
     assert page.input_value("[aria-label='Name of label 1']") == "box"
 
 
+def test_colours_of_labels_are_far_apart(page):
+    show(page)
+    for _ in range(19):
+        page.click("#add-label")
+    shown = page.locator(".swatch").evaluate_all(
+        "all => all.map((one) => getComputedStyle(one).backgroundColor)"
+    )
+    colors = np.array([re.findall(r"\d+", color)[:3] for color in shown], int)
+    gaps = np.abs(colors[:, None] - colors).sum(-1)[np.triu_indices(20, 1)]
+    assert len(colors) == 20 and gaps.min() >= 90 and colors.sum(-1).min() > 100
+
+
 def test_what_is_removed_is_not_edited(page):
     show(page)
     page.set_input_files("#images-input", EXAMPLES / "query.png")

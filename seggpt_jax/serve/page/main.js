@@ -8,7 +8,10 @@ import { Picture } from "./picture.js";
 
 const TOGETHER = 4; // requests at once
 const find = (id) => document.getElementById(id);
-const colors = { 1: [255, 80, 40], 2: [40, 140, 255], 3: [60, 200, 80], 4: [230, 60, 230] };
+const colors = [ // of the labels 1, 2, ...; further ones have them again, darker
+  [255, 80, 40], [40, 140, 255], [60, 200, 80], [230, 60, 230], [255, 255, 180],
+  [180, 255, 0], [0, 255, 180], [60, 0, 180], [120, 255, 255], [0, 255, 0],
+];
 const labels = new Map(); // label -> the field with its name
 const examples = [];
 const images = [];
@@ -18,8 +21,8 @@ let running = false;
 const editor = new Editor({ colors: colorOf, changed, said });
 
 function colorOf(label) {
-  const hue = (label * 137) % 360; // far apart, for labels above the first
-  return colors[label] ?? [hue % 256, (hue * 7) % 256, (hue * 13) % 256];
+  const share = 0.55 ** Math.floor((label - 1) / colors.length);
+  return colors[(label + colors.length - 1) % colors.length].map((x) => Math.round(share * x));
 }
 
 function palette() {
