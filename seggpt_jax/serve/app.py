@@ -60,6 +60,7 @@ async def _say_what_is_missing(request: Request, error: Exception) -> JSONRespon
     assert isinstance(error, RequestValidationError)
     faults = [
         f"{'.'.join(map(str, fault['loc'][1:])) or 'the form'}: {fault['msg']}"
+        + ('; {"1": "cat"} is wanted' if fault["loc"][1:] == ("names",) else "")
         for fault in error.errors()
     ]
     return JSONResponse({"detail": "; ".join(faults)}, 422)

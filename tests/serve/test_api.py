@@ -418,6 +418,12 @@ def test_bad_requests_are_refused_in_one_sentence(files, data, status, text):
         assert post_prompts(client)["id"]
 
 
+def test_names_that_are_no_json_are_shown_their_form(client):
+    """The command line has another one."""
+    answer = client.post("/api/prompts", files=EXAMPLE, data={"names": "1=cat"})
+    assert answer.json()["detail"].endswith('; {"1": "cat"} is wanted')
+
+
 def test_a_picture_that_the_library_does_not_take_has_too_many_pixels(client):
     id = post_prompts(client)["id"]
     text = "query.png has 9000 x 9000 pixels, more than 67108864; scale it down"
