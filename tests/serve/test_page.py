@@ -473,15 +473,13 @@ def test_what_cannot_be_shown_is_said(page):
         "#examples-input",
         files={"name": "x.txt", "mimeType": "text/plain", "buffer": b"no picture"},
     )
-    page.wait_for_selector(
-        "#status.fault:text-is('x.txt is no picture that this browser can show')"
-    )
+    sentence = "{} is no picture that this browser can show: JPEG or PNG is"
+    page.wait_for_selector(f"#status.fault:text-is('{sentence.format('x.txt')}')")
     files = [
         {"name": name, "mimeType": "image/tiff", "buffer": b"no picture"}
         for name in ("a.tif", "b.tif")
     ]
     page.set_input_files("#images-input", files)
-    sentence = "{} is no picture that this browser can show"
     both = "; ".join(sentence.format(file["name"]) for file in files)
     page.wait_for_selector(f"#status.fault:text-is('{both}')")
     show(page)  # a good one

@@ -17,7 +17,9 @@ export class Picture {
     try {
       return new Picture(file, await createImageBitmap(file));
     } catch {
-      throw new Error(`${file.name} is no picture that this browser can show`);
+      throw new Error(
+        `${file.name} is no picture that this browser can show: JPEG or PNG is`,
+      );
     }
   }
 
