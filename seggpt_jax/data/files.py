@@ -21,8 +21,9 @@ def hidden(path: PurePath) -> bool:
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """The folder and all folders below it, without `hidden` ones, each with the names
-    of its files. Links to folders are followed, but for those that lead in a circle. A
-    folder below that cannot be listed has nothing in it."""
+    of its files. Links to folders are followed, but for those that lead in a circle;
+    one that leads to itself is a file. A folder below that cannot be listed has nothing
+    in it."""
     yield from _walk(folder, ())
 
 
@@ -31,14 +32,22 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, list[str
     if any(one == real or one.startswith(os.path.join(real, "")) for one in above):
         return
     inside, files = list[str](), list[str]()
-    lost = OSError if above else FileNotFoundError
-    with contextlib.suppress(lost), os.scandir(folder) as entries:
+    lost = (OSError,) if above else (FileNotFoundError, NotADirectoryError)
+    with contextlib.suppress(*lost), os.scandir(folder) as entries:
         for entry in entries:
             if not hidden(PurePath(entry.name)):
-                (inside if entry.is_dir() else files).append(entry.name)
+                (inside if _is_folder(entry) else files).append(entry.name)
     yield folder, sorted(files)
     for name in sorted(inside):
         yield from _walk(folder / name, (*above, real))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """What cannot be asked is a file, and an error where it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def read_file(path: Path) -> bytes:

@@ -37,9 +37,15 @@ def test_linked_folders_are_searched_and_circles_end(tmp_path):
     (photos / "linked").symlink_to(other)
     (other / "back").symlink_to(photos)
     (other / "up").symlink_to(tmp_path)
-    wanted = [photos / "linked/deep/a.png", photos / "own/a.png"]
+    for folder in (photos, photos / "own"):
+        (folder / "itself.png").symlink_to(folder / "itself.png")
+    wanted = [
+        photos / name
+        for name in ("itself.png", "linked/deep/a.png", "own/a.png", "own/itself.png")
+    ]
     assert look_into(photos, deep=True).pictures == [*pictures(photos)] == wanted
-    assert files_in(photos) == {"linked/deep/a.png", "own/a.png"}
+    assert files_in(photos) == {p.relative_to(photos).as_posix() for p in wanted}
+    assert [*pictures(photos / "own/a.png")] == []
     assert [path.relative_to(photos).as_posix() for path in tree_of(photos)] == [
         ".", "linked", "linked/deep", "own"
     ]  # fmt: skip
