@@ -119,7 +119,8 @@ def read_frames(
                         None if time is None else float(time - start),
                     )
                     count += 1
-                    end = end if time is None else max(end, time)
+                    if time is not None:  # the last one may be shown for long
+                        end = max(end, time + (frame.duration or 0) * frame.time_base)
         except av.FFmpegError as error:
             if not count:
                 raise ValueError(f"{where} is no video: {error.strerror}") from error

@@ -135,6 +135,26 @@ def test_a_video_that_was_not_copied_whole_is_said(tmp_path, caplog, name, codec
     assert str(path) in said and "was it copied whole?" in said
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_last_frame_that_is_shown_for_long_is_no_cut(tmp_path, caplog, name):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.time_base = tick = Fraction(1, 90_000)
+        stream.codec_context.options = {"bf": "0"}  # the last packet is the last frame
+        packets = []
+        for number in range(10):
+            black = np.zeros((48, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(black, "rgb24")
+            frame.pts, frame.time_base = number * 9000, tick
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        packets[-1].duration = 20 * 90_000
+        for packet in packets:
+            container.mux(packet)
+    assert len(list(video.read_frames(tmp_path / name))) == 10 and not caplog.records
+
+
 def turn(path, matrix):
     """Gives an mp4 file a matrix (a, b, c, d) by which it is shown."""
     a, b, c, d = (one << 16 for one in matrix)
