@@ -374,7 +374,10 @@ def _shown(source: Source, index: int, query: Sample) -> frozenset[int]:
     numbers = getattr(source, "origins", None)
     if numbers is not None:
         own = np.flatnonzero(numbers == numbers[index])
-        found |= {c for c, m in source.by_class.items() if np.isin(own, m).any()}
+        for label, members in source.by_class.items():  # rising indices
+            places = np.searchsorted(members, own)
+            if (np.take(members, places, mode="clip") == own).any():
+                found.add(label)
     return frozenset(found)
 
 
