@@ -254,8 +254,9 @@ class Evaluator(common.Evaluator):
         if not samples:
             raise BadRecord(
                 f"source {self._shown.name!r}: none of its {len(members)} records of "
-                f"{self._shown.class_names[label]!r} shows it; after a change of masks "
-                "in place delete the catalog (docs/data.md)"
+                f"{self._shown.class_names[label]!r} shows it: other objects lie over "
+                "it, or masks were changed in place (then delete the catalog, "
+                "docs/data.md)"
             )
         targets = [colors.paint(s.segments, (label,), palette[1:])[0] for s in samples]
         pictures = np.stack([s.image for s in samples]), np.stack(targets)

@@ -105,8 +105,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _varying(found: Mapping[str, Path]) -> dict[str, Path]:
-    """The names without what all begin and end with. A number counts whole, so that
-    `img_10` never goes with `mask_0`, and without its leading zeros."""
+    """The names without what all begin and end with. A number counts whole where there
+    are several names, so that `img_10` never goes with `mask_0`, and without its
+    leading zeros."""
     stems = [*found]
     start = _alike(stems)
     end = _alike([stem[start:][::-1] for stem in stems])

@@ -114,7 +114,7 @@ def is_exact(target: np.ndarray) -> bool:
 
 
 def _all_meant(solid: np.ndarray) -> bool:
-    most = 2**8 if solid.mean() > _SOLID else FEW_COLORS
+    most = 2**8 if solid.sum() > _SOLID * len(solid) else FEW_COLORS
     return len(solid) <= most
 
 

@@ -36,8 +36,8 @@ def look_into(folder: Path, deep: bool = False) -> Found:
 
 
 def kinds(files: Iterable[Path]) -> str:
-    """How many files there are of each kind that cannot be read, and the remedy if
-    there is one: `3 .heic (pip install 'seggpt_jax[heic]'), 1 .nef`."""
+    """How many files there are of each kind, and what would make them readable, if
+    anything: `3 .heic (pip install 'seggpt_jax[heic]'), 1 .nef`."""
     names = (path.suffix.lower() or "without ending" for path in files)
     counts = collections.Counter(names).most_common()
     remedies = dict.fromkeys(HEIC, f" ({HEIC_REMEDY})")

@@ -132,8 +132,10 @@ class Folder:
                 )
 
     def claim(self) -> None:
-        """Notes in the folder which input each name belongs to. What an input had
-        before it changed goes, so that it never passes for its results."""
+        """Notes in the folder which input each name belongs to. The files that an input
+        had before it changed go, so that they never pass for its results. The files of
+        all images are written anew by `join`; there its older objects stay if it
+        cannot be read now."""
         for name, forms in self._stale.items():
             for form in forms:
                 place(self._out, name, form).unlink(missing_ok=True)

@@ -263,7 +263,7 @@ def test_the_folds_of_lvis92i_are_made_for_a_number_of_shots(lvis):
     more = {"wrong_sources": [raw("fss1000", more_classes(root), "all")]}
     message = "shots is {}: source 'lvis92i' has folds for shots={}"
     settings = {"protocol": "lvis92i", "count": 3, **more}
-    with pytest.raises(ValueError, match=message.format(2, 1) + " and 1 class"):
+    with pytest.raises(ValueError, match=message.format(2, 1) + " and 1 class with"):
         HsnetEpisodes(source, SIZE, shots=2, **settings)
     source = raw("lvis92i", root, "val", fold=0, shots=2)
     with pytest.raises(ValueError, match=message.format(1, 2)):
