@@ -20,8 +20,7 @@ from seggpt_jax.data.sources import coco_file
 from seggpt_jax.data.sources.coco import CocoJson
 from seggpt_jax.pictures.images import (
     NEAR,
-    colors_of,
-    is_exact,
+    exact_colors,
     painted_over,
     read_image,
     read_mask,
@@ -178,14 +177,13 @@ def _look(path: Path) -> _Look:
     if mask.values.ndim == 2:
         found = tuple(v for v in np.unique(mask.values).tolist() if v != BACKGROUND)
         return _Look(size, found, (), mask.pictured)
-    colors = map(tuple, colors_of(mask.values).tolist())
+    values, exact = exact_colors(mask.values)
     with Image.open(path) as opened:
         if opened.format in INEXACT:
             raise BadRecord(
                 f"{path} is painted in colours, which a JPEG blurs: save masks as PNG"
             )
-    exact = is_exact(mask.values)
-    return _Look(size, (), tuple(colors), True, exact)
+    return _Look(size, (), tuple(map(tuple, values.tolist())), True, exact)
 
 
 def _check_paint(image: Path, mask: Path) -> None:

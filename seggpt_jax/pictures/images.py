@@ -87,9 +87,15 @@ def colors_of(*targets: np.ndarray, most: int = 254) -> np.ndarray:
 
     Targets with few colours keep them all, except rare blends of two others: these come
     from smooth edges. Such an edge is a line of pixels: a blend that fills a square of
-    two by two is a small object. Targets with many colours (not `is_exact`): there,
-    rare colours and colours near a more frequent one are left out.
+    two by two is a small object. Targets with many colours were resized, or are JPEGs,
+    unless nearly all fill such a square: there, rare colours and colours near a more
+    frequent one are left out.
     """
+    return exact_colors(*targets, most=most)[0]
+
+
+def exact_colors(*targets: np.ndarray, most: int = 254) -> tuple[np.ndarray, bool]:
+    """`colors_of`, and whether the targets are exact: not resized, and no JPEGs."""
     found, counts, solid = _counted(targets)
     order = np.argsort(-counts, kind="stable")
     if _all_meant(solid):
@@ -97,23 +103,18 @@ def colors_of(*targets: np.ndarray, most: int = 254) -> np.ndarray:
         suspects = np.flatnonzero(rare & ~solid[order])
         blends = suspects[_are_blends(kept[suspects], kept[~rare])]
         kept = np.delete(kept, blends, 0)
-        return kept[kept.any(-1)][:most]
+        return kept[kept.any(-1)][:most], True
     chosen = [np.zeros(3, np.int64)]
     for color, count in zip(found[order].astype(np.int64), counts[order], strict=True):
         if count < _RARE * counts.sum() or len(chosen) > most:
             break
         if np.abs(np.stack(chosen) - color).sum(-1).min() > NEAR:
             chosen.append(color)
-    return np.stack(chosen)[1:].astype(np.uint8)
-
-
-def is_exact(target: np.ndarray) -> bool:
-    """Whether the colours of a painting uint8 `[h, w, 3]` are all meant: there are few,
-    or nearly all fill a square somewhere. Else it was resized, or is a JPEG."""
-    return _all_meant(_counted([target])[2])
+    return np.stack(chosen)[1:].astype(np.uint8), False
 
 
 def _all_meant(solid: np.ndarray) -> bool:
+    """Whether colours are all meant: there are few, or nearly all fill a square."""
     most = 2**8 if solid.sum() > _SOLID * len(solid) else FEW_COLORS
     return len(solid) <= most
 
