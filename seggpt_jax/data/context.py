@@ -376,7 +376,8 @@ def _shown(source: Source, index: int, query: Sample) -> frozenset[int]:
         own = np.flatnonzero(numbers == numbers[index])
         for label, members in source.by_class.items():  # rising indices
             places = np.searchsorted(members, own)
-            if (np.take(members, places, mode="clip") == own).any():
+            inside = places < len(members)
+            if (np.asarray(members)[places[inside]] == own[inside]).any():
                 found.add(label)
     return frozenset(found)
 

@@ -262,7 +262,8 @@ def _vanished(
         return []
     h, w = resized[0].shape[:2]
     detail = f"label {shorten(labels[lost - 1])} at {w} x {h}"
-    return [(shorten(names, 3), Remark(_VANISHED, detail))]
+    # Masks of one COCO file have its name.
+    return [(shorten(dict.fromkeys(names), 3), Remark(_VANISHED, detail))]
 
 
 def _paintings(marks: Sequence[Mask], names: Sequence[str]) -> list[np.ndarray]:
