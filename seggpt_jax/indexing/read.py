@@ -115,7 +115,9 @@ def read_coco(images: Path, file: Path, show: Show) -> Found:
     notes = str(file.absolute()).replace("{", "{{").replace("}", "}}")
     layout = CocoJson(annotations=notes, images=plain)
     root = images.absolute()
-    listing = layout.records(root, "all")
+    folder, path = layout.watched(root, "all")
+    coco = coco_file.read_coco(path)
+    listing = layout.listing(coco, root, folder, path.name)
     rows, said, failed = list[Row](), list[str](), list[Failed]()
     annotations: dict[str, str] = {}
     empty = 0
@@ -130,8 +132,7 @@ def read_coco(images: Path, file: Path, show: Show) -> Found:
         else:
             _add_entry(one, images, layout, rows, annotations, failed)
     notes_ = list[str]()
-    notes_of = coco_file.read_coco(file).notes.values()
-    if crowds := sum(note.crowd for notes in notes_of for note in notes):
+    if crowds := sum(note.crowd for each in coco.notes.values() for note in each):
         objects = counted(crowds, "object")
         notes_.append(f"ignored: {objects} with iscrowd 1, crowds; {coco_file.CROWDS}")
     if empty:

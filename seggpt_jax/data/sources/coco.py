@@ -54,8 +54,12 @@ class CocoJson(Layout):
 
     def records(self, root: Path, split: str) -> Listing:
         folder, path = self.watched(root, split)
-        coco, images = read_coco(path), Images(folder)
-        labels = labels_of(sorted(coco.names))
+        return self.listing(read_coco(path), root, folder, path.name)
+
+    def listing(self, coco: CocoFile, root: Path, folder: Path, file: str) -> Listing:
+        """The records of a JSON that was read. folder: of the images. file: what errors
+        call the JSON."""
+        images, labels = Images(folder), labels_of(sorted(coco.names))
 
         def entries() -> Iterator[Entry | Skipped | Flaw]:
             yield from coco.found
@@ -80,7 +84,7 @@ class CocoJson(Layout):
                     why = "has no possible size in the JSON: that of its file is taken"
                     yield Flaw(name, why, fault=False)
                 groups: dict[str, list[Object]] = {}
-                where = f"{path.name} {{}} of {name}"
+                where = f"{file} {{}} of {name}"
                 add = self._add_objects(groups, coco, notes, labels, size, where)
                 yield from (flaws := list(add))
                 if not groups:
